@@ -1,0 +1,360 @@
+//! `bootagent.toml`: what an operator may set on a host.
+//!
+//! Every key is optional and an unknown one is an error. What is typed here is
+//! checked once; afterwards a `Config` cannot be invalid.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bootagent_core::restart::Policy;
+use bootagent_kit::config::{ConfigError, Invalid, Validate, load_or_default};
+use serde::Deserialize;
+
+/// Largest configuration file, in bytes.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The prefix everything lives below.
+    pub root: PathBuf,
+    /// PEM file `https://` servers are verified with, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// File with the token a new host enrols with.
+    pub enrolment_token_file: Option<PathBuf>,
+    /// Whom a sub-agent runs as whose manifest names no user.
+    pub agent_user: String,
+    /// Name of the cgroup that holds the children's; by default `bootagent`,
+    /// and one of its own for another root.
+    pub cgroup: Option<String>,
+    /// Restart policy.
+    pub restart: RestartConfig,
+    /// Statuses.
+    pub push: PushConfig,
+    /// Downloads.
+    pub download: DownloadConfig,
+    /// Logs, our own and the children's.
+    pub logs: LogsConfig,
+    /// Jobs.
+    pub jobs: JobsConfig,
+}
+
+/// `[restart]`: the four numbers of document 002, in seconds.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RestartConfig {
+    /// Seconds between two looks.
+    pub check: u64,
+    /// Seconds after an abnormal end without a start.
+    pub holdoff: u64,
+    /// Seconds of running that make an end no anomaly.
+    pub stable: u64,
+    /// Anomalies in a row that are tried again.
+    pub max_anomalies: u32,
+}
+
+/// `[push]`: when and how a status is sent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PushConfig {
+    /// Seconds between two statuses of a new host.
+    pub step: u64,
+    /// Smallest step a `config` job may set, in seconds.
+    pub min_step: u64,
+    /// Seconds a server has to take a connection.
+    pub connect_timeout: u64,
+    /// Seconds a whole exchange may take.
+    pub timeout: u64,
+}
+
+/// `[download]`: bounds of a package.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DownloadConfig {
+    /// Largest package, in bytes.
+    pub max_bytes: u64,
+    /// Bytes per second; 0 is as fast as it goes.
+    pub rate: u64,
+    /// Seconds a download may take, waiting for a busy server included.
+    pub timeout: u64,
+    /// Seconds without a byte before the connection is given up.
+    pub stall_timeout: u64,
+}
+
+/// `[logs]`: sizes of log files.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogsConfig {
+    /// Bytes before a child's log is rotated.
+    pub max_bytes: u64,
+    /// Old files kept of each log.
+    pub keep: u32,
+    /// Bytes per second a child may print in the long run; more is dropped
+    /// and counted.
+    pub rate: u64,
+}
+
+/// `[jobs]`: deadlines of what a job runs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobsConfig {
+    /// Seconds rpm or dpkg may take.
+    pub installer_timeout: u64,
+    /// Seconds a sub-agent's own check may take.
+    pub check_timeout: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("/"),
+            ca_file: None,
+            enrolment_token_file: None,
+            agent_user: "bootagent".into(),
+            cgroup: None,
+            restart: RestartConfig::default(),
+            push: PushConfig::default(),
+            download: DownloadConfig::default(),
+            logs: LogsConfig::default(),
+            jobs: JobsConfig::default(),
+        }
+    }
+}
+
+impl Default for RestartConfig {
+    fn default() -> Self {
+        let policy = Policy::DEFAULT;
+        Self {
+            check: policy.check().as_secs(),
+            holdoff: policy.holdoff().as_secs(),
+            stable: policy.stable().as_secs(),
+            max_anomalies: policy.max_anomalies(),
+        }
+    }
+}
+
+impl Default for PushConfig {
+    fn default() -> Self {
+        Self {
+            step: 600,
+            min_step: 60,
+            connect_timeout: 10,
+            timeout: 30,
+        }
+    }
+}
+
+impl Default for DownloadConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: 1 << 30,
+            rate: 0,
+            timeout: 7200,
+            stall_timeout: 60,
+        }
+    }
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: 10 << 20,
+            keep: 5,
+            rate: 1 << 20,
+        }
+    }
+}
+
+impl Default for JobsConfig {
+    fn default() -> Self {
+        Self {
+            installer_timeout: 600,
+            check_timeout: 30,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `path`; a missing file means every default.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        load_or_default(path, MAX_BYTES)
+    }
+
+    /// The restart policy.
+    pub fn policy(&self) -> Policy {
+        self.restart
+            .policy()
+            .expect("checked when the configuration was read")
+    }
+
+    /// Name of the cgroup that holds the children's groups. Another root gets
+    /// one of its own, so that two daemons on one machine stay apart.
+    pub fn cgroup_name(&self) -> String {
+        match &self.cgroup {
+            Some(name) => name.clone(),
+            None if self.root == Path::new("/") => "bootagent".into(),
+            None => {
+                use std::os::unix::ffi::OsStrExt;
+                format!(
+                    "bootagent-{:08x}",
+                    crc32fast::hash(self.root.as_os_str().as_bytes())
+                )
+            }
+        }
+    }
+}
+
+impl RestartConfig {
+    fn policy(&self) -> Result<Policy, Invalid> {
+        let seconds = Duration::from_secs;
+        let (check, holdoff) = (seconds(self.check), seconds(self.holdoff));
+        Policy::new(check, holdoff, seconds(self.stable), self.max_anomalies)
+            .map_err(|error| Invalid::new(format!("restart.{}", error.key), error.expected))
+    }
+}
+
+impl Validate for Config {
+    fn validate(&self) -> Result<(), Invalid> {
+        let need = |valid: bool, key: &str, expected: &str| {
+            if valid {
+                Ok(())
+            } else {
+                Err(Invalid::new(key, expected))
+            }
+        };
+        need(self.root.is_absolute(), "root", "an absolute path")?;
+        let plain = |name: &str| bootagent_protocol::AgentName::parse(name).is_ok();
+        let name = self.cgroup.as_deref();
+        need(
+            name.is_none_or(plain),
+            "cgroup",
+            "1 to 50 of A-Z a-z 0-9 _ -",
+        )?;
+        need(
+            !self.agent_user.is_empty(),
+            "agent_user",
+            "the name of an account",
+        )?;
+        self.restart.policy()?;
+        let push = &self.push;
+        need(
+            (1..=3600).contains(&push.min_step),
+            "push.min_step",
+            "1 to 3600 seconds",
+        )?;
+        let step = push.min_step..=3600;
+        need(
+            step.contains(&push.step),
+            "push.step",
+            "push.min_step to 3600 seconds",
+        )?;
+        let connect = 1..=300;
+        need(
+            connect.contains(&push.connect_timeout),
+            "push.connect_timeout",
+            "1 to 300 seconds",
+        )?;
+        need(
+            (1..=600).contains(&push.timeout),
+            "push.timeout",
+            "1 to 600 seconds",
+        )?;
+        let download = &self.download;
+        need(
+            download.max_bytes > 0,
+            "download.max_bytes",
+            "at least 1 byte",
+        )?;
+        let week = 1..=604_800;
+        need(
+            week.contains(&download.timeout),
+            "download.timeout",
+            "1 to 604800 seconds",
+        )?;
+        let hour = 1..=3600;
+        need(
+            hour.contains(&download.stall_timeout),
+            "download.stall_timeout",
+            "1 to 3600 seconds",
+        )?;
+        need(
+            self.logs.max_bytes >= 4096,
+            "logs.max_bytes",
+            "at least 4096 bytes",
+        )?;
+        need(
+            (1..=100).contains(&self.logs.keep),
+            "logs.keep",
+            "1 to 100 files",
+        )?;
+        need(
+            self.logs.rate >= 1024,
+            "logs.rate",
+            "at least 1024 bytes per second",
+        )?;
+        let (day, jobs) = (1..=86_400, &self.jobs);
+        need(
+            day.contains(&jobs.installer_timeout),
+            "jobs.installer_timeout",
+            "1 to 86400 seconds",
+        )?;
+        need(
+            day.contains(&jobs.check_timeout),
+            "jobs.check_timeout",
+            "1 to 86400 seconds",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bootagent.toml");
+        std::fs::write(&path, text).expect("writable");
+        Config::load(&path).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+    }
+
+    #[test]
+    fn a_missing_or_empty_file_means_the_defaults_of_document_002() {
+        let missing = Config::load(Path::new("/nonexistent/bootagent.toml")).expect("defaults");
+        assert_eq!(load("").as_ref(), Ok(&missing));
+        assert_eq!((missing.push.step, missing.push.min_step), (600, 60));
+        assert_eq!(missing.policy(), Policy::DEFAULT);
+    }
+
+    #[test]
+    fn a_wrong_key_or_value_names_file_and_key() {
+        for (text, named) in [
+            ("rot = \"/\"", "rot"),
+            ("root = \"relative\"", "root"),
+            ("[restart]\ncheck = 0", "restart.check"),
+            ("[restart]\nchek = 1", "chek"),
+            ("[push]\nstep = 5", "push.step"),
+            ("[logs]\nkeep = \"many\"", "keep"),
+            ("cgroup = \"../x\"", "cgroup"),
+        ] {
+            let error = load(text).expect_err("refused");
+            assert!(
+                error.contains(named) && error.contains("bootagent.toml"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_root_has_a_cgroup_of_its_own() {
+        let at = |root: &str| {
+            Config {
+                root: root.into(),
+                ..Config::default()
+            }
+            .cgroup_name()
+        };
+        assert_eq!(at("/"), "bootagent");
+        assert_ne!(at("/a"), at("/b"));
+    }
+}

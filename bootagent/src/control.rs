@@ -1,0 +1,86 @@
+//! What `bootctl` and the daemon say to each other.
+//!
+//! One packet each way over a Unix socket (SOCK_SEQPACKET) that only root, or
+//! the user the daemon runs as, may open.
+
+use bootagent_protocol::{AgentName, AgentReport, Event, JobResult};
+use serde::{Deserialize, Serialize};
+
+/// Largest packet in either direction, in bytes: what a socket takes at once.
+pub const MAX_PACKET_BYTES: usize = 128 * 1024;
+
+/// What `bootctl` asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Everything about this host.
+    Status,
+    /// The newest jobs.
+    Jobs,
+    /// Events no server has taken yet.
+    Events,
+    /// Start a child.
+    Start {
+        /// Which one.
+        name: AgentName,
+    },
+    /// Stop a child.
+    Stop {
+        /// Which one.
+        name: AgentName,
+    },
+    /// Stop every child, and stay so until each is started again.
+    StopAll,
+    /// Stop and start a child.
+    Restart {
+        /// Which one.
+        name: AgentName,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To `status`.
+    Status(Box<HostStatus>),
+    /// To `jobs`, newest first; no result means it is not finished.
+    Jobs(Vec<(String, Option<JobResult>)>),
+    /// To `events`, newest first.
+    Events(Vec<Event>),
+    /// It is done; the text says what was done.
+    Done(String),
+    /// It could not be done; the text says why and what to do.
+    Failed(String),
+}
+
+/// This host, as its BootAgent sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostStatus {
+    /// `bootagent-VERSION-ARCH`.
+    pub version: String,
+    /// Identity.
+    pub agentsn: String,
+    /// Whether a server has confirmed it.
+    pub confirmed: bool,
+    /// Seconds since BootAgent started.
+    pub uptime: u64,
+    /// Servers, in the order they are tried.
+    pub servers: Vec<String>,
+    /// The server that is asked next.
+    pub server: Option<String>,
+    /// Seconds since a server answered a status.
+    pub answered_ago: Option<u64>,
+    /// Seconds until the next call.
+    pub next_in: Option<u64>,
+    /// What went wrong last with the servers.
+    pub problem: Option<String>,
+    /// Seconds between two statuses.
+    pub step: u64,
+    /// Tags the server gave.
+    pub tags: String,
+    /// What an operator should know.
+    pub notices: Vec<String>,
+    /// The children.
+    pub agents: Vec<AgentReport>,
+}

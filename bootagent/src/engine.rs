@@ -1,0 +1,325 @@
+//! The supervisor: one thread that owns all state.
+//!
+//! It waits for signals, children, deadlines and messages, lets
+//! `bootagent-core` decide, and does what was decided. It never waits for a
+//! child, a disk queue or the network: pushing, journalling and the work of
+//! jobs have threads of their own, which send it [`Message`]s.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::net::UnixListener;
+use std::sync::mpsc::{Receiver, Sender};
+
+use bootagent_core::restart;
+use bootagent_core::time::Uptime;
+use bootagent_protocol::AgentName;
+use nix::sys::signal::Signal;
+
+use crate::config::Config;
+use crate::host::Host;
+use crate::journal::TakenJob;
+use crate::metafile::Metafile;
+use crate::uplink::Attempted;
+
+mod adopt;
+pub mod child;
+mod control;
+mod logger;
+mod oneshot;
+mod poller;
+mod push;
+mod reap;
+mod requests;
+mod supervise;
+pub mod waiter;
+
+pub(crate) use adopt::{Loaded, scan};
+pub use child::now;
+pub use control::open_socket;
+pub use oneshot::{Leftovers, OneshotEnd, OneshotOrder};
+pub use poller::handled_signals;
+pub use requests::{JobRequest, WantedChange};
+
+use child::Child;
+use logger::Logger;
+use oneshot::Oneshot;
+use poller::{Poller, Source};
+use push::Push;
+
+/// What other threads tell the engine.
+pub enum Message {
+    /// A server was asked.
+    Attempted(Box<Attempted>),
+    /// The job worker needs something done.
+    Job(JobRequest),
+    /// Something for the next status: push soon.
+    News,
+    /// The metafile was written after a registration.
+    RegistrationSaved,
+}
+
+/// How long a group that is being emptied is left alone between two looks.
+const GONE_CHECK: std::time::Duration = std::time::Duration::from_millis(10);
+
+/// How often the end of a process is looked for that the kernel cannot tell.
+const UNWATCHED_CHECK: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// All state of the daemon.
+pub struct Engine {
+    host: Host,
+    poller: Poller,
+    inbox: Receiver<Message>,
+    metafile: Metafile,
+    children: BTreeMap<AgentName, Child>,
+    /// What could not be loaded, by the path of its manifest.
+    invalid: BTreeMap<String, String>,
+    oneshots: HashMap<u32, Oneshot>,
+    logger: Logger,
+    push: Push,
+    jobs: Sender<TakenJob>,
+    control: control::Control,
+    next_number: u32,
+    started_at: Uptime,
+    is_leaving: bool,
+    /// A push or a job ended: much code ran that now rests.
+    was_busy: bool,
+}
+
+/// What the engine begins with.
+pub struct Parts {
+    /// The host.
+    pub host: Host,
+    /// The end of [`Host::inbox`].
+    pub inbox: Receiver<Message>,
+    /// The metafile as it was read.
+    pub metafile: Metafile,
+    /// The control socket, listening.
+    pub listener: UnixListener,
+    /// To the push thread.
+    pub uplink: Sender<crate::uplink::Attempt>,
+    /// To the job worker.
+    pub jobs: Sender<TakenJob>,
+    /// The enrolment token, if one was given.
+    pub enrolment_token: Option<bootagent_kit::Secret>,
+}
+
+impl Engine {
+    /// Sets everything up; nothing is started yet.
+    pub fn new(parts: Parts) -> std::io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add(parts.host.inbox.bell(), Source::Inbox)?;
+        poller.add(&parts.listener, Source::Listener)?;
+        let now = now();
+        let push = Push::new(&parts.metafile, parts.uplink, parts.enrolment_token, now);
+        Ok(Self {
+            host: parts.host,
+            poller,
+            inbox: parts.inbox,
+            metafile: parts.metafile,
+            children: BTreeMap::new(),
+            invalid: BTreeMap::new(),
+            oneshots: HashMap::new(),
+            logger: Logger::default(),
+            push,
+            jobs: parts.jobs,
+            control: control::Control::new(parts.listener),
+            next_number: 0,
+            started_at: now,
+            is_leaving: false,
+            was_busy: true,
+        })
+    }
+
+    /// Runs until SIGTERM or SIGINT; `ready` is called once every child is
+    /// known. Children go on running.
+    pub fn run(&mut self, ready: impl FnOnce()) -> std::io::Result<()> {
+        self.start_logger();
+        self.adopt_all();
+        self.write_uplink();
+        ready();
+        while !self.is_leaving {
+            if std::mem::take(&mut self.was_busy) {
+                crate::sys::give_back_memory();
+            }
+            let sources = self.poller.wait(self.deadline())?;
+            for source in sources {
+                self.dispatch(source);
+            }
+            for pid in self.unwatched() {
+                self.on_adopted_end(pid);
+            }
+            self.check_gone();
+            self.tick();
+        }
+        self.leave();
+        Ok(())
+    }
+
+    fn dispatch(&mut self, source: Source) {
+        match source {
+            Source::Signals => {
+                for signal in self.poller.signals() {
+                    self.on_signal(signal);
+                }
+            }
+            Source::Timer => self.poller.clear_timer(),
+            Source::Inbox => {
+                self.host.inbox.silence();
+                while let Ok(message) = self.inbox.try_recv() {
+                    self.on_message(message);
+                }
+            }
+            Source::Listener => self.accept_control(),
+            Source::Connection(number) => self.on_control(number),
+            Source::Notify(number) => self.on_notify(number),
+            Source::Process(pid) => self.on_adopted_end(pid),
+        }
+    }
+
+    fn on_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::SIGCHLD => self.reap(),
+            Signal::SIGHUP => self.reload(),
+            Signal::SIGTERM | Signal::SIGINT => self.is_leaving = true,
+            other => log::debug!("signal {other} is not handled"),
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Attempted(attempted) => {
+                self.was_busy = true;
+                self.on_attempted(*attempted);
+            }
+            Message::Job(request) => self.on_request(request),
+            Message::News => self.on_schedule(bootagent_core::schedule::Event::Urgent),
+            Message::RegistrationSaved => {
+                self.on_schedule(bootagent_core::schedule::Event::Registered);
+            }
+        }
+    }
+
+    /// When something is due next.
+    fn deadline(&self) -> Option<Uptime> {
+        let children = self
+            .children
+            .values()
+            .filter_map(|child| child.machine.deadline());
+        let leaving = self.children.values().any(|child| child.awaits_gone);
+        let soon = leaving.then(|| now() + GONE_CHECK);
+        let oneshots = self.oneshots.values().filter_map(Oneshot::deadline);
+        let unwatched = (!self.unwatched().is_empty()).then(|| now() + UNWATCHED_CHECK);
+        children
+            .chain(soon)
+            .chain(unwatched)
+            .chain(oneshots)
+            .chain(self.push.deadline())
+            .chain(self.logger.retry_at)
+            .chain(self.watchdog_deadline())
+            .min()
+    }
+
+    /// Does what is due. Everything that had arrived was delivered before.
+    fn tick(&mut self) {
+        let now = now();
+        let due: Vec<AgentName> = self
+            .children
+            .iter()
+            .filter(|(_, child)| child.machine.deadline().is_some_and(|at| at <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            self.tell(&name, restart::Event::Tick);
+        }
+        self.tick_oneshots(now);
+        self.on_schedule(bootagent_core::schedule::Event::Tick);
+        if self.logger.retry_at.is_some_and(|at| at <= now) {
+            self.start_logger();
+        }
+        self.feed_watchdog(now);
+    }
+
+    /// systemd's watchdog, fed from this loop and from nowhere else.
+    fn watchdog_deadline(&self) -> Option<Uptime> {
+        self.push.watchdog.map(|(_, at)| at)
+    }
+
+    fn feed_watchdog(&mut self, now: Uptime) {
+        if let Some((interval, at)) = &mut self.push.watchdog
+            && *at <= now
+        {
+            let _ = bootagent_kit::notify::watchdog();
+            *at = now + *interval;
+        }
+    }
+
+    fn free_number(&mut self) -> u32 {
+        self.next_number = self.next_number.wrapping_add(1);
+        self.next_number
+    }
+
+    /// SIGHUP: the manifests and the configuration are read again. A wrong
+    /// configuration changes nothing.
+    fn reload(&mut self) {
+        match Config::load(&self.host.config_path) {
+            Ok(config) => self.use_config(&config),
+            Err(error) => {
+                log::error!(
+                    "the configuration stays as it was: {:#}",
+                    anyhow::Error::from(error)
+                );
+            }
+        }
+        self.load_manifests();
+        log::info!("configuration and manifests read again");
+    }
+
+    /// The restart policy holds from now on; what other threads were started
+    /// with needs a new start.
+    fn use_config(&mut self, config: &Config) {
+        let with_policy = Config {
+            restart: config.restart.clone(),
+            ..self.host.config.clone()
+        };
+        if with_policy != *config {
+            log::warn!("only [restart] holds at once; restart bootagent for the other changes");
+        }
+        self.host.config = with_policy;
+        let policy = self.host.config.policy();
+        for child in self.children.values_mut() {
+            child
+                .machine
+                .reconfigure(child::spec(&child.manifest, policy));
+        }
+    }
+
+    /// The end of the daemon, not of its children.
+    fn leave(&mut self) {
+        let _ = bootagent_kit::notify::stopping();
+        let running: Vec<_> = self
+            .children
+            .values()
+            .filter(|child| child.running.is_some())
+            .map(|child| child.name().to_string())
+            .collect();
+        if running.is_empty() {
+            log::info!("bootagent ends; no child was running");
+            for group in self
+                .children
+                .values()
+                .filter_map(|child| child.group.as_ref())
+            {
+                let _ = group.remove();
+            }
+            self.host.cgroups.remove_if_empty();
+            self.logger.end();
+        } else {
+            log::info!(
+                "bootagent ends; its children go on running: {}",
+                running.join(", ")
+            );
+        }
+        let _ = std::fs::remove_file(self.host.paths.socket());
+        // What was decided is on disk: an intent, a confirmation, an event.
+        self.host.journal.wait(|_| ());
+    }
+}
