@@ -1,0 +1,17 @@
+//! The handlers, one file per resource. Each authenticates, loads, lets
+//! `fleet` decide, stores, and replies.
+
+pub mod download;
+pub mod enrolment_tokens;
+pub mod errcodes;
+pub mod events;
+pub mod health;
+pub mod hosts;
+pub mod job_order;
+pub mod job_results;
+pub mod jobs;
+pub mod list;
+pub mod packages;
+pub mod register;
+pub mod status;
+pub mod upload;

@@ -1,0 +1,210 @@
+//! /api/v1/enrolment-tokens: what lets hosts register.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::list::{self, List};
+use crate::app::App;
+use crate::auth::Operator;
+use crate::clock::unix_millis;
+use crate::extract::{JsonBody, Params, PathId};
+use crate::fleet::tags::Tags;
+use crate::openapi::{BadBody, BadQuery, Guarded, Missing};
+use crate::problem::Problem;
+use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
+use crate::token::{Token, TokenKind};
+
+/// Longest name of a token, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+/// Longest life of a token, in seconds: ten years.
+const MAX_EXPIRES_IN: u64 = 10 * 366 * 86_400;
+/// Most hosts one token may bring in.
+const MAX_USES: u64 = 1_000_000_000;
+
+/// A token to make.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CreateEnrolmentToken {
+    /// What it is for.
+    #[schema(max_length = 128, example = "rack 7")]
+    name: String,
+    /// Tags its hosts get.
+    #[schema(example = "svc=ecs,cmpt=DB")]
+    tags: String,
+    /// How many hosts it may bring in; without it, any number.
+    #[schema(minimum = 1)]
+    uses: Option<u64>,
+    /// Seconds from now until it does not hold any more; without it, never.
+    #[schema(minimum = 1)]
+    expires_in: Option<u64>,
+}
+
+/// A token without its text.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnrolmentTokenView {
+    /// Its id.
+    id: String,
+    /// What it is for.
+    name: String,
+    /// Tags its hosts get.
+    tags: String,
+    /// How many hosts it may bring in.
+    uses: Option<i64>,
+    /// How many it has brought in.
+    used: i64,
+    /// Until when it holds, in unix milliseconds.
+    expires: Option<i64>,
+    /// When it was made, in unix milliseconds.
+    created: i64,
+    /// When it was revoked, in unix milliseconds.
+    revoked: Option<i64>,
+}
+
+/// A new token with its text, which is shown this once.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NewEnrolmentTokenView {
+    /// The text for the hosts.
+    token: String,
+    /// The rest.
+    #[serde(flatten)]
+    view: EnrolmentTokenView,
+}
+
+impl From<EnrolmentToken> for EnrolmentTokenView {
+    fn from(token: EnrolmentToken) -> Self {
+        let EnrolmentToken {
+            id,
+            name,
+            tags,
+            uses,
+            used,
+            expires,
+            created,
+            revoked,
+        } = token;
+        Self {
+            id,
+            name,
+            tags,
+            uses,
+            used,
+            expires,
+            created,
+            revoked,
+        }
+    }
+}
+
+/// Which page.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageParams {
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Rows, 100 by default.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+}
+
+/// Makes a token with which hosts register.
+#[utoipa::path(
+    operation_id = "create_enrolment_token",
+    post, path = "/api/v1/enrolment-tokens", tag = "enrolment tokens",
+    request_body = CreateEnrolmentToken,
+    responses(
+        (status = 201, description = "Made; the token is shown this once", body = NewEnrolmentTokenView),
+        BadBody, Guarded
+    )
+)]
+pub async fn create(
+    _: Operator,
+    State(app): State<App>,
+    JsonBody(body): JsonBody<CreateEnrolmentToken>,
+) -> Result<(StatusCode, Json<NewEnrolmentTokenView>), Problem> {
+    let token = Token::generate(TokenKind::Enrolment);
+    let stored = app
+        .store
+        .insert_enrolment_token(&checked(&body, &token)?)
+        .await?;
+    tracing::info!(id = %stored.id, name = %stored.name, "an enrolment token was made");
+    let view = NewEnrolmentTokenView {
+        token: token.expose().to_owned(),
+        view: stored.into(),
+    };
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// Enrolment tokens, newest first.
+#[utoipa::path(
+    operation_id = "list_enrolment_tokens",
+    get, path = "/api/v1/enrolment-tokens", tag = "enrolment tokens", params(PageParams),
+    responses(
+        (status = 200, description = "One page", body = List<EnrolmentTokenView>), BadQuery, Guarded
+    )
+)]
+pub async fn list(
+    _: Operator,
+    State(app): State<App>,
+    Params(params): Params<PageParams>,
+) -> Result<Json<List<EnrolmentTokenView>>, Problem> {
+    let after = list::id_cursor(params.cursor)?;
+    let page = app
+        .store
+        .enrolment_tokens(after, list::limit(params.limit)?)
+        .await?;
+    Ok(Json(page.map(EnrolmentTokenView::from).into()))
+}
+
+/// Revokes a token; hosts that came with it stay.
+#[utoipa::path(
+    operation_id = "revoke_enrolment_token",
+    delete, path = "/api/v1/enrolment-tokens/{id}", tag = "enrolment tokens",
+    params(("id" = String, Path, description = "The token's id")),
+    responses((status = 204, description = "It does not hold any more"), Missing, Guarded)
+)]
+pub async fn revoke(
+    _: Operator,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<StatusCode, Problem> {
+    match app.store.revoke_enrolment_token(&id, unix_millis()).await? {
+        Revoked::Done => {
+            tracing::info!(id, "an enrolment token was revoked");
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Revoked::Unknown => Err(Problem::not_found("enrolment token")),
+    }
+}
+
+fn checked(body: &CreateEnrolmentToken, token: &Token) -> Result<NewEnrolmentToken, Problem> {
+    if body.name.len() > MAX_NAME_BYTES || body.name.chars().any(char::is_control) {
+        let detail = "name: at most 128 bytes without control characters are expected";
+        return Err(Problem::invalid(detail));
+    }
+    let tags =
+        Tags::parse(&body.tags).map_err(|error| Problem::invalid(&format!("tags: {error}")))?;
+    let within = |field: &str, value: Option<u64>, max: u64| match value {
+        None => Ok(None),
+        Some(value) if (1..=max).contains(&value) => Ok(i64::try_from(value).ok()),
+        Some(_) => Err(Problem::invalid(&format!(
+            "{field}: 1 to {max} is expected"
+        ))),
+    };
+    let uses = within("uses", body.uses, MAX_USES)?;
+    let expires_in = within("expires_in", body.expires_in, MAX_EXPIRES_IN)?;
+    let created = unix_millis();
+    Ok(NewEnrolmentToken {
+        id: Uuid::now_v7().to_string(),
+        name: body.name.clone(),
+        digest: token.digest(),
+        tags,
+        uses,
+        expires: expires_in.map(|seconds| created + seconds * 1000),
+        created,
+    })
+}

@@ -1,0 +1,208 @@
+//! /api/v1/hosts: what the fleet is made of.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::list::{self, List};
+use crate::app::App;
+use crate::auth::Operator;
+use crate::extract::{JsonBody, Params, PathId};
+use crate::fleet::tags::Tags;
+use crate::openapi::{BadBody, BadQuery, Guarded, Missing};
+use crate::problem::Problem;
+use crate::store::host::{HostDetail, HostQuery, HostSummary, TagsSet};
+
+/// One host of the list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostView {
+    /// Its identity.
+    agentsn: String,
+    /// Its host name.
+    hostname: String,
+    /// `bootagent-VERSION-ARCH`.
+    version: String,
+    /// `ID VERSION_ID` of its os-release.
+    os: String,
+    /// Its architecture.
+    arch: String,
+    /// Its addresses.
+    ip: Vec<String>,
+    /// Its tags.
+    #[schema(example = "cmpt=DB,svc=ecs")]
+    tags: String,
+    /// When it first registered, in unix milliseconds.
+    created: i64,
+    /// When it last registered, in unix milliseconds.
+    registered: i64,
+    /// When it last pushed a status, in unix milliseconds.
+    seen: Option<i64>,
+}
+
+/// One host in full.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostDetailView {
+    /// The same as in the list.
+    #[serde(flatten)]
+    summary: HostView,
+    /// /etc/machine-id.
+    machine_id: Option<String>,
+    /// The boot it runs in.
+    boot_id: Option<String>,
+    /// Seconds BootAgent ran when it last pushed.
+    uptime: Option<i64>,
+    /// The host's own clock then, in unix seconds.
+    timestamp: Option<i64>,
+    /// Seconds between two of its statuses.
+    step: Option<u64>,
+    /// Its sub-agents as it reported them.
+    #[schema(value_type = Vec<crate::openapi::AgentReportSchema>)]
+    agents: Vec<Value>,
+    /// What BootAgent says of itself.
+    notices: Vec<String>,
+    /// When what it reports last changed, in unix milliseconds.
+    changed: Option<i64>,
+    /// Jobs without a result.
+    open_jobs: i64,
+}
+
+impl From<HostSummary> for HostView {
+    fn from(host: HostSummary) -> Self {
+        let reported = host.reported;
+        Self {
+            agentsn: host.agentsn,
+            hostname: reported.hostname,
+            version: reported.version,
+            os: reported.os,
+            arch: reported.arch,
+            ip: reported.ip,
+            tags: host.tags.to_string(),
+            created: host.created,
+            registered: host.registered,
+            seen: host.seen,
+        }
+    }
+}
+
+impl From<HostDetail> for HostDetailView {
+    fn from(host: HostDetail) -> Self {
+        let state = host.state.as_ref();
+        let agents = state
+            .map(|state| state.agents.as_slice())
+            .unwrap_or_default();
+        Self {
+            machine_id: host.summary.reported.machine_id.clone(),
+            boot_id: host.summary.reported.boot_id.clone(),
+            uptime: state.map(|state| state.uptime),
+            timestamp: state.map(|state| state.timestamp),
+            step: state.map(|state| state.step),
+            agents: agents
+                .iter()
+                .map(|agent| serde_json::json!(agent))
+                .collect(),
+            notices: state.map(|state| state.notices.clone()).unwrap_or_default(),
+            changed: state.map(|state| state.changed),
+            open_jobs: host.open_jobs,
+            summary: host.summary.into(),
+        }
+    }
+}
+
+/// Which hosts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HostParams {
+    /// Only hosts with all of these tags (indexed).
+    #[param(example = "svc=ecs,cmpt=DB")]
+    selector: Option<String>,
+    /// Only host names that begin so (indexed).
+    hostname: Option<String>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Rows, 100 by default.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+}
+
+/// The tags a host shall have.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetTags {
+    /// All of them; others go.
+    #[schema(example = "svc=ecs,cmpt=DB")]
+    tags: String,
+}
+
+/// Hosts, sorted by hostname.
+#[utoipa::path(
+    operation_id = "list_hosts",
+    get, path = "/api/v1/hosts", tag = "hosts", params(HostParams),
+    responses((status = 200, description = "One page", body = List<HostView>), BadQuery, Guarded)
+)]
+pub async fn list(
+    _: Operator,
+    State(app): State<App>,
+    Params(params): Params<HostParams>,
+) -> Result<Json<List<HostView>>, Problem> {
+    let selector = Tags::parse(params.selector.as_deref().unwrap_or_default())
+        .map_err(|error| Problem::malformed(&format!("selector: {error}")))?;
+    let query = HostQuery {
+        selector,
+        hostname: params.hostname.filter(|prefix| !prefix.is_empty()),
+        after: list::cursor(params.cursor.as_deref())?,
+        limit: list::limit(params.limit)?,
+    };
+    let page = app.store.hosts(&query).await?;
+    Ok(Json(page.map(HostView::from).into()))
+}
+
+/// One host with its sub-agents.
+#[utoipa::path(
+    operation_id = "get_host",
+    get, path = "/api/v1/hosts/{agentsn}", tag = "hosts",
+    params(("agentsn" = String, Path, description = "The host")),
+    responses((status = 200, description = "The host", body = HostDetailView), Missing, Guarded)
+)]
+pub async fn get(
+    _: Operator,
+    State(app): State<App>,
+    PathId(agentsn): PathId,
+) -> Result<Json<HostDetailView>, Problem> {
+    found(&app, &agentsn).await.map(Json)
+}
+
+/// Gives a host these tags and no others.
+#[utoipa::path(
+    operation_id = "set_host_tags",
+    put, path = "/api/v1/hosts/{agentsn}/tags", tag = "hosts", request_body = SetTags,
+    params(("agentsn" = String, Path, description = "The host")),
+    responses(
+        (status = 200, description = "The host as it is now", body = HostDetailView),
+        BadBody, Missing, Guarded
+    )
+)]
+pub async fn set_tags(
+    _: Operator,
+    State(app): State<App>,
+    PathId(agentsn): PathId,
+    JsonBody(body): JsonBody<SetTags>,
+) -> Result<Json<HostDetailView>, Problem> {
+    let tags =
+        Tags::parse(&body.tags).map_err(|error| Problem::invalid(&format!("tags: {error}")))?;
+    match app.store.set_tags(&agentsn, &tags).await? {
+        TagsSet::Done => {
+            tracing::info!(agentsn, tags = body.tags, "a host's tags were set");
+            found(&app, &agentsn).await.map(Json)
+        }
+        TagsSet::Unknown => Err(Problem::not_found("host")),
+    }
+}
+
+async fn found(app: &App, agentsn: &str) -> Result<HostDetailView, Problem> {
+    let host = app.store.host(agentsn).await?;
+    host.map(HostDetailView::from)
+        .ok_or_else(|| Problem::not_found("host"))
+}

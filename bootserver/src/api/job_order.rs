@@ -1,0 +1,208 @@
+//! What an operator orders, made into jobs: which hosts, which file for each,
+//! and whether the wire allows it.
+
+mod hosts;
+mod packages;
+
+use std::collections::BTreeMap;
+
+use bootagent_protocol::{Action, Job};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::problem::Problem;
+use crate::store::host::HostSummary;
+use crate::store::job::{JobGroup, NewJobs};
+use crate::store::package::PackageRow;
+use hosts::hosts;
+use packages::with_packages;
+
+/// Longest time an order may wait, in seconds.
+const MAX_EXPIRES_IN: u64 = 366 * 86_400;
+
+/// An order for many hosts. Which fields are needed depends on the action.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateJobs {
+    /// `install`, `upgrade`, `uninstall`, `start`, `stop`, `restart` or `config`.
+    #[schema(example = "install")]
+    action: String,
+    /// The hosts, by agentsn. Either this or `selector`.
+    #[serde(default)]
+    hosts: Vec<String>,
+    /// All hosts with these tags.
+    #[schema(example = "svc=ecs,cmpt=DB")]
+    selector: Option<String>,
+    /// The sub-agent.
+    name: Option<String>,
+    /// Its version: the uploaded package of this version.
+    version: Option<String>,
+    /// The uploaded package, by id.
+    package: Option<String>,
+    /// A package elsewhere: http, https, ftp or file.
+    url: Option<String>,
+    /// The SHA-256 of that package, as `SHA256:hex`.
+    checksum: Option<String>,
+    /// minisign signature of the package, the text of its `.minisig`.
+    signature: Option<String>,
+    /// The child's environment.
+    envs: Option<BTreeMap<String, String>>,
+    /// The child's limits.
+    #[schema(value_type = Option<crate::openapi::LimitsSchema>)]
+    limits: Option<Map<String, Value>>,
+    /// BootAgent's server list (config without a name).
+    #[schema(example = "192.168.9.1:1234,")]
+    svrlist: Option<String>,
+    /// Seconds between two statuses (config without a name).
+    step: Option<u64>,
+    /// Seconds a new version is watched before the old one is given up.
+    watch: Option<u64>,
+    /// Whether an older version may replace a newer one.
+    downgrade: Option<bool>,
+    /// Seconds from now until it must not begin any more; without it, never.
+    expires_in: Option<u64>,
+}
+
+/// Makes an order into jobs that are ready to be stored.
+pub async fn prepare(app: &App, order: &CreateJobs, now: i64) -> Result<NewJobs, Problem> {
+    let action = action(&order.action)?;
+    let expires = expires(order.expires_in, now)?;
+    let hosts = hosts(app, order).await?;
+    let mut groups = Vec::new();
+    for (package, hosts) in with_packages(app, order, action, hosts).await? {
+        groups.push(group(order, action, expires, package.as_ref(), &hosts)?);
+    }
+    Ok(NewJobs {
+        action,
+        name: order_name(&groups),
+        expires,
+        created: now,
+        groups,
+    })
+}
+
+fn action(word: &str) -> Result<Action, Problem> {
+    match Action::parse(word) {
+        Some(Action::Cancel) => Err(Problem::invalid(
+            "action: cancel a job by POST /api/v1/jobs/ID/cancel",
+        )),
+        Some(action) => Ok(action),
+        None => Err(Problem::invalid(
+            "action: install, upgrade, uninstall, start, stop, restart or config is expected",
+        )),
+    }
+}
+
+fn expires(seconds: Option<u64>, now: i64) -> Result<Option<i64>, Problem> {
+    match seconds {
+        None => Ok(None),
+        Some(seconds) if (1..=MAX_EXPIRES_IN).contains(&seconds) => Ok(i64::try_from(seconds)
+            .ok()
+            .map(|seconds| now + seconds * 1000)),
+        Some(_) => Err(Problem::invalid(&format!(
+            "expires_in: 1 to {MAX_EXPIRES_IN} is expected"
+        ))),
+    }
+}
+
+fn group(
+    order: &CreateJobs,
+    action: Action,
+    expires: Option<i64>,
+    package: Option<&PackageRow>,
+    hosts: &[HostSummary],
+) -> Result<JobGroup, Problem> {
+    let hosts: Vec<(String, String)> = hosts
+        .iter()
+        .map(|host| (Uuid::now_v7().to_string(), host.agentsn.clone()))
+        .collect();
+    let mut body = body(order, action, expires);
+    if let Some(package) = package {
+        let checksum = format!("SHA256:{}", package.sha256);
+        agree("name", order.name.as_deref(), &package.name)?;
+        agree("version", order.version.as_deref(), &package.version)?;
+        agree_checksum(order.checksum.as_deref(), &checksum)?;
+        let own = [
+            ("name", package.name.clone()),
+            ("version", package.version.clone()),
+            ("url", package.url()),
+            ("checksum", checksum),
+        ];
+        body.extend(own.map(|(key, value)| (key.to_owned(), Value::String(value))));
+    }
+    // What goes out is checked as hosts check it, with an id of the same form.
+    let mut on_the_wire = body.clone();
+    on_the_wire.insert("id".into(), Value::String(Uuid::nil().to_string()));
+    Job::parse(&Value::Object(on_the_wire)).map_err(|error| Problem::invalid(&error.message))?;
+    let version = body
+        .get("version")
+        .and_then(Value::as_str)
+        .map(str::to_owned);
+    let package = package.map(|package| package.id.clone());
+    Ok(JobGroup {
+        body: Value::Object(body),
+        version,
+        package,
+        hosts,
+    })
+}
+
+fn body(order: &CreateJobs, action: Action, expires: Option<i64>) -> Map<String, Value> {
+    let text = |value: &Option<String>| value.clone().map(Value::String);
+    let fields = [
+        ("action", Some(Value::String(action.as_str().into()))),
+        ("name", text(&order.name)),
+        ("version", text(&order.version)),
+        ("url", text(&order.url)),
+        ("checksum", text(&order.checksum)),
+        ("signature", text(&order.signature)),
+        (
+            "envs",
+            order.envs.as_ref().map(|envs| serde_json::json!(envs)),
+        ),
+        ("limits", order.limits.clone().map(Value::Object)),
+        ("svrlist", text(&order.svrlist)),
+        ("step", order.step.map(Value::from)),
+        // The wire counts in seconds; a broken one is still in time.
+        (
+            "expires",
+            expires.map(|millis| Value::from(millis.div_euclid(1000) + 1)),
+        ),
+        ("watch", order.watch.map(Value::from)),
+        ("downgrade", order.downgrade.map(Value::from)),
+    ];
+    let given = fields
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    given.collect()
+}
+
+fn agree(field: &str, given: Option<&str>, own: &str) -> Result<(), Problem> {
+    match given {
+        Some(given) if given != own => Err(Problem::invalid(&format!(
+            "{field}: the package says {own}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn agree_checksum(given: Option<&str>, own: &str) -> Result<(), Problem> {
+    match given {
+        Some(given) if !given.eq_ignore_ascii_case(own) => Err(Problem::invalid(&format!(
+            "checksum: the package's is {own}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn order_name(groups: &[JobGroup]) -> Option<String> {
+    let first = groups.first()?;
+    first
+        .body
+        .get("name")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+}

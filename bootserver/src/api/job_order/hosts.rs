@@ -1,0 +1,90 @@
+//! Which hosts an order means.
+
+use std::collections::HashSet;
+
+use super::CreateJobs;
+use crate::app::App;
+use crate::fleet::tags::Tags;
+use crate::problem::Problem;
+use crate::store::host::{HostQuery, HostSummary};
+use crate::store::page::{Limit, MAX_LIMIT};
+use crate::wire;
+
+/// Most hosts of one order; a rollout is for more.
+const MAX_HOSTS: usize = 10_000;
+
+/// The hosts an order means, each once.
+pub(super) async fn hosts(app: &App, order: &CreateJobs) -> Result<Vec<HostSummary>, Problem> {
+    match (&order.selector, order.hosts.as_slice()) {
+        (Some(selector), []) => selected(app, selector).await,
+        (None, [_, ..]) => listed(app, &order.hosts).await,
+        _ => Err(Problem::invalid(
+            "either hosts or selector is expected, and not both",
+        )),
+    }
+}
+
+async fn selected(app: &App, selector: &str) -> Result<Vec<HostSummary>, Problem> {
+    let selector =
+        Tags::parse(selector).map_err(|error| Problem::invalid(&format!("selector: {error}")))?;
+    if selector.is_empty() {
+        return Err(Problem::invalid(
+            "selector: an empty one would mean every host; name a tag",
+        ));
+    }
+    let limit = Limit::new(MAX_LIMIT).expect("the largest limit is allowed");
+    let mut query = HostQuery {
+        selector,
+        limit,
+        ..HostQuery::default()
+    };
+    let mut hosts = Vec::new();
+    loop {
+        let page = app.store.hosts(&query).await?;
+        hosts.extend(page.items);
+        if hosts.len() > MAX_HOSTS {
+            return Err(too_many());
+        }
+        let last = hosts.last().filter(|_| page.next.is_some());
+        let Some(last) = last else { break };
+        query.after = Some((last.reported.hostname.clone(), last.agentsn.clone()));
+    }
+    match hosts.is_empty() {
+        true => Err(Problem::invalid("selector: no host has these tags")),
+        false => Ok(hosts),
+    }
+}
+
+async fn listed(app: &App, agentsns: &[String]) -> Result<Vec<HostSummary>, Problem> {
+    if agentsns.len() > MAX_HOSTS {
+        return Err(too_many());
+    }
+    let mut wanted = Vec::with_capacity(agentsns.len());
+    let mut unknown = Vec::new();
+    for text in agentsns {
+        match wire::agentsn(text) {
+            Ok(agentsn) => wanted.push(agentsn),
+            Err(_) => unknown.push(bootagent_protocol::truncate(text, 80).to_owned()),
+        }
+    }
+    wanted.sort_unstable();
+    wanted.dedup();
+    let hosts = app.store.hosts_by_agentsn(&wanted).await?;
+    let known: HashSet<&str> = hosts.iter().map(|host| host.agentsn.as_str()).collect();
+    unknown.extend(
+        wanted
+            .iter()
+            .filter(|agentsn| !known.contains(agentsn.as_str()))
+            .cloned(),
+    );
+    match unknown.is_empty() {
+        true => Ok(hosts),
+        false => Err(Problem::unknown_hosts(unknown)),
+    }
+}
+
+fn too_many() -> Problem {
+    Problem::invalid(&format!(
+        "one order may name at most {MAX_HOSTS} hosts; narrow it"
+    ))
+}

@@ -1,0 +1,149 @@
+//! POST /agent/register: a host gets its identity and its secret.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use bootagent_protocol::{RegisterReply, RegisterRequest};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::auth::{bearer, host};
+use crate::clock::unix_millis;
+use crate::extract::HostBody;
+use crate::fleet::enrol::{Asked, Credential, Decision, Refusal, Room, decide};
+use crate::fleet::tags::Tags;
+use crate::openapi::{BadBody, Guarded, RegisterReplySchema, RegisterRequestSchema};
+use crate::problem::Problem;
+use crate::store::host::{Registered, Registration, RegistrationEffect};
+use crate::token::{Token, TokenKind};
+use crate::wire;
+
+/// How often a decision is made anew because its facts changed meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// Who may register: a host with an enrolment token or with its own secret.
+#[derive(Debug)]
+pub struct Registrant {
+    credential: Credential,
+    tags: Tags,
+}
+
+impl FromRequestParts<App> for Registrant {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let token = bearer(parts)?;
+        if let Some(found) = app.store.enrolment_token(&token.digest()).await? {
+            let over = found
+                .expires
+                .is_some_and(|expires| expires <= unix_millis());
+            if over || found.revoked.is_some() {
+                return Err(Problem::unauthorized(
+                    "the enrolment token is expired or revoked",
+                ));
+            }
+            let used_up = found.uses.is_some_and(|uses| found.used >= uses);
+            let room = if used_up { Room::UsedUp } else { Room::Left };
+            let tags = Tags::parse(&found.tags).unwrap_or_default();
+            return Ok(Self {
+                credential: Credential::Enrolment { id: found.id, room },
+                tags,
+            });
+        }
+        match host(app, &token).await? {
+            Some(host) => Ok(Self {
+                credential: Credential::Host {
+                    agentsn: host.agentsn,
+                },
+                tags: Tags::default(),
+            }),
+            None => Err(Problem::unauthorized(
+                "the token is no enrolment token and no host's secret; ask an operator for one",
+            )),
+        }
+    }
+}
+
+/// Registers a host, or renews its secret.
+#[utoipa::path(
+    operation_id = "register_host",
+    post, path = "/agent/register", tag = "agent",
+    request_body(content = RegisterRequestSchema, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Accepted", body = RegisterReplySchema), BadBody, Guarded
+    ),
+    security(("enrolment" = []), ("host" = []))
+)]
+pub async fn register(
+    registrant: Registrant,
+    State(app): State<App>,
+    HostBody(request): HostBody<RegisterRequest>,
+) -> Result<Json<RegisterReply>, Problem> {
+    let asked = wire::agentsn(&request.agentsn).map_err(|error| invalid(&error))?;
+    let reported = wire::reported(&request).map_err(|error| invalid(&error))?;
+    for _ in 0..ATTEMPTS {
+        let known = app.store.known_host(&asked).await?;
+        let machine_id = reported.machine_id.as_deref();
+        let asked = Asked {
+            agentsn: &asked,
+            machine_id,
+        };
+        let decision = decide(&registrant.credential, known.as_ref(), asked);
+        let (agentsn, effect) = match decision {
+            Decision::Accept => (asked.agentsn.to_owned(), create(&registrant)),
+            Decision::Reissue => (Uuid::new_v4().to_string(), create(&registrant)),
+            Decision::Renew => {
+                let tags = registrant.tags.clone();
+                (asked.agentsn.to_owned(), RegistrationEffect::Renew { tags })
+            }
+            Decision::Refuse(refusal) => return Err(refused(refusal)),
+        };
+        let secret = Token::generate(TokenKind::Host);
+        let registration = Registration {
+            agentsn: agentsn.clone(),
+            effect,
+            secret: secret.digest(),
+            reported: reported.clone(),
+            now: unix_millis(),
+        };
+        if let Registered::Done(tags) = app.store.register_host(&registration).await? {
+            let hostname = &reported.hostname;
+            tracing::info!(agentsn, hostname, ?decision, "a host registered");
+            return Ok(Json(RegisterReply {
+                status: 0,
+                agentsn: Some(agentsn),
+                tags: Some(tags.to_string()),
+                token: Some(secret.expose().to_owned()),
+                message: None,
+            }));
+        }
+    }
+    Err(Problem::unavailable(
+        "others register with the same identity or token; try again",
+    ))
+}
+
+fn create(registrant: &Registrant) -> RegistrationEffect {
+    let enrolment = match &registrant.credential {
+        Credential::Enrolment { id, .. } => Some(id.clone()),
+        // A clone that shows its original's secret was let in with it.
+        Credential::Host { .. } => None,
+    };
+    RegistrationEffect::Create {
+        enrolment,
+        tags: registrant.tags.clone(),
+    }
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::UsedUp => Problem::unauthorized(
+            "the enrolment token has no uses left; ask an operator for another",
+        ),
+        Refusal::OtherHost => Problem::unauthorized("the secret belongs to another agentsn"),
+    }
+}
+
+fn invalid(error: &wire::WireError) -> Problem {
+    Problem::invalid(&error.to_string())
+}

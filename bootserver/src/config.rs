@@ -1,0 +1,207 @@
+//! What `serve` is told: the file first, then the flags.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+
+/// All addresses, because hosts are elsewhere.
+const DEFAULT_LISTEN: &str = "0.0.0.0:8080";
+/// Where a package puts the data directory.
+const DEFAULT_DATA: &str = "/var/lib/bootserver";
+/// Largest configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+/// What was said, in a file or by flags; absent is not said.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Address and port to listen on; port 0 takes a free one.
+    pub listen: Option<String>,
+    /// The data directory.
+    pub data: Option<PathBuf>,
+    /// The SQLite file, if not `bootserver.db` in the data directory.
+    pub database: Option<PathBuf>,
+    /// A file that is given the address once it is listened on.
+    pub address_file: Option<PathBuf>,
+    /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as
+    /// `info,bootserver=debug`.
+    pub log_level: Option<String>,
+    /// Largest package, in bytes.
+    pub max_package_bytes: Option<u64>,
+    /// Seconds the body of a request may take to arrive; twice that to be
+    /// answered.
+    pub request_timeout: Option<u64>,
+    /// Seconds the head of a request may take to arrive.
+    pub header_timeout: Option<u64>,
+    /// Connections at once; more wait in the kernel's queue.
+    pub max_connections: Option<usize>,
+}
+
+/// Sizes and deadlines handlers keep to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Largest package, in bytes.
+    pub max_package_bytes: u64,
+    /// How long a body may take to arrive; twice that for the answer.
+    pub request_timeout: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_package_bytes: 1 << 30,
+            request_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Everything `serve` needs, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The SQLite file.
+    pub database: PathBuf,
+    /// A file that is given the address.
+    pub address_file: Option<PathBuf>,
+    /// What is logged.
+    pub log_level: String,
+    /// What handlers keep to.
+    pub bounds: Bounds,
+    /// How long the head of a request may take.
+    pub header_timeout: Duration,
+    /// Connections at once.
+    pub max_connections: usize,
+}
+
+impl Settings {
+    /// Reads a file. Unknown keys are errors.
+    pub fn from_file(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let size = std::fs::metadata(path)
+            .with_context(|| format!("reading {shown}"))?
+            .len();
+        ensure!(
+            size <= MAX_FILE_BYTES,
+            "{shown} is larger than {MAX_FILE_BYTES} bytes"
+        );
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {shown}"))?;
+        toml::from_str(&text).with_context(|| format!("{shown} is no valid configuration"))
+    }
+
+    /// What `self` does not say, `other` may.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            listen: self.listen.or(other.listen),
+            data: self.data.or(other.data),
+            database: self.database.or(other.database),
+            address_file: self.address_file.or(other.address_file),
+            log_level: self.log_level.or(other.log_level),
+            max_package_bytes: self.max_package_bytes.or(other.max_package_bytes),
+            request_timeout: self.request_timeout.or(other.request_timeout),
+            header_timeout: self.header_timeout.or(other.header_timeout),
+            max_connections: self.max_connections.or(other.max_connections),
+        }
+    }
+
+    /// Fills in defaults and checks.
+    pub fn into_config(self) -> anyhow::Result<Config> {
+        let listen = self.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
+        let listen = listen.parse().with_context(|| {
+            format!("listen: {listen:?} is no ADDRESS:PORT, such as 127.0.0.1:8080 or [::]:8080")
+        })?;
+        let data = self.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
+        let seconds = |name: &str, value: Option<u64>, default: u64| {
+            let value = value.unwrap_or(default);
+            ensure!(
+                (1..=3600).contains(&value),
+                "{name}: 1 to 3600 seconds are expected"
+            );
+            Ok(Duration::from_secs(value))
+        };
+        let bounds = Bounds::default();
+        let max_package_bytes = self.max_package_bytes.unwrap_or(bounds.max_package_bytes);
+        ensure!(
+            max_package_bytes > 0,
+            "max_package_bytes: at least 1 is expected"
+        );
+        let max_connections = self.max_connections.unwrap_or(8192);
+        ensure!(
+            max_connections > 0,
+            "max_connections: at least 1 is expected"
+        );
+        let request_timeout = bounds.request_timeout.as_secs();
+        let request_timeout = seconds("request_timeout", self.request_timeout, request_timeout)?;
+        Ok(Config {
+            listen,
+            database: self.database.unwrap_or_else(|| data.join("bootserver.db")),
+            data,
+            address_file: self.address_file,
+            log_level: self.log_level.unwrap_or_else(|| "info".into()),
+            bounds: Bounds {
+                max_package_bytes,
+                request_timeout,
+            },
+            header_timeout: seconds("header_timeout", self.header_timeout, 10)?,
+            max_connections,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file: Settings =
+            toml::from_str("listen = \"127.0.0.1:1\"\nrequest_timeout = 5").expect("valid");
+        let flags = Settings {
+            listen: Some("127.0.0.1:2".into()),
+            ..Settings::default()
+        };
+        let config = flags.or(file).into_config().expect("valid");
+        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.bounds.request_timeout, Duration::from_secs(5));
+        assert_eq!(
+            config.database,
+            Path::new("/var/lib/bootserver/bootserver.db")
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        assert!(toml::from_str::<Settings>("liste = \"x\"").is_err());
+        for (settings, word) in [
+            (
+                Settings {
+                    listen: Some("here".into()),
+                    ..Settings::default()
+                },
+                "listen",
+            ),
+            (
+                Settings {
+                    request_timeout: Some(0),
+                    ..Settings::default()
+                },
+                "request_timeout",
+            ),
+            (
+                Settings {
+                    max_connections: Some(0),
+                    ..Settings::default()
+                },
+                "max_connections",
+            ),
+        ] {
+            let error = settings.into_config().expect_err("not valid");
+            assert!(format!("{error:#}").contains(word), "{error:#}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Decisions about the fleet: pure, no clock, no store, no HTTP.
+//!
+//! Handlers and the store load facts, ask here, and do what is answered.
+
+pub mod enrol;
+pub mod handout;
+pub mod job_state;
+pub mod package_choice;
+pub mod tags;

@@ -1,0 +1,121 @@
+//! The one writer of statuses: waits a moment, writes many at once, answers
+//! each after the commit.
+//!
+//! The one rule: nobody is told that a status is stored before it is. A batch
+//! the database refuses is halved until the bad record is alone, so that it
+//! cannot fail its neighbours.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::store::status::{StatusOutcome, StatusRecord};
+use crate::store::{Failure, Store, StoreError};
+
+/// How long a batch waits for company: far below what a host notices, and
+/// enough to make 20,000 statuses a second a hundred per commit.
+const LINGER: Duration = Duration::from_millis(5);
+/// Most statuses of one transaction.
+const MAX_BATCH: usize = 1000;
+/// Most statuses waiting; beyond that hosts are asked to come back later.
+const QUEUE: usize = 4096;
+
+/// A future that calls itself must be boxed.
+type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A status on its way, and who waits for it.
+struct Pending {
+    record: StatusRecord,
+    answer: oneshot::Sender<Result<StatusOutcome, Refused>>,
+}
+
+/// Why a status was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Too much is waiting, or the database cannot work now.
+    Later,
+    /// The database refuses this very status.
+    Never,
+}
+
+/// The way to the writer; cheap to clone.
+#[derive(Clone)]
+pub struct Ingest {
+    queue: mpsc::Sender<Pending>,
+}
+
+impl Ingest {
+    /// Starts the writer. It ends when every `Ingest` is gone and the queue is
+    /// empty, which the handle tells.
+    pub fn start(store: Arc<dyn Store>) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, pending) = mpsc::channel(QUEUE);
+        let task = tokio::spawn(run(store, pending));
+        (Self { queue }, task)
+    }
+
+    /// Stores a status; returns after its commit.
+    pub async fn submit(&self, record: StatusRecord) -> Result<StatusOutcome, Refused> {
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send(Pending { record, answer })
+            .map_err(|_| Refused::Later)?;
+        answered.await.unwrap_or(Err(Refused::Later))
+    }
+}
+
+async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Pending>) {
+    while let Some(first) = queue.recv().await {
+        let mut batch = vec![first];
+        let until = Instant::now() + LINGER;
+        while batch.len() < MAX_BATCH {
+            match timeout_at(until, queue.recv()).await {
+                Ok(Some(next)) => batch.push(next),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let (records, answers): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|pending| (pending.record, pending.answer))
+            .unzip();
+        let outcomes = store_batch(store.as_ref(), &records).await;
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
+            // A host that hung up meanwhile sends the same again.
+            let _ = answer.send(outcome);
+        }
+    }
+}
+
+/// Stores a batch, halving it when the database refuses it. One outcome per
+/// record, in their order.
+fn store_batch<'a>(
+    store: &'a dyn Store,
+    records: &'a [StatusRecord],
+) -> BoxFuture<'a, Vec<Result<StatusOutcome, Refused>>> {
+    Box::pin(async move {
+        match store.record_statuses(records).await {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(StoreError {
+                failure: Failure::Rejected,
+                ..
+            }) if records.len() > 1 => {
+                let (left, right) = records.split_at(records.len() / 2);
+                let mut outcomes = store_batch(store, left).await;
+                outcomes.extend(store_batch(store, right).await);
+                outcomes
+            }
+            Err(error) => {
+                let refused = match error.failure {
+                    Failure::Unavailable => Refused::Later,
+                    Failure::Rejected => Refused::Never,
+                };
+                let agentsn = records.first().map(|record| record.agentsn.as_str());
+                let statuses = records.len();
+                let error = crate::problem::chain(&error);
+                tracing::error!(statuses, agentsn, error, "statuses were not stored");
+                vec![Err(refused); statuses]
+            }
+        }
+    })
+}

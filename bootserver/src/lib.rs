@@ -1,0 +1,35 @@
+//! bootserver: the platform behind the hosts.
+//!
+//! Hosts call `/agent/...` and fetch `/packages/...`; operators use
+//! `/api/v1/...`. In reading order: `router` is the table of contents, `api`
+//! holds the handlers, `fleet` decides without clock, store or HTTP, `store`
+//! remembers (and alone knows SQL), `ingest` is the one writer of statuses.
+//! Nothing here ever connects to a host.
+
+pub mod config;
+pub mod data_dir;
+pub mod first_start;
+pub mod serve;
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod extract;
+pub mod openapi;
+pub mod problem;
+pub mod router;
+
+pub mod blob;
+pub mod fleet;
+pub mod ingest;
+pub mod package;
+pub mod store;
+pub mod wire;
+
+pub mod clock;
+pub mod file_body;
+pub mod range;
+pub mod token;
+
+/// The version, as `-V` and the document say it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,129 @@
+//! The `bootserver` program: arguments, logging, exit code.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use bootserver::config::{Config, Settings};
+use tracing_subscriber::EnvFilter;
+
+const HELP: &str = "\
+bootserver: the control platform of BootAgent
+
+bootserver serve [options]      run the platform
+bootserver openapi              print the OpenAPI document
+bootserver -V | -h              version | this text
+
+Options of serve, which win over the file:
+  -c, --config FILE        configuration (TOML)
+  --listen ADDRESS:PORT    where to listen [0.0.0.0:8080]; port 0 takes a free one
+  --data DIR               database, packages, lock [/var/lib/bootserver]
+  --database FILE          SQLite file [DIR/bootserver.db]
+  --address-file FILE      gets ADDRESS:PORT once requests are served
+  -l, --log-level LEVEL    error, warn, info, debug, trace [info]
+
+The first start makes an API token and an enrolment token. They are printed to a
+terminal, and otherwise written to DIR/first-start.txt, which only its owner reads.
+";
+
+enum Command {
+    Serve(Box<Config>),
+    OpenApi,
+    Version,
+    Help,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may not be set up yet, and this must be seen.
+            let _ = writeln!(std::io::stderr(), "bootserver: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let arguments = std::env::args_os().skip(1).collect();
+    match parse(arguments)? {
+        Command::Serve(config) => {
+            log_to_stderr(&config.log_level)?;
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build()
+                .context("starting the runtime")?;
+            runtime.block_on(bootserver::serve::serve(*config))
+        }
+        Command::OpenApi => print(&bootserver::openapi::document()),
+        Command::Version => print(&format!("bootserver {}\n", bootserver::VERSION)),
+        Command::Help => print(HELP),
+    }
+}
+
+fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
+    use lexopt::prelude::*;
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let command = match parser.next()? {
+        Some(Value(word)) if word == "serve" => parse_serve(&mut parser)?,
+        Some(Value(word)) if word == "openapi" => Command::OpenApi,
+        Some(Short('V') | Long("version")) => Command::Version,
+        Some(Short('h') | Long("help")) => Command::Help,
+        Some(other) => return Err(other.unexpected().into()),
+        None => bail!("a command is expected; bootserver -h lists them"),
+    };
+    match parser.next()? {
+        Some(rest) => Err(rest.unexpected().into()),
+        None => Ok(command),
+    }
+}
+
+fn parse_serve(parser: &mut lexopt::Parser) -> anyhow::Result<Command> {
+    use lexopt::prelude::*;
+    let mut flags = Settings::default();
+    let mut file = None;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('c') | Long("config") => file = Some(PathBuf::from(parser.value()?)),
+            Long("listen") => flags.listen = Some(parser.value()?.string()?),
+            Long("data") => flags.data = Some(parser.value()?.into()),
+            Long("database") => flags.database = Some(parser.value()?.into()),
+            Long("address-file") => flags.address_file = Some(parser.value()?.into()),
+            Short('l') | Long("log-level") => flags.log_level = Some(parser.value()?.string()?),
+            Short('h') | Long("help") => return Ok(Command::Help),
+            Short('V') | Long("version") => return Ok(Command::Version),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let file = file.map(|path| Settings::from_file(&path)).transpose()?;
+    let config = flags.or(file.unwrap_or_default()).into_config()?;
+    Ok(Command::Serve(Box::new(config)))
+}
+
+fn log_to_stderr(level: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(level).with_context(|| {
+        format!("log level {level:?}: error, warn, info, debug or trace is expected")
+    })?;
+    // It would tell each statement in full at `debug`.
+    let quiet = "sqlx=warn".parse().context("the filter of the database")?;
+    let filter = filter.add_directive(quiet);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+/// To standard output; a reader that went away is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("writing to standard output")
+        }
+        _ => Ok(()),
+    }
+}

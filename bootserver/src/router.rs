@@ -1,0 +1,89 @@
+//! The table of contents: every route, in one place.
+
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tokio::time::timeout;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::{
+    download, enrolment_tokens, errcodes, events, health, hosts, job_results, jobs, packages,
+    register, status, upload,
+};
+use crate::app::App;
+use crate::openapi::Base;
+use crate::problem::Problem;
+
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Base::openapi())
+        // hosts
+        .routes(routes!(register::register))
+        .routes(routes!(status::status))
+        .routes(routes!(download::download))
+        // operators
+        .routes(routes!(enrolment_tokens::list, enrolment_tokens::create))
+        .routes(routes!(enrolment_tokens::revoke))
+        .routes(routes!(hosts::list))
+        .routes(routes!(hosts::get))
+        .routes(routes!(hosts::set_tags))
+        .routes(routes!(packages::list, upload::upload))
+        .routes(routes!(packages::get, packages::delete))
+        .routes(routes!(jobs::list, jobs::create))
+        .routes(routes!(jobs::get))
+        .routes(routes!(jobs::cancel))
+        .routes(routes!(job_results::list))
+        .routes(routes!(events::list))
+        .routes(routes!(errcodes::list))
+        // load balancers
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+}
+
+/// The service.
+pub fn router(app: App) -> Router {
+    let (router, _) = routes().split_for_parts();
+    router
+        .fallback(async || Problem::not_found("path"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(middleware::from_fn_with_state(app.clone(), deadline))
+        .layer(middleware::from_fn(log))
+        .with_state(app)
+}
+
+/// What the routes say of themselves.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+/// Ends requests that take too long to be answered. A body has a deadline of its
+/// own for its arrival, an upload has two, and a download is answered before its
+/// body is sent: what ends here is our own slowness.
+async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
+    let is_upload = request.method() == "POST" && request.uri().path() == "/api/v1/packages";
+    if is_upload {
+        return next.run(request).await;
+    }
+    match timeout(app.bounds.request_timeout * 2, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!("a request was not answered in time");
+            Problem::unavailable("the server is too slow just now").into_response()
+        }
+    }
+}
+
+/// One line per request, without query and headers: no token gets here.
+async fn log(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::debug!(%method, path, status = response.status().as_u16(), millis, "answered");
+    response
+}

@@ -1,0 +1,153 @@
+//! What the platform remembers, behind one trait.
+//!
+//! The trait exists because there are two databases: SQLite is embedded, and
+//! PostgreSQL joins it for large fleets; `tests/store_contract.rs` holds for
+//! both. The one rule: SQL is nowhere else. The store decides nothing: what
+//! may be refused comes back as a value, and `StoreError` is only for a
+//! database that fails.
+
+pub mod batch;
+pub mod enrolment;
+pub mod event;
+pub mod host;
+pub mod job;
+pub mod package;
+pub mod page;
+pub mod sqlite;
+pub mod status;
+
+use async_trait::async_trait;
+
+use crate::token::TokenDigest;
+
+use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
+use event::{EventQuery, EventRow};
+use host::{HostDetail, HostQuery, HostSummary, Registered, Registration, SecretOwner, TagsSet};
+use job::{Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow};
+use package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
+use page::{Limit, Page};
+use status::{StatusOutcome, StatusRecord};
+
+/// What a failed call means for the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The database cannot work now: full, locked, gone. Later may be better.
+    Unavailable,
+    /// The database refused this very data. Later is no better.
+    Rejected,
+}
+
+/// A database that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+pub struct StoreError {
+    /// What was tried, such as `storing a batch of statuses`.
+    pub step: &'static str,
+    /// Whether it is worth trying again.
+    pub failure: Failure,
+    /// What the database said.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Shorthand for every call of the trait.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// The tokens of the very first start, as the store keeps them.
+#[derive(Debug, Clone)]
+pub struct FirstTokens {
+    /// The operator's.
+    pub api: TokenDigest,
+    /// The hosts'.
+    pub enrolment: TokenDigest,
+}
+
+/// Whether a start was the first one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstStart {
+    /// It was: the tokens are stored.
+    First,
+    /// It was not: nothing was stored.
+    Later,
+}
+
+/// The platform's memory. Times are unix milliseconds and come from the
+/// caller as `now`; each call is one transaction.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<()>;
+    /// Housekeeping that must stay off the hot path; called every few seconds.
+    async fn maintain(&self) -> Result<()>;
+    /// Whether this would be the first start, without storing anything.
+    async fn is_first_start(&self) -> Result<FirstStart>;
+    /// Stores the tokens of the first start, once for ever.
+    async fn first_start(&self, tokens: &FirstTokens, now: i64) -> Result<FirstStart>;
+
+    /// The id of an API token in force.
+    async fn api_token(&self, digest: &TokenDigest) -> Result<Option<String>>;
+    /// An enrolment token, in force or not.
+    async fn enrolment_token(&self, digest: &TokenDigest) -> Result<Option<EnrolmentToken>>;
+    /// Stores a new enrolment token.
+    async fn insert_enrolment_token(&self, token: &NewEnrolmentToken) -> Result<EnrolmentToken>;
+    /// Enrolment tokens, newest first.
+    async fn enrolment_tokens(
+        &self,
+        after: Option<String>,
+        limit: Limit,
+    ) -> Result<Page<EnrolmentToken>>;
+    /// Revokes an enrolment token; doing so twice keeps the first time.
+    async fn revoke_enrolment_token(&self, id: &str, now: i64) -> Result<Revoked>;
+
+    /// The host a secret belongs to.
+    async fn secret_owner(&self, digest: &TokenDigest) -> Result<Option<SecretOwner>>;
+    /// Makes a secret that was handed out and is now used the only one.
+    async fn promote_secret(&self, digest: &TokenDigest) -> Result<()>;
+    /// What a registration must know of the host it names.
+    async fn known_host(&self, agentsn: &str) -> Result<Option<crate::fleet::enrol::KnownHost>>;
+    /// Stores a decided registration.
+    async fn register_host(&self, registration: &Registration) -> Result<Registered>;
+    /// Hosts by name.
+    async fn hosts(&self, query: &HostQuery) -> Result<Page<HostSummary>>;
+    /// One host.
+    async fn host(&self, agentsn: &str) -> Result<Option<HostDetail>>;
+    /// Gives a host these tags and no others.
+    async fn set_tags(&self, agentsn: &str, tags: &crate::fleet::tags::Tags) -> Result<TagsSet>;
+    /// The hosts of a list, in no order; those that are unknown are missing.
+    async fn hosts_by_agentsn(&self, agentsns: &[String]) -> Result<Vec<HostSummary>>;
+
+    /// Stores statuses, all or none, and says what each host shall do.
+    /// The outcomes are in the order of the records.
+    async fn record_statuses(&self, records: &[StatusRecord]) -> Result<Vec<StatusOutcome>>;
+
+    /// Stores a package, unless another one has its place.
+    async fn insert_package(&self, package: &PackageRow) -> Result<PackageInserted>;
+    /// One package.
+    async fn package(&self, id: &str) -> Result<Option<PackageRow>>;
+    /// The package behind a path below `/packages/`.
+    async fn package_by_file(&self, file: &str) -> Result<Option<PackageRow>>;
+    /// Packages, newest first.
+    async fn packages(&self, query: &PackageQuery) -> Result<Page<PackageRow>>;
+    /// Of these SHA-256s, those no package has.
+    async fn orphan_blobs(&self, sha256s: &[String]) -> Result<Vec<String>>;
+    /// Deletes a package no open job needs.
+    async fn delete_package(&self, id: &str) -> Result<PackageDeleted>;
+
+    /// Stores jobs, all or none.
+    async fn insert_jobs(&self, jobs: &NewJobs) -> Result<JobsInserted>;
+    /// Jobs, newest first.
+    async fn jobs(&self, query: &JobQuery) -> Result<Page<JobRow>>;
+    /// One job.
+    async fn job(&self, id: &str) -> Result<Option<JobRow>>;
+    /// Withdraws a job: at once while its host has not been told, otherwise
+    /// by the job `cancel_id` that tells it.
+    async fn cancel_job(&self, id: &str, cancel_id: &str, now: i64) -> Result<Cancelled>;
+    /// Ends jobs that were never handed out and must not begin any more.
+    /// Returns how many.
+    async fn expire_jobs(&self, now: i64) -> Result<u64>;
+    /// Results in order of arrival.
+    async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>>;
+
+    /// Events in order of arrival.
+    async fn events(&self, query: &EventQuery) -> Result<Page<EventRow>>;
+}

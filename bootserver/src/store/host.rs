@@ -1,0 +1,153 @@
+//! Hosts, as the store takes and gives them.
+
+use bootagent_protocol::AgentReport;
+
+use crate::fleet::tags::Tags;
+use crate::token::TokenDigest;
+
+use super::page::Limit;
+
+/// Whose secret a digest is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretOwner {
+    /// The host.
+    pub agentsn: String,
+    /// Which of its secrets.
+    pub standing: SecretStanding,
+}
+
+/// A host has one secret, or two while a new one is on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretStanding {
+    /// The one in force.
+    Current,
+    /// A new one that was never used before.
+    New,
+}
+
+/// A decided registration.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The identity the host gets.
+    pub agentsn: String,
+    /// Whether the host is new.
+    pub effect: RegistrationEffect,
+    /// SHA-256 of its new secret.
+    pub secret: TokenDigest,
+    /// What it said of itself.
+    pub reported: Reported,
+    /// When.
+    pub now: i64,
+}
+
+/// What a registration does to the store.
+#[derive(Debug, Clone)]
+pub enum RegistrationEffect {
+    /// A new host.
+    Create {
+        /// The enrolment token that pays for it with one use, if it has one.
+        enrolment: Option<String>,
+        /// Its first tags.
+        tags: Tags,
+    },
+    /// A known host gets a new secret, and tags it had no value for.
+    Renew {
+        /// Tags of the enrolment token it came with.
+        tags: Tags,
+    },
+}
+
+/// What a host says of itself when it registers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// The host name.
+    pub hostname: String,
+    /// `bootagent-VERSION-ARCH`.
+    pub version: String,
+    /// `ID VERSION_ID` of os-release.
+    pub os: String,
+    /// Machine architecture.
+    pub arch: String,
+    /// Addresses.
+    pub ip: Vec<String>,
+    /// /etc/machine-id.
+    pub machine_id: Option<String>,
+    /// The boot it runs in.
+    pub boot_id: Option<String>,
+}
+
+/// What came of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registered {
+    /// Stored; these are the host's tags now.
+    Done(Tags),
+    /// The facts the decision was made on have changed: decide again.
+    Changed,
+}
+
+/// Which hosts, by hostname and agentsn.
+#[derive(Debug, Clone, Default)]
+pub struct HostQuery {
+    /// Only hosts with all of these tags.
+    pub selector: Tags,
+    /// Only host names that begin so.
+    pub hostname: Option<String>,
+    /// After this (hostname, agentsn).
+    pub after: Option<(String, String)>,
+    /// At most so many.
+    pub limit: Limit,
+}
+
+/// One row of the list of hosts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostSummary {
+    /// Its identity.
+    pub agentsn: String,
+    /// What it says it is.
+    pub reported: Reported,
+    /// Its tags.
+    pub tags: Tags,
+    /// When it first registered.
+    pub created: i64,
+    /// When it last registered.
+    pub registered: i64,
+    /// When it last pushed a status.
+    pub seen: Option<i64>,
+}
+
+/// One host in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostDetail {
+    /// The same as in the list.
+    pub summary: HostSummary,
+    /// What it last reported, if it ever did.
+    pub state: Option<HostState>,
+    /// Jobs without a result.
+    pub open_jobs: i64,
+}
+
+/// What a host last reported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostState {
+    /// Its own clock, in seconds.
+    pub timestamp: i64,
+    /// Seconds BootAgent runs.
+    pub uptime: i64,
+    /// Seconds between two statuses.
+    pub step: u64,
+    /// Its sub-agents.
+    pub agents: Vec<AgentReport>,
+    /// What BootAgent says of itself.
+    pub notices: Vec<String>,
+    /// When its content last changed.
+    pub changed: i64,
+}
+
+/// What setting tags found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagsSet {
+    /// The host has them.
+    Done,
+    /// There is no such host.
+    Unknown,
+}

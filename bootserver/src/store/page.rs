@@ -1,0 +1,60 @@
+//! Keyset paging: a page, and the key it ended at.
+
+/// Most rows of one page.
+pub const MAX_LIMIT: u32 = 500;
+/// Rows of a page nobody gave a size for.
+pub const DEFAULT_LIMIT: u32 = 100;
+
+/// Rows of one page, 1 to [`MAX_LIMIT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(u32);
+
+impl Limit {
+    /// The limit asked for, if it is allowed.
+    pub fn new(rows: u32) -> Option<Self> {
+        (1..=MAX_LIMIT).contains(&rows).then_some(Self(rows))
+    }
+
+    /// The number of rows.
+    pub fn rows(self) -> usize {
+        self.0 as usize
+    }
+
+    /// One more than the page, to see whether there is a next one.
+    pub fn probe(self) -> i64 {
+        i64::from(self.0) + 1
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(DEFAULT_LIMIT)
+    }
+}
+
+/// Some rows and the key to go on after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// The key of the last one, if more follow.
+    pub next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// Makes a page of rows fetched with [`Limit::probe`].
+    pub fn cut(mut rows: Vec<T>, limit: Limit, key: impl Fn(&T) -> String) -> Self {
+        let more = rows.len() > limit.rows();
+        rows.truncate(limit.rows());
+        let next = rows.last().filter(|_| more).map(key);
+        Self { items: rows, next }
+    }
+
+    /// The same page of other things.
+    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Page<U> {
+        Page {
+            items: self.items.into_iter().map(convert).collect(),
+            next: self.next,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Tokens of operators and of enrolment, and the first start that makes one
+//! of each.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::{Result, SqliteStore, failed};
+use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
+use crate::store::page::{Limit, Page};
+use crate::store::{FirstStart, FirstTokens};
+use crate::token::TokenDigest;
+
+/// The setting that says that the first start has been.
+const FIRST_START: &str = "first_start";
+
+pub(super) async fn is_first_start(store: &SqliteStore) -> Result<FirstStart> {
+    let row = sqlx::query("SELECT value FROM setting WHERE key = $1")
+        .bind(FIRST_START)
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed("asking whether this is the first start"))?;
+    Ok(row.map_or(FirstStart::First, |_| FirstStart::Later))
+}
+
+pub(super) async fn first_start(
+    store: &SqliteStore,
+    tokens: &FirstTokens,
+    now: i64,
+) -> Result<FirstStart> {
+    let step = "storing the tokens of the first start";
+    let mut tx = store.write(step).await?;
+    let marked = sqlx::query(
+        "INSERT INTO setting (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING",
+    )
+    .bind(FIRST_START)
+    .bind(now.to_string())
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    if marked.rows_affected() == 0 {
+        return Ok(FirstStart::Later);
+    }
+    sqlx::query("INSERT INTO api_token (id, name, digest, created) VALUES ($1, $2, $3, $4)")
+        .bind(uuid::Uuid::now_v7().to_string())
+        .bind("first start")
+        .bind(tokens.api.as_str())
+        .bind(now)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    sqlx::query(
+        "INSERT INTO enrolment_token (id, name, digest, tags, created) VALUES ($1, $2, $3, '', $4)",
+    )
+    .bind(uuid::Uuid::now_v7().to_string())
+    .bind("first start")
+    .bind(tokens.enrolment.as_str())
+    .bind(now)
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(FirstStart::First)
+}
+
+pub(super) async fn api_token(store: &SqliteStore, digest: &TokenDigest) -> Result<Option<String>> {
+    sqlx::query_scalar("SELECT id FROM api_token WHERE digest = $1 AND revoked IS NULL")
+        .bind(digest.as_str())
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed("looking up an API token"))
+}
+
+pub(super) async fn by_digest(
+    store: &SqliteStore,
+    digest: &TokenDigest,
+) -> Result<Option<EnrolmentToken>> {
+    let row = sqlx::query("SELECT * FROM enrolment_token WHERE digest = $1")
+        .bind(digest.as_str())
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed("looking up an enrolment token"))?;
+    row.as_ref().map(token).transpose()
+}
+
+pub(super) async fn insert(store: &SqliteStore, new: &NewEnrolmentToken) -> Result<EnrolmentToken> {
+    let step = "storing an enrolment token";
+    let row = sqlx::query(
+        "INSERT INTO enrolment_token (id, name, digest, tags, uses, expires, created)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *",
+    )
+    .bind(&new.id)
+    .bind(&new.name)
+    .bind(new.digest.as_str())
+    .bind(new.tags.to_string())
+    .bind(new.uses)
+    .bind(new.expires)
+    .bind(new.created)
+    .fetch_one(&store.writer)
+    .await
+    .map_err(failed(step))?;
+    token(&row)
+}
+
+pub(super) async fn list(
+    store: &SqliteStore,
+    after: Option<String>,
+    limit: Limit,
+) -> Result<Page<EnrolmentToken>> {
+    let rows = sqlx::query(
+        "SELECT * FROM enrolment_token WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit.probe())
+    .fetch_all(&store.readers)
+    .await
+    .map_err(failed("listing enrolment tokens"))?;
+    let tokens = rows.iter().map(token).collect::<Result<_>>()?;
+    Ok(Page::cut(tokens, limit, |token: &EnrolmentToken| {
+        token.id.clone()
+    }))
+}
+
+pub(super) async fn revoke(store: &SqliteStore, id: &str, now: i64) -> Result<Revoked> {
+    let done =
+        sqlx::query("UPDATE enrolment_token SET revoked = coalesce(revoked, $2) WHERE id = $1")
+            .bind(id)
+            .bind(now)
+            .execute(&store.writer)
+            .await
+            .map_err(failed("revoking an enrolment token"))?;
+    Ok(match done.rows_affected() {
+        0 => Revoked::Unknown,
+        _ => Revoked::Done,
+    })
+}
+
+fn token(row: &SqliteRow) -> Result<EnrolmentToken> {
+    let read = || -> std::result::Result<EnrolmentToken, sqlx::Error> {
+        Ok(EnrolmentToken {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            tags: row.try_get("tags")?,
+            uses: row.try_get("uses")?,
+            used: row.try_get("used")?,
+            expires: row.try_get("expires")?,
+            created: row.try_get("created")?,
+            revoked: row.try_get("revoked")?,
+        })
+    };
+    read().map_err(failed("reading an enrolment token"))
+}

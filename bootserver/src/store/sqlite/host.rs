@@ -1,0 +1,218 @@
+//! Hosts and their tags.
+
+use std::collections::HashMap;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
+
+use super::{Result, SqliteStore, failed, from_json, to_json};
+use crate::fleet::tags::Tags;
+use crate::store::host::{HostDetail, HostQuery, HostState, HostSummary, Reported, TagsSet};
+use crate::store::page::Page;
+use crate::store::status::{Readings, StateBody};
+use crate::wire;
+
+const COLUMNS: &str = "host.agentsn, host.created, host.registered, host.hostname, host.version,
+    host.os, host.arch, host.ip, host.machine_id, host.boot_id, host_seen.seen";
+
+pub(super) async fn list(store: &SqliteStore, query: &HostQuery) -> Result<Page<HostSummary>> {
+    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT ");
+    sql.push(COLUMNS);
+    sql.push(" FROM host LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn WHERE 1 = 1");
+    for (key, value) in query.selector.iter() {
+        sql.push(
+            " AND EXISTS (SELECT 1 FROM host_tag WHERE host_tag.agentsn = host.agentsn AND key = ",
+        );
+        sql.push_bind(key)
+            .push(" AND value = ")
+            .push_bind(value)
+            .push(")");
+    }
+    if let Some(prefix) = &query.hostname {
+        // A range and not LIKE: it uses the index and knows no wildcards.
+        sql.push(" AND host.hostname >= ").push_bind(prefix);
+        sql.push(" AND host.hostname < ")
+            .push_bind(format!("{prefix}\u{10ffff}"));
+    }
+    if let Some((hostname, agentsn)) = &query.after {
+        sql.push(" AND (host.hostname, host.agentsn) > (")
+            .push_bind(hostname);
+        sql.push(", ").push_bind(agentsn).push(")");
+    }
+    sql.push(" ORDER BY host.hostname, host.agentsn LIMIT ")
+        .push_bind(query.limit.probe());
+    let rows = sql
+        .build()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed("listing hosts"))?;
+    let hosts = summaries(store, &rows).await?;
+    let key = |host: &HostSummary| to_json(&(&host.reported.hostname, &host.agentsn));
+    Ok(Page::cut(hosts, query.limit, key))
+}
+
+pub(super) async fn by_agentsn(
+    store: &SqliteStore,
+    agentsns: &[String],
+) -> Result<Vec<HostSummary>> {
+    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT ");
+    sql.push(COLUMNS);
+    sql.push(" FROM host LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn");
+    sql.push(" WHERE host.agentsn IN (SELECT value FROM json_each(");
+    sql.push_bind(to_json(agentsns)).push("))");
+    let rows = sql
+        .build()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed("looking up hosts"))?;
+    summaries(store, &rows).await
+}
+
+pub(super) async fn detail(store: &SqliteStore, agentsn: &str) -> Result<Option<HostDetail>> {
+    let step = "looking up a host";
+    let Some(summary) = by_agentsn(store, &[agentsn.to_owned()]).await?.pop() else {
+        return Ok(None);
+    };
+    let row = sqlx::query(
+        "SELECT reported, uptime, readings, changed, body
+         FROM host_seen JOIN host_state USING (agentsn) WHERE agentsn = $1",
+    )
+    .bind(agentsn)
+    .fetch_optional(&store.readers)
+    .await
+    .map_err(failed(step))?;
+    let state = row.as_ref().map(state).transpose()?;
+    let open_jobs =
+        sqlx::query_scalar("SELECT count(*) FROM job WHERE agentsn = $1 AND finished IS NULL")
+            .bind(agentsn)
+            .fetch_one(&store.readers)
+            .await
+            .map_err(failed(step))?;
+    Ok(Some(HostDetail {
+        summary,
+        state,
+        open_jobs,
+    }))
+}
+
+/// Tags that stay as they were keep their origin.
+pub(super) async fn set_tags(store: &SqliteStore, agentsn: &str, tags: &Tags) -> Result<TagsSet> {
+    let step = "storing a host's tags";
+    let mut tx = store.write(step).await?;
+    let known = sqlx::query("SELECT 1 FROM host WHERE agentsn = $1")
+        .bind(agentsn)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    if known.is_none() {
+        return Ok(TagsSet::Unknown);
+    }
+    let wanted: Vec<_> = tags.iter().collect();
+    sqlx::query(
+        "DELETE FROM host_tag WHERE agentsn = $1 AND (key, value) NOT IN
+         (SELECT value ->> 0, value ->> 1 FROM json_each($2))",
+    )
+    .bind(agentsn)
+    .bind(to_json(&wanted))
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    for (key, value) in wanted {
+        sqlx::query(
+            "INSERT INTO host_tag (agentsn, key, value, origin) VALUES ($1, $2, $3, 'operator')
+             ON CONFLICT (agentsn, key) DO NOTHING",
+        )
+        .bind(agentsn)
+        .bind(key)
+        .bind(value)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    }
+    tx.commit().await.map_err(failed(step))?;
+    Ok(TagsSet::Done)
+}
+
+pub(super) async fn tags_of(tx: &mut Transaction<'static, Sqlite>, agentsn: &str) -> Result<Tags> {
+    let pairs: Vec<(String, String)> =
+        sqlx::query_as("SELECT key, value FROM host_tag WHERE agentsn = $1")
+            .bind(agentsn)
+            .fetch_all(&mut **tx)
+            .await
+            .map_err(failed("reading a host's tags"))?;
+    Ok(pairs.into_iter().collect())
+}
+
+async fn summaries(store: &SqliteStore, rows: &[SqliteRow]) -> Result<Vec<HostSummary>> {
+    let step = "reading a host";
+    let agentsns: Vec<String> = rows
+        .iter()
+        .map(|row| row.try_get("agentsn"))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(failed(step))?;
+    let triples: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT agentsn, key, host_tag.value FROM host_tag
+         WHERE agentsn IN (SELECT value FROM json_each($1))",
+    )
+    .bind(to_json(&agentsns))
+    .fetch_all(&store.readers)
+    .await
+    .map_err(failed("reading the tags of hosts"))?;
+    let mut tags: HashMap<String, Vec<(String, String)>> = HashMap::new();
+    for (agentsn, key, value) in triples {
+        tags.entry(agentsn).or_default().push((key, value));
+    }
+    rows.iter()
+        .map(|row| {
+            let mut host = summary(row)?;
+            host.tags = tags
+                .remove(&host.agentsn)
+                .unwrap_or_default()
+                .into_iter()
+                .collect();
+            Ok(host)
+        })
+        .collect()
+}
+
+fn summary(row: &SqliteRow) -> Result<HostSummary> {
+    let read = || -> std::result::Result<(HostSummary, String), sqlx::Error> {
+        let reported = Reported {
+            hostname: row.try_get("hostname")?,
+            version: row.try_get("version")?,
+            os: row.try_get("os")?,
+            arch: row.try_get("arch")?,
+            ip: Vec::new(),
+            machine_id: row.try_get("machine_id")?,
+            boot_id: row.try_get("boot_id")?,
+        };
+        let host = HostSummary {
+            agentsn: row.try_get("agentsn")?,
+            reported,
+            tags: Tags::default(),
+            created: row.try_get("created")?,
+            registered: row.try_get("registered")?,
+            seen: row.try_get("seen")?,
+        };
+        Ok((host, row.try_get("ip")?))
+    };
+    let (mut host, ip) = read().map_err(failed("reading a host"))?;
+    host.reported.ip = from_json("reading a host's addresses", &ip)?;
+    Ok(host)
+}
+
+fn state(row: &SqliteRow) -> Result<HostState> {
+    let step = "reading a host's state";
+    let text = |column| row.try_get::<String, _>(column).map_err(failed(step));
+    let number = |column| row.try_get::<i64, _>(column).map_err(failed(step));
+    let body: StateBody = from_json(step, &text("body")?)?;
+    let readings: Vec<Readings> = from_json(step, &text("readings")?)?;
+    Ok(HostState {
+        timestamp: number("reported")?,
+        uptime: number("uptime")?,
+        changed: number("changed")?,
+        step: body.step,
+        agents: wire::merge_readings(body.agents, readings),
+        notices: body.notices,
+    })
+}

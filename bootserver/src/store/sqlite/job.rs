@@ -1,0 +1,287 @@
+//! Jobs: ordered, listed, withdrawn, and their results.
+
+use serde_json::json;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
+
+use bootagent_protocol::ErrorCode;
+
+use super::{Result, SqliteStore, failed, from_json, to_json};
+use crate::store::job::{
+    Cancelled, JobPhase, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
+};
+use crate::store::page::Page;
+
+const SELECT: &str = "SELECT job.*, job_result.message, job_result.body AS result
+    FROM job LEFT JOIN job_result ON job_result.job = job.id WHERE 1 = 1";
+
+pub(super) async fn insert(store: &SqliteStore, new: &NewJobs) -> Result<JobsInserted> {
+    let step = "storing jobs";
+    let mut tx = store.write(step).await?;
+    let agentsns: Vec<&String> = new
+        .groups
+        .iter()
+        .flat_map(|group| group.hosts.iter().map(|(_, agentsn)| agentsn))
+        .collect();
+    let unknown: Vec<String> = sqlx::query_scalar(
+        "SELECT value FROM json_each($1)
+         WHERE NOT EXISTS (SELECT 1 FROM host WHERE host.agentsn = value)",
+    )
+    .bind(to_json(&agentsns))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    if !unknown.is_empty() {
+        return Ok(JobsInserted::UnknownHosts(unknown));
+    }
+    for group in &new.groups {
+        if let Some(package) = &group.package {
+            let there = sqlx::query("SELECT 1 FROM package WHERE id = $1")
+                .bind(package)
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failed(step))?;
+            if there.is_none() {
+                return Ok(JobsInserted::PackageGone);
+            }
+        }
+        sqlx::query(
+            "INSERT INTO job (id, agentsn, action, name, version, package, body, created, expires)
+             SELECT value ->> 0, value ->> 1, $2, $3, $4, $5, $6, $7, $8 FROM json_each($1)",
+        )
+        .bind(to_json(&group.hosts))
+        .bind(new.action.as_str())
+        .bind(&new.name)
+        .bind(&group.version)
+        .bind(&group.package)
+        .bind(to_json(&group.body))
+        .bind(new.created)
+        .bind(new.expires)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    }
+    tx.commit().await.map_err(failed(step))?;
+    Ok(JobsInserted::Done)
+}
+
+pub(super) async fn by_id(store: &SqliteStore, id: &str) -> Result<Option<JobRow>> {
+    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(SELECT);
+    sql.push(" AND job.id = ").push_bind(id);
+    let row = sql
+        .build()
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed("looking up a job"))?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) async fn list(store: &SqliteStore, query: &JobQuery) -> Result<Page<JobRow>> {
+    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(SELECT);
+    if let Some(agentsn) = &query.agentsn {
+        sql.push(" AND job.agentsn = ").push_bind(agentsn);
+    }
+    match query.phase {
+        Some(JobPhase::Open) => sql.push(" AND job.finished IS NULL"),
+        Some(JobPhase::Finished) => sql.push(" AND job.finished IS NOT NULL"),
+        None => &mut sql,
+    };
+    if let Some(after) = &query.after {
+        sql.push(" AND job.id < ").push_bind(after);
+    }
+    sql.push(" ORDER BY job.id DESC LIMIT ")
+        .push_bind(query.limit.probe());
+    let rows = sql
+        .build()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed("listing jobs"))?;
+    let jobs = rows.iter().map(read).collect::<Result<_>>()?;
+    Ok(Page::cut(jobs, query.limit, |job: &JobRow| job.id.clone()))
+}
+
+pub(super) async fn cancel(
+    store: &SqliteStore,
+    id: &str,
+    cancel_id: &str,
+    now: i64,
+) -> Result<Cancelled> {
+    let step = "cancelling a job";
+    let mut tx = store.write(step).await?;
+    let row: Option<(String, Option<i64>, Option<i64>)> =
+        sqlx::query_as("SELECT agentsn, sent, finished FROM job WHERE id = $1")
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+    let found = match row {
+        None => Cancelled::Unknown,
+        Some((_, _, Some(_))) => Cancelled::Finished,
+        Some((_, None, None)) => {
+            end_here(&mut tx, id, ErrorCode::CANCELLED, now).await?;
+            Cancelled::AtOnce
+        }
+        Some((agentsn, Some(_), None)) => {
+            // Asking twice sends one.
+            sqlx::query(
+                "INSERT INTO job (id, agentsn, action, body, created)
+                 SELECT $1, $2, 'cancel', $3, $4 WHERE NOT EXISTS (
+                     SELECT 1 FROM job WHERE job.agentsn = $2 AND job.finished IS NULL
+                         AND job.action = 'cancel' AND job.body = $3)",
+            )
+            .bind(cancel_id)
+            .bind(agentsn)
+            .bind(to_json(&json!({ "action": "cancel", "cancels": id })))
+            .bind(now)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+            Cancelled::Asked
+        }
+    };
+    tx.commit().await.map_err(failed(step))?;
+    Ok(found)
+}
+
+pub(super) async fn expire(store: &SqliteStore, now: i64) -> Result<u64> {
+    let step = "ending expired jobs";
+    let due = "SELECT id FROM job
+        WHERE finished IS NULL AND sent IS NULL AND expires <= $1 LIMIT 1000";
+    let ids: Vec<String> = sqlx::query_scalar(due)
+        .bind(now)
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed(step))?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let mut tx = store.write(step).await?;
+    // Asked again under the lock: a status may have taken one out meanwhile.
+    let ids: Vec<String> = sqlx::query_scalar(due)
+        .bind(now)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    for id in &ids {
+        end_here(&mut tx, id, ErrorCode::EXPIRED, now).await?;
+    }
+    tx.commit().await.map_err(failed(step))?;
+    Ok(ids.len() as u64)
+}
+
+/// Gives a job that never reached its host a result of our own.
+async fn end_here(
+    tx: &mut Transaction<'static, Sqlite>,
+    id: &str,
+    code: ErrorCode,
+    now: i64,
+) -> Result<()> {
+    let step = "ending a job that was not handed out";
+    let message = code.meaning().unwrap_or_default();
+    sqlx::query(
+        "INSERT INTO job_result (job, agentsn, origin, finished, errcode, message, body)
+         SELECT id, agentsn, 'server', $2, $3, $4, $5 FROM job WHERE id = $1",
+    )
+    .bind(id)
+    .bind(now)
+    .bind(i64::from(code.0))
+    .bind(message)
+    .bind(to_json(
+        &json!({ "id": id, "errcode": code, "message": message }),
+    ))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    sqlx::query("UPDATE job SET finished = $2, errcode = $3 WHERE id = $1")
+        .bind(id)
+        .bind(now)
+        .bind(i64::from(code.0))
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(step))?;
+    Ok(())
+}
+
+pub(super) async fn results(store: &SqliteStore, query: &ResultQuery) -> Result<Page<ResultRow>> {
+    let step = "listing job results";
+    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(
+        "SELECT job_result.*, job.action, job.name
+         FROM job_result JOIN job ON job.id = job_result.job WHERE 1 = 1",
+    );
+    if let Some(agentsn) = &query.agentsn {
+        sql.push(" AND job_result.agentsn = ").push_bind(agentsn);
+    }
+    if let Some(since) = query.since {
+        // As with events: the first by its time, the rest by number.
+        sql.push(" AND job_result.finished >= ").push_bind(since);
+        sql.push(" AND job_result.seq >= (SELECT seq FROM job_result WHERE finished >= ");
+        sql.push_bind(since)
+            .push(" ORDER BY finished, seq LIMIT 1)");
+    }
+    if let Some(after) = query.after {
+        sql.push(" AND job_result.seq > ").push_bind(after);
+    }
+    sql.push(" ORDER BY job_result.seq LIMIT ")
+        .push_bind(query.limit.probe());
+    let rows = sql
+        .build()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed(step))?;
+    let results = rows.iter().map(result).collect::<Result<_>>()?;
+    Ok(Page::cut(results, query.limit, |result: &ResultRow| {
+        result.seq.to_string()
+    }))
+}
+
+fn read(row: &SqliteRow) -> Result<JobRow> {
+    let step = "reading a job";
+    let text = |column| {
+        row.try_get::<Option<String>, _>(column)
+            .map_err(failed(step))
+    };
+    let required = |column| row.try_get::<String, _>(column).map_err(failed(step));
+    let time = |column| row.try_get::<Option<i64>, _>(column).map_err(failed(step));
+    Ok(JobRow {
+        id: required("id")?,
+        agentsn: required("agentsn")?,
+        action: required("action")?,
+        name: text("name")?,
+        version: text("version")?,
+        package: text("package")?,
+        body: from_json(step, &required("body")?)?,
+        created: row.try_get("created").map_err(failed(step))?,
+        expires: time("expires")?,
+        sent: time("sent")?,
+        accepted: time("accepted")?,
+        finished: time("finished")?,
+        errcode: time("errcode")?.map(error_code),
+        message: text("message")?,
+        result: text("result")?
+            .map(|body| from_json(step, &body))
+            .transpose()?,
+    })
+}
+
+fn result(row: &SqliteRow) -> Result<ResultRow> {
+    let step = "reading a job result";
+    let required = |column| row.try_get::<String, _>(column).map_err(failed(step));
+    let number = |column| row.try_get::<i64, _>(column).map_err(failed(step));
+    Ok(ResultRow {
+        seq: number("seq")?,
+        id: required("job")?,
+        agentsn: required("agentsn")?,
+        action: required("action")?,
+        name: row.try_get("name").map_err(failed(step))?,
+        origin: required("origin")?,
+        finished: number("finished")?,
+        errcode: error_code(number("errcode")?),
+        message: required("message")?,
+        result: from_json(step, &required("body")?)?,
+    })
+}
+
+/// Codes are written from 16 bits, so they come back as 16 bits.
+fn error_code(number: i64) -> ErrorCode {
+    ErrorCode(u16::try_from(number).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,146 @@
+//! Packages: the rows; their bytes are blobs.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use super::{Result, SqliteStore, failed, to_json};
+use crate::fleet::package_choice::PackageKind;
+use crate::store::package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
+use crate::store::page::Page;
+
+pub(super) async fn insert(store: &SqliteStore, package: &PackageRow) -> Result<PackageInserted> {
+    let step = "storing a package";
+    let mut tx = store.write(step).await?;
+    let inserted = sqlx::query(
+        "INSERT INTO package (id, name, version, os, arch, kind, file, size, sha256, created)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+    )
+    .bind(&package.id)
+    .bind(&package.name)
+    .bind(&package.version)
+    .bind(&package.os)
+    .bind(&package.arch)
+    .bind(package.kind.as_str())
+    .bind(&package.file)
+    .bind(package.size)
+    .bind(&package.sha256)
+    .bind(package.created)
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    if inserted.rows_affected() == 0 {
+        let row = sqlx::query("SELECT * FROM package WHERE file = $1")
+            .bind(&package.file)
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+        return Ok(PackageInserted::Exists(read(&row)?));
+    }
+    tx.commit().await.map_err(failed(step))?;
+    Ok(PackageInserted::Done)
+}
+
+pub(super) async fn by_id(store: &SqliteStore, id: &str) -> Result<Option<PackageRow>> {
+    let row = sqlx::query("SELECT * FROM package WHERE id = $1")
+        .bind(id)
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed("looking up a package"))?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) async fn by_file(store: &SqliteStore, file: &str) -> Result<Option<PackageRow>> {
+    let row = sqlx::query("SELECT * FROM package WHERE file = $1")
+        .bind(file)
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed("looking up a package file"))?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) async fn list(store: &SqliteStore, query: &PackageQuery) -> Result<Page<PackageRow>> {
+    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT * FROM package WHERE 1 = 1");
+    if let Some(name) = &query.name {
+        sql.push(" AND name = ").push_bind(name);
+    }
+    if let Some(version) = &query.version {
+        sql.push(" AND version = ").push_bind(version);
+    }
+    if let Some(after) = &query.after {
+        sql.push(" AND id < ").push_bind(after);
+    }
+    sql.push(" ORDER BY id DESC LIMIT ")
+        .push_bind(query.limit.probe());
+    let rows = sql
+        .build()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed("listing packages"))?;
+    let packages = rows.iter().map(read).collect::<Result<_>>()?;
+    Ok(Page::cut(packages, query.limit, |package: &PackageRow| {
+        package.id.clone()
+    }))
+}
+
+pub(super) async fn orphans(store: &SqliteStore, sha256s: &[String]) -> Result<Vec<String>> {
+    sqlx::query_scalar(
+        "SELECT value FROM json_each($1)
+         WHERE NOT EXISTS (SELECT 1 FROM package WHERE sha256 = value)",
+    )
+    .bind(to_json(sha256s))
+    .fetch_all(&store.readers)
+    .await
+    .map_err(failed("looking for bytes without a package"))
+}
+
+pub(super) async fn delete(store: &SqliteStore, id: &str) -> Result<PackageDeleted> {
+    let step = "deleting a package";
+    let mut tx = store.write(step).await?;
+    let user: Option<String> =
+        sqlx::query_scalar("SELECT id FROM job WHERE package = $1 AND finished IS NULL LIMIT 1")
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+    if let Some(job) = user {
+        return Ok(PackageDeleted::InUse { job });
+    }
+    let sha256: Option<String> =
+        sqlx::query_scalar("DELETE FROM package WHERE id = $1 RETURNING sha256")
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+    let Some(sha256) = sha256 else {
+        return Ok(PackageDeleted::Unknown);
+    };
+    let shared: Option<i64> = sqlx::query_scalar("SELECT 1 FROM package WHERE sha256 = $1 LIMIT 1")
+        .bind(&sha256)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    tx.commit().await.map_err(failed(step))?;
+    let orphan = shared.is_none().then_some(sha256);
+    Ok(PackageDeleted::Done { orphan })
+}
+
+fn read(row: &SqliteRow) -> Result<PackageRow> {
+    let read = || -> std::result::Result<PackageRow, sqlx::Error> {
+        let kind: String = row.try_get("kind")?;
+        let kind = PackageKind::parse(&kind)
+            .ok_or_else(|| sqlx::Error::Decode(format!("package kind {kind:?}").into()))?;
+        Ok(PackageRow {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            version: row.try_get("version")?,
+            os: row.try_get("os")?,
+            arch: row.try_get("arch")?,
+            kind,
+            file: row.try_get("file")?,
+            size: row.try_get("size")?,
+            sha256: row.try_get("sha256")?,
+            created: row.try_get("created")?,
+        })
+    };
+    read().map_err(failed("reading a package"))
+}

@@ -1,0 +1,368 @@
+//! What a host is promised: it is let in once, heard, and given its orders
+//! until it has answered them.
+
+use crate::harness::{Reply, Server, TestHost, wait_for};
+use bootagent_protocol::{Job, StatusReply};
+use serde_json::{Value, json};
+
+const AGENTSN: &str = "bfdcc18c-b6b9-4725-9c47-37fd93dba5b6";
+
+fn register(server: &Server, token: &str, machine_id: &str) -> Reply {
+    let request = json!({ "hostname": "h1", "agentsn": AGENTSN, "machine_id": machine_id });
+    server
+        .call("POST", "/agent/register")
+        .bearer(token)
+        .json(&request)
+        .send()
+}
+
+fn ids(reply: &Value) -> Vec<&str> {
+    let jobs = reply["jobs"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    jobs.iter()
+        .map(|job| job["id"].as_str().expect("an id"))
+        .collect()
+}
+
+#[test]
+fn the_registration_of_document_002_is_answered_with_identity_tags_and_secret() {
+    let server = Server::start();
+    let order = json!({ "tags": "svc=ecs,cmpt=DB", "uses": 1 });
+    let token = server
+        .api("POST", "/api/v1/enrolment-tokens")
+        .json(&order)
+        .expect(201);
+    let request = json!({ "hostname": "127.0.0.1", "agentsn": AGENTSN });
+    let reply = server
+        .call("POST", "/agent/register")
+        .bearer(token["token"].as_str().expect("a token"))
+        .json(&request)
+        .expect(200);
+    assert_eq!(reply["status"], 0);
+    assert_eq!(reply["agentsn"], AGENTSN);
+    assert_eq!(reply["tags"], "cmpt=DB,svc=ecs");
+    let host = TestHost {
+        agentsn: AGENTSN.into(),
+        token: reply["token"].as_str().expect("a secret").into(),
+    };
+    assert_eq!(server.push(&host, json!({})), json!({ "status": 0 }));
+}
+
+/// The golden messages, document 002's among them, sent as they stand; and what
+/// comes back is what hosts read.
+#[test]
+fn the_golden_messages_are_understood_and_answered_in_kind() {
+    let server = Server::start();
+    let golden = |name: &str| -> Value {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/golden");
+        let text = std::fs::read_to_string(format!("{folder}/{name}.json")).expect("the message");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    for suffix in ["", "_002"] {
+        let request = golden(&format!("register_request{suffix}"));
+        let host = server.register_as(request);
+        let order = json!({
+            "action": "install", "name": "BasicAgent", "hosts": [host.agentsn],
+            "url": "ftp://server:21/BasicAgent/BasicAgent-0.1.0-0.x86_64.rpm", "expires_in": 60,
+            "limits": { "CPU": "10%", "memory": "20M" }, "envs": { "PATH": "/usr/bin" },
+        });
+        let ordered = server.order(order);
+        let mut status = golden(&format!("status_request{suffix}"));
+        status["agentsn"] = json!(host.agentsn);
+        let reply = server
+            .call("POST", "/agent/status")
+            .bearer(&host.token)
+            .json(&status)
+            .expect(200);
+        let reply: StatusReply = serde_json::from_value(reply).expect("a reply");
+        let jobs: Vec<Job> = reply
+            .jobs
+            .iter()
+            .map(|job| Job::parse(job).expect("a job"))
+            .collect();
+        assert_eq!(
+            jobs.iter().map(|job| &job.id).collect::<Vec<_>>(),
+            ordered.iter().collect::<Vec<_>>()
+        );
+        let seen = server
+            .api("GET", &format!("/api/v1/hosts/{}", host.agentsn))
+            .expect(200);
+        assert_eq!(seen["hostname"], status["hostname"]);
+        assert_eq!(
+            seen["agents"].as_array().map(Vec::len),
+            status["agents"].as_array().map(Vec::len)
+        );
+        assert_eq!(seen["agents"][0]["status"], status["agents"][0]["status"]);
+    }
+}
+
+#[test]
+fn the_same_machine_keeps_its_identity_and_another_one_gets_its_own() {
+    let server = Server::start();
+    let first = register(&server, &server.enrolment_token, "m1").json();
+    let again = register(&server, &server.enrolment_token, "m1").json();
+    assert_eq!(again["agentsn"], AGENTSN);
+    assert_ne!(again["token"], first["token"]);
+    let other = register(&server, &server.enrolment_token, "m2").json();
+    assert_ne!(other["agentsn"], AGENTSN);
+    let hosts = server.api("GET", "/api/v1/hosts").expect(200);
+    assert_eq!(hosts["items"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn the_old_secret_holds_until_the_new_one_is_used() {
+    let server = Server::start();
+    let secret = |reply: Reply| TestHost {
+        agentsn: AGENTSN.into(),
+        token: reply.json()["token"].as_str().expect("a secret").to_owned(),
+    };
+    let old = secret(register(&server, &server.enrolment_token, "m1"));
+    server.push(&old, json!({}));
+    // Authorised by its own secret, as after `register: true`.
+    let new = secret(register(&server, &old.token, "m1"));
+    server.push(&old, json!({}));
+    server.push(&new, json!({}));
+    server
+        .call("POST", "/agent/status")
+        .bearer(&old.token)
+        .json(&old.status(json!({})))
+        .problem(401);
+}
+
+#[test]
+fn a_secret_speaks_for_its_own_host_alone() {
+    let server = Server::start();
+    let (one, two) = (server.register("one"), server.register("two"));
+    let lie = two.status(json!({}));
+    server
+        .call("POST", "/agent/status")
+        .bearer(&one.token)
+        .json(&lie)
+        .problem(401);
+    let request = json!({ "hostname": "x", "agentsn": two.agentsn });
+    server
+        .call("POST", "/agent/register")
+        .bearer(&one.token)
+        .json(&request)
+        .problem(401);
+}
+
+#[test]
+fn a_token_that_is_used_up_expired_or_revoked_lets_nobody_in() {
+    let server = Server::start();
+    let make = |order: Value| {
+        server
+            .api("POST", "/api/v1/enrolment-tokens")
+            .json(&order)
+            .expect(201)
+    };
+    let text = |token: &Value| token["token"].as_str().expect("a token").to_owned();
+
+    let once = make(json!({ "uses": 1 }));
+    assert_eq!(register(&server, &text(&once), "m1").status, 200);
+    let other = json!({ "hostname": "h2", "agentsn": "33c5b8b4-5a2c-43c5-ab90-96721451b4ec" });
+    let detail = server
+        .call("POST", "/agent/register")
+        .bearer(&text(&once))
+        .json(&other)
+        .problem(401);
+    assert!(detail.contains("no uses left"), "{detail}");
+    // The host it brought in may ask again: its reply may have been lost.
+    assert_eq!(register(&server, &text(&once), "m1").status, 200);
+
+    let revoked = make(json!({}));
+    let path = format!(
+        "/api/v1/enrolment-tokens/{}",
+        revoked["id"].as_str().expect("an id")
+    );
+    server.api("DELETE", &path).expect(204);
+    assert_eq!(register(&server, &text(&revoked), "m1").status, 401);
+
+    let short = make(json!({ "expires_in": 1 }));
+    wait_for("the expiry", || {
+        (register(&server, &text(&short), "m1").status == 401).then_some(())
+    });
+}
+
+#[test]
+fn an_order_is_given_until_its_result_comes() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let other = server.register("h2");
+    let order = |action: &str| {
+        let order = json!({ "action": action, "name": "flux-push", "hosts": [host.agentsn] });
+        server.order(order).remove(0)
+    };
+    let (first, second) = (order("stop"), order("start"));
+    let path = format!("/api/v1/jobs/{first}");
+    assert_eq!(server.api("GET", &path).expect(200)["state"], "waiting");
+
+    // In order, each time, and not to others.
+    for _ in 0..2 {
+        let reply = server.push(&host, json!({}));
+        assert_eq!(ids(&reply), [first.as_str(), second.as_str()]);
+        assert_eq!(reply["jobs"][0]["action"], "stop");
+    }
+    assert_eq!(ids(&server.push(&other, json!({}))), [""; 0]);
+    assert_eq!(server.api("GET", &path).expect(200)["state"], "sent");
+
+    // What the host says it has is not told again.
+    let reply = server.push(&host, json!({ "accepted": [first] }));
+    assert_eq!(ids(&reply), [second.as_str()]);
+    assert_eq!(server.api("GET", &path).expect(200)["state"], "accepted");
+    // Unless it forgot.
+    assert_eq!(
+        ids(&server.push(&host, json!({}))),
+        [first.as_str(), second.as_str()]
+    );
+
+    let result = json!({ "id": first, "errcode": 5002, "message": "killed", "running": "0.1.0" });
+    let reply = server.push(&host, json!({ "jobs": [result] }));
+    assert_eq!(ids(&reply), [second.as_str()]);
+    let job = server.api("GET", &path).expect(200);
+    assert_eq!(
+        (&job["state"], &job["errcode"]),
+        (&json!("failed"), &json!(5002))
+    );
+    assert_eq!(job["result"]["running"], "0.1.0");
+}
+
+#[test]
+fn the_first_result_wins_and_foreign_ones_are_ignored() {
+    let server = Server::start();
+    let (host, other) = (server.register("h1"), server.register("h2"));
+    let order = json!({ "action": "stop", "name": "a", "hosts": [host.agentsn] });
+    let id = server.order(order).remove(0);
+    let result =
+        |errcode: u16| json!({ "jobs": [{ "id": id, "errcode": errcode, "message": "" }] });
+    let unknown = json!({ "jobs": [{ "id": "no-such-job", "errcode": 0, "message": "" }] });
+    server.push(&other, result(0));
+    server.push(&host, unknown);
+    let path = format!("/api/v1/jobs/{id}");
+    assert_eq!(
+        server.api("GET", &path).expect(200)["finished"],
+        Value::Null
+    );
+    server.push(&host, result(5001));
+    server.push(&host, result(0));
+    assert_eq!(server.api("GET", &path).expect(200)["errcode"], 5001);
+    let results = server.api("GET", "/api/v1/job-results").expect(200);
+    assert_eq!(results["items"].as_array().map(Vec::len), Some(1));
+    assert!(
+        server.log().contains("a result was ignored"),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn what_a_host_reports_is_what_operators_see() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let agent = json!({
+        "name": "flux-push", "version": "0.1.0-1", "status": "running", "uptime": 123,
+        "wanted": "running", "anomalies": 0, "message": "last point 12:00", "pid": 77,
+        "limits": { "enforced_by": "cgroup2", "CPU": "10%", "memory_used": 1234 },
+    });
+    let more = json!({ "agents": [agent], "notices": ["no cgroup"], "boot_id": "b1", "step": 60 });
+    server.push(&host, more);
+    let path = format!("/api/v1/hosts/{}", host.agentsn);
+    let seen = server.api("GET", &path).expect(200);
+    assert_eq!(seen["agents"], json!([agent]));
+    assert_eq!(
+        (&seen["step"], &seen["boot_id"]),
+        (&json!(60), &json!("b1"))
+    );
+    assert_eq!(seen["notices"], json!(["no cgroup"]));
+    // Only readings change: they are seen, and the state's age stays.
+    let mut later = agent.clone();
+    later["uptime"] = json!(456);
+    later["limits"]["memory_used"] = json!(99);
+    let more = json!({ "agents": [later], "notices": ["no cgroup"], "boot_id": "b1", "step": 60 });
+    server.push(&host, more);
+    let again = server.api("GET", &path).expect(200);
+    assert_eq!(again["agents"], json!([later]));
+    assert_eq!(again["changed"], seen["changed"]);
+}
+
+#[test]
+fn an_event_is_stored_once_however_often_it_comes() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let event = |seq: u64| {
+        json!({ "seq": seq, "timestamp": 1, "category": "crash", "subject": "flux-push",
+                "version": "0.1.0", "message": "ended by signal 9", "tail": ["last words"] })
+    };
+    server.push(
+        &host,
+        json!({ "boot_id": "b1", "events": [event(1), event(2)] }),
+    );
+    server.push(
+        &host,
+        json!({ "boot_id": "b1", "events": [event(1), event(2), event(3)] }),
+    );
+    // The same number in another boot is another event.
+    server.push(&host, json!({ "boot_id": "b2", "events": [event(1)] }));
+    let path = format!("/api/v1/events?host={}", host.agentsn);
+    let events = server.api("GET", &path).expect(200);
+    let items = events["items"].as_array().expect("events").iter();
+    let keys: Vec<_> = items
+        .map(|e| (e["boot_id"].as_str(), e["seq"].as_i64()))
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            (Some("b1"), Some(1)),
+            (Some("b1"), Some(2)),
+            (Some("b1"), Some(3)),
+            (Some("b2"), Some(1))
+        ]
+    );
+    assert_eq!(events["items"][0]["tail"], json!(["last words"]));
+    assert_eq!(events["items"][0]["source"], "bootagent");
+}
+
+#[test]
+fn many_hosts_at_once_are_all_heard() {
+    let server = Server::start();
+    let hosts: Vec<TestHost> = (0..8).map(|n| server.register(&format!("h{n}"))).collect();
+    std::thread::scope(|scope| {
+        for host in &hosts {
+            scope.spawn(|| {
+                for seq in 0..20 {
+                    let event =
+                        json!({ "seq": seq, "timestamp": 1, "category": "c", "message": "m" });
+                    server.push(host, json!({ "events": [event], "boot_id": "b" }));
+                }
+            });
+        }
+    });
+    for host in &hosts {
+        let path = format!("/api/v1/events?host={}", host.agentsn);
+        let events = server.api("GET", &path).expect(200);
+        assert_eq!(events["items"].as_array().map(Vec::len), Some(20));
+    }
+}
+
+#[test]
+fn more_orders_than_one_reply_takes_come_in_order_and_soon() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let mut wanted: Vec<String> = Vec::new();
+    for n in 0..40 {
+        let order = json!({ "action": "stop", "name": format!("a{n}"), "hosts": [host.agentsn] });
+        wanted.extend(server.order(order));
+    }
+    let reply = server.push(&host, json!({}));
+    assert_eq!(ids(&reply), wanted[..32]);
+    assert_eq!(reply["next"], 10);
+    let results: Vec<_> = wanted[..32]
+        .iter()
+        .map(|id| json!({ "id": id, "errcode": 0 }))
+        .collect();
+    let reply = server.push(&host, json!({ "jobs": results }));
+    assert_eq!(ids(&reply), wanted[32..]);
+    assert_eq!(reply["next"], Value::Null);
+}

@@ -1,0 +1,12 @@
+//! The real program, its real database and real sockets.
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "`json!` makes values, and calls read better with them in place"
+)]
+
+mod bad_input;
+mod harness;
+mod hosts;
+mod operators;
+mod packages;
+mod serving;

@@ -1,0 +1,308 @@
+//! Packages: what comes in is what goes out, to the byte and to those who may.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::harness::{Request, Server, bundle};
+
+fn checksum(bytes: &[u8]) -> String {
+    let digits: String = Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("SHA256:{digits}")
+}
+
+/// Bytes that do not compress and differ by `seed`.
+fn filler(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        u8::try_from(state >> 56).expect("eight bits")
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+fn url(package: &Value) -> String {
+    package["url"].as_str().expect("a url").to_owned()
+}
+
+#[test]
+fn a_bundle_describes_itself_and_comes_back_to_the_byte() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let bytes = bundle("flux-push", "0.1.0-1", &filler(1, 3_000_000));
+    let package = server.upload("", &bytes);
+    assert_eq!(package["name"], "flux-push");
+    assert_eq!(package["version"], "0.1.0-1");
+    assert_eq!(
+        (&package["kind"], &package["arch"]),
+        (&json!("bundle"), &json!("x86_64"))
+    );
+    assert_eq!(package["size"], bytes.len());
+    assert_eq!(package["checksum"], checksum(&bytes));
+    for token in [&host.token, &server.api_token] {
+        let reply = server.call("GET", &url(&package)).bearer(token).send();
+        assert_eq!((reply.status, reply.body == bytes), (200, true));
+        assert_eq!(reply.header("accept-ranges"), Some("bytes"));
+    }
+    let head = server
+        .call("HEAD", &url(&package))
+        .bearer(&host.token)
+        .send();
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(
+        head.header("content-length"),
+        Some(bytes.len().to_string().as_str())
+    );
+}
+
+#[test]
+fn a_download_that_broke_goes_on_where_it_was() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let bytes = bundle("a", "1", &filler(2, 500_000));
+    let package = server.upload("", &bytes);
+    let path = url(&package);
+    let get = || server.call("GET", &path).bearer(&host.token);
+    let part = |request: Request<'_>, range: &str| request.header("Range", range).send();
+
+    let etag = get().send().header("etag").expect("an ETag").to_owned();
+    let rest = part(get().header("If-Range", &etag), "bytes=200000-");
+    assert_eq!((rest.status, rest.body == bytes[200_000..]), (206, true));
+    let expected = format!("bytes 200000-{}/{}", bytes.len() - 1, bytes.len());
+    assert_eq!(rest.header("content-range"), Some(expected.as_str()));
+    let middle = part(get(), "bytes=10-19");
+    assert_eq!((middle.status, middle.body == bytes[10..20]), (206, true));
+    // The beginning of another file: all of this one.
+    let whole = part(get().header("If-Range", "\"other\""), "bytes=200000-");
+    assert_eq!((whole.status, whole.body.len()), (200, bytes.len()));
+    let beyond = part(get(), &format!("bytes={}-", bytes.len()));
+    let length = format!("bytes */{}", bytes.len());
+    assert_eq!(
+        (beyond.status, beyond.header("content-range")),
+        (416, Some(length.as_str()))
+    );
+    let same = get().header("If-None-Match", &etag).send();
+    assert_eq!((same.status, same.body.len()), (304, 0));
+}
+
+#[test]
+fn nobody_reads_a_package_without_a_token() {
+    let server = Server::start();
+    let path = url(&server.upload("", &bundle("a", "1", b"")));
+    server.call("GET", &path).problem(401);
+    server
+        .call("GET", &path)
+        .bearer(&server.enrolment_token)
+        .problem(401);
+    server.api("GET", "/packages/a/other.tar.gz").problem(404);
+    server.api("GET", "/packages/a/..%2f..%2flock").problem(404);
+    server.api("GET", "/packages/a/%00").problem(404);
+    server.api("GET", "/packages/a/%ff").problem(404);
+    server.api("POST", &path).problem(405);
+}
+
+#[test]
+fn uploads_at_once_are_each_whole_and_the_same_one_is_stored_once() {
+    let server = Server::start();
+    let files: Vec<Vec<u8>> = (0..6)
+        .map(|n| bundle(&format!("a{}", n / 2), "1", &filler(n / 2, 700_000)))
+        .collect();
+    std::thread::scope(|scope| {
+        for bytes in &files {
+            let server = &server;
+            scope.spawn(move || {
+                let reply = server.api("POST", "/api/v1/packages").body(bytes).send();
+                assert!([200, 201].contains(&reply.status), "{}", reply.text());
+            });
+        }
+    });
+    let packages = server.api("GET", "/api/v1/packages").expect(200);
+    let packages = packages["items"].as_array().expect("items");
+    assert_eq!(packages.len(), 3);
+    for package in packages {
+        let reply = server.api("GET", &url(package)).send();
+        assert_eq!(package["checksum"], checksum(&reply.body));
+    }
+    let leftovers = std::fs::read_dir(server.data("tmp"))
+        .expect("the directory")
+        .count();
+    assert_eq!(leftovers, 0);
+}
+
+#[test]
+fn another_file_of_the_same_version_is_refused() {
+    let server = Server::start();
+    let package = server.upload("", &bundle("a", "1", b"one"));
+    let again = server
+        .api("POST", "/api/v1/packages")
+        .body(&bundle("a", "1", b"one"))
+        .expect(200);
+    assert_eq!(again["id"], package["id"]);
+    let detail = server
+        .api("POST", "/api/v1/packages")
+        .body(&bundle("a", "1", b"two"))
+        .problem(409);
+    assert!(detail.contains("another version"), "{detail}");
+    assert_eq!(
+        server.api("GET", &url(&package)).send().body,
+        bundle("a", "1", b"one")
+    );
+}
+
+#[test]
+fn what_is_said_of_a_file_must_be_what_it_says() {
+    let server = Server::start();
+    let bytes = bundle("flux-push", "0.1.0-1", b"");
+    for query in [
+        "name=other",
+        "version=9",
+        "kind=rpm",
+        "kind=zip",
+        "os=a/b",
+        "arch=",
+    ] {
+        let reply = server
+            .api("POST", &format!("/api/v1/packages?{query}"))
+            .body(&bytes)
+            .send();
+        assert_eq!(reply.status, 422, "{query}: {}", reply.text());
+        let field = query.split('=').next().unwrap_or_default();
+        let errors = reply.json()["errors"].to_string();
+        assert!(errors.contains(&format!("{field}: ")), "{query}: {errors}");
+    }
+    server.upload(
+        "name=flux-push&version=0.1.0&kind=bundle&os=debian%2012",
+        &bytes,
+    );
+    for bytes in [&b""[..], b"hello", b"\x1f\x8bnot really"] {
+        server
+            .api("POST", "/api/v1/packages")
+            .body(bytes)
+            .problem(422);
+    }
+    let blobs = std::fs::read_dir(server.data("blobs"))
+        .expect("the directory")
+        .count();
+    assert_eq!(blobs, 1);
+}
+
+#[test]
+fn a_package_too_large_is_refused_before_and_while_it_comes() {
+    let server = Server::start_with("max_package_bytes = 100000");
+    let bytes = bundle("a", "1", &filler(3, 200_000));
+    server
+        .api("POST", "/api/v1/packages")
+        .body(&bytes)
+        .problem(413);
+    // Without a length, it is known only when it has come.
+    let mut chunked = format!("{:x}\r\n", bytes.len()).into_bytes();
+    chunked.extend_from_slice(&bytes);
+    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+    let request = server
+        .api("POST", "/api/v1/packages")
+        .header("Transfer-Encoding", "chunked");
+    request.raw_body(&chunked).problem(413);
+    let leftovers = std::fs::read_dir(server.data("tmp"))
+        .expect("the directory")
+        .count();
+    assert_eq!(leftovers, 0);
+    server.upload("", &bundle("a", "1", b"small"));
+}
+
+#[test]
+fn a_package_an_open_job_needs_stays() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let package = server.upload("", &bundle("a", "1", b""));
+    let path = format!(
+        "/api/v1/packages/{}",
+        package["id"].as_str().expect("an id")
+    );
+    let order = json!({ "action": "install", "package": package["id"], "hosts": [host.agentsn] });
+    let job = server.order(order).remove(0);
+    let detail = server.api("DELETE", &path).problem(409);
+    assert!(detail.contains(&job), "{detail}");
+    server.push(
+        &host,
+        json!({ "jobs": [{ "id": job, "errcode": 0, "message": "" }] }),
+    );
+    server.api("DELETE", &path).expect(204);
+    server.api("DELETE", &path).problem(404);
+    server.api("GET", &url(&package)).problem(404);
+    let blobs = std::fs::read_dir(server.data("blobs"))
+        .expect("the directory")
+        .flatten();
+    let left: usize = blobs
+        .map(|shard| std::fs::read_dir(shard.path()).map_or(0, Iterator::count))
+        .sum();
+    assert_eq!(left, 0);
+    let job = server
+        .api("GET", &format!("/api/v1/jobs/{job}"))
+        .expect(200);
+    assert_eq!(
+        (&job["state"], &job["package"]),
+        (&json!("succeeded"), &Value::Null)
+    );
+    // The same may come again.
+    server.upload("", &bundle("a", "1", b""));
+}
+
+#[test]
+fn a_version_as_rpm_and_dpkg_write_them_is_an_address_that_works() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let bytes = bundle("A_b-1", "2:1.0~rc1+git-3", b"x");
+    let package = server.upload("os=debian%2012", &bytes);
+    assert_eq!(
+        package["url"],
+        "/packages/A_b-1/A_b-1-2:1.0~rc1+git-3.debian-12-x86_64.tar.gz"
+    );
+    server.order(json!({ "action": "install", "package": package["id"], "hosts": [host.agentsn] }));
+    let job = server.push(&host, json!({}))["jobs"][0].clone();
+    let url = job["url"].as_str().expect("a url");
+    assert_eq!(
+        server.call("GET", url).bearer(&host.token).send().body,
+        bytes
+    );
+    let escaped = url.replace('+', "%2B").replace(':', "%3A");
+    assert_eq!(
+        server.call("GET", &escaped).bearer(&host.token).send().body,
+        bytes
+    );
+}
+
+#[test]
+fn orders_that_contradict_their_package_are_refused() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let package = server.upload("", &bundle("a", "1", b""));
+    let zeros = format!("SHA256:{}", "0".repeat(64));
+    for (field, value) in [
+        ("name", json!("b")),
+        ("version", json!("2")),
+        ("checksum", json!(zeros)),
+        ("url", json!("http://elsewhere/a.tar.gz")),
+        ("package", json!("00000000-0000-4000-8000-000000000000")),
+        ("action", json!("stop")),
+    ] {
+        let mut order =
+            json!({ "action": "install", "package": package["id"], "hosts": [host.agentsn] });
+        order[field] = value;
+        let detail = server.api("POST", "/api/v1/jobs").json(&order).problem(422);
+        assert!(!detail.is_empty(), "{field}");
+    }
+    assert_eq!(
+        server.api("GET", "/api/v1/jobs").expect(200)["items"],
+        json!([])
+    );
+    let elsewhere = json!({ "action": "install", "name": "a", "hosts": [host.agentsn],
+                            "url": "/packages/a/missing.tar.gz" });
+    server
+        .api("POST", "/api/v1/jobs")
+        .json(&elsewhere)
+        .problem(422);
+}

@@ -1,0 +1,123 @@
+//! Batches of statuses, and the events in them.
+
+use bootagent_protocol::ErrorCode;
+use bootserver::store::Failure;
+use bootserver::store::Store;
+use bootserver::store::event::EventQuery;
+
+use super::{event_count, limit};
+use crate::make;
+
+pub(crate) async fn a_batch_is_stored_whole_or_not_at_all(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    let mut good = make::status("sn-1", 1);
+    good.events.push(make::event(1, "m"));
+    let records = [good.clone(), make::status("a host nobody knows", 1)];
+    let error = store
+        .record_statuses(&records)
+        .await
+        .expect_err("no such host");
+    assert_eq!(error.failure, Failure::Rejected);
+    assert_eq!(event_count(store).await, 0);
+    assert_eq!(
+        store
+            .host("sn-1")
+            .await
+            .expect("a read")
+            .expect("the host")
+            .state,
+        None
+    );
+    store.record_statuses(&[good]).await.expect("a batch");
+    assert_eq!(event_count(store).await, 1);
+    assert_eq!(store.record_statuses(&[]).await.expect("nothing"), []);
+}
+
+pub(crate) async fn of_two_statuses_in_one_batch_the_last_is_the_state(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    make::job(store, "j1", "sn-1").await;
+    let (mut first, mut last) = (make::status("sn-1", 10), make::status("sn-1", 20));
+    first.results.push(make::outcome("j1", 5001));
+    last.results.push(make::outcome("j1", 0));
+    first.events.push(make::event(1, "m"));
+    last.events.push(make::event(1, "m"));
+    last.events.push(make::event(2, "m"));
+    store
+        .record_statuses(&[first, last])
+        .await
+        .expect("a batch");
+    let host = store.host("sn-1").await.expect("a read").expect("the host");
+    assert_eq!(host.summary.seen, Some(20));
+    assert_eq!(host.summary.reported.hostname, "name at 20");
+    assert_eq!(host.state.expect("a state").changed, 20);
+    assert_eq!(event_count(store).await, 2);
+    let job = store.job("j1").await.expect("a read").expect("the job");
+    assert_eq!(job.errcode, Some(ErrorCode(5001)));
+    // The same content again: only the time it was seen.
+    let mut again = make::status("sn-1", 30);
+    again.state.digest = "20".into();
+    store.record_statuses(&[again]).await.expect("a batch");
+    let host = store.host("sn-1").await.expect("a read").expect("the host");
+    assert_eq!(
+        (host.summary.seen, host.state.map(|state| state.changed)),
+        (Some(30), Some(20))
+    );
+}
+
+pub(crate) async fn an_event_has_one_row(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    make::host(store, "sn-2").await;
+    for agentsn in ["sn-1", "sn-2", "sn-1"] {
+        let mut record = make::status(agentsn, 5);
+        record.events = vec![make::event(1, "m"), make::event(2, "m")];
+        store.record_statuses(&[record]).await.expect("a batch");
+    }
+    assert_eq!(event_count(store).await, 4);
+    let one = EventQuery {
+        agentsn: Some("sn-2".into()),
+        ..EventQuery::default()
+    };
+    assert_eq!(store.events(&one).await.expect("a list").items.len(), 2);
+    let page = EventQuery {
+        limit: limit(3),
+        ..EventQuery::default()
+    };
+    let page = store.events(&page).await.expect("a list");
+    let after = page.next.expect("one more").parse().ok();
+    let rest = store
+        .events(&EventQuery {
+            after,
+            ..EventQuery::default()
+        })
+        .await
+        .expect("a list");
+    assert_eq!((page.items.len(), rest.items.len()), (3, 1));
+    let later = EventQuery {
+        since: Some(6),
+        ..EventQuery::default()
+    };
+    assert_eq!(store.events(&later).await.expect("a list").items.len(), 0);
+}
+
+pub(crate) async fn text_of_any_script_comes_back(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    // Quotes, backslashes and astral characters pass JSON and SQL on their way.
+    let text = "流量 'quoted' \"twice\" \\ back\u{1}\u{10ffff} $1 ?";
+    let mut record = make::status("sn-1", 1);
+    record.events.push(make::event(1, text));
+    record.state.hostname = text.into();
+    record.state.body.notices.push(text.into());
+    store.record_statuses(&[record]).await.expect("a batch");
+    let events = store
+        .events(&EventQuery::default())
+        .await
+        .expect("a list")
+        .items;
+    assert_eq!(
+        (events[0].message.as_str(), events[0].tail[0].as_str()),
+        (text, text)
+    );
+    let host = store.host("sn-1").await.expect("a read").expect("the host");
+    assert_eq!(host.summary.reported.hostname, text);
+    assert_eq!(host.state.expect("a state").notices, [text]);
+}

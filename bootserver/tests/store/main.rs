@@ -1,0 +1,50 @@
+//! What any store promises, whichever database is behind it. Each promise is a
+//! function over the trait; `contract!` runs all of them on each database.
+
+mod contract;
+mod ingest;
+mod make;
+mod sqlite;
+
+/// Runs every promise on the database `$open` makes. A database more is one
+/// line more here.
+macro_rules! contract {
+    ($database:ident, $open:path) => {
+        mod $database {
+            contract!(@each $open,
+                the_first_start_happens_once
+                an_enrolment_token_pays_once_per_host
+                a_registration_whose_facts_changed_is_told_so
+                a_renewal_is_overruled_by_the_next_status
+                a_status_never_moves_an_identity_to_another_machine
+                both_secrets_hold_until_the_new_one_is_used
+                tags_are_replaced_and_found
+                hosts_are_paged_by_name
+                a_batch_is_stored_whole_or_not_at_all
+                of_two_statuses_in_one_batch_the_last_is_the_state
+                an_event_has_one_row
+                a_job_has_one_result
+                jobs_go_out_in_order_and_are_marked
+                withdrawals_go_first
+                an_expired_job_stays_here
+                unknown_hosts_are_named_and_nothing_is_stored
+                a_package_has_one_place
+                a_package_in_use_stays
+                results_come_in_order_of_arrival
+                text_of_any_script_comes_back
+            );
+        }
+    };
+    (@each $open:path, $($promise:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $promise() {
+                let opened = $open().await;
+                crate::contract::$promise(opened.store()).await;
+                opened.close().await;
+            }
+        )*
+    };
+}
+
+contract!(on_sqlite, crate::sqlite::open);

@@ -1,0 +1,152 @@
+//! Small things to store.
+
+use bootagent_protocol::Action;
+use bootserver::fleet::package_choice::PackageKind;
+use bootserver::fleet::tags::Tags;
+use bootserver::store::Store;
+use bootserver::store::enrolment::NewEnrolmentToken;
+use bootserver::store::host::{Registered, Registration, RegistrationEffect, Reported};
+use bootserver::store::job::{JobGroup, JobsInserted, NewJobs};
+use bootserver::store::package::PackageRow;
+use bootserver::store::status::{NewEvent, Outcome, Seen, State, StateBody, StatusRecord};
+use bootserver::token::{Token, TokenKind};
+use serde_json::json;
+
+pub(crate) fn tags(text: &str) -> Tags {
+    Tags::parse(text).expect("valid tags")
+}
+
+pub(crate) fn enrolment(id: &str, uses: Option<i64>) -> NewEnrolmentToken {
+    NewEnrolmentToken {
+        id: id.into(),
+        name: "test".into(),
+        digest: Token::generate(TokenKind::Enrolment).digest(),
+        tags: tags("svc=ecs"),
+        uses,
+        expires: None,
+        created: 1,
+    }
+}
+
+pub(crate) fn registration(agentsn: &str, effect: RegistrationEffect) -> Registration {
+    Registration {
+        agentsn: agentsn.into(),
+        effect,
+        secret: Token::generate(TokenKind::Host).digest(),
+        reported: Reported {
+            hostname: format!("host of {agentsn}"),
+            machine_id: Some(format!("machine of {agentsn}")),
+            ip: vec!["10.0.0.1".into()],
+            ..Reported::default()
+        },
+        now: 1000,
+    }
+}
+
+/// A host that is in the store from now on; returns its agentsn.
+pub(crate) async fn host(store: &dyn Store, agentsn: &str) -> String {
+    let effect = RegistrationEffect::Create {
+        enrolment: None,
+        tags: Tags::default(),
+    };
+    let registered = store.register_host(&registration(agentsn, effect)).await;
+    assert_eq!(
+        registered.expect("a registration"),
+        Registered::Done(Tags::default())
+    );
+    agentsn.to_owned()
+}
+
+pub(crate) fn status(agentsn: &str, now: i64) -> StatusRecord {
+    StatusRecord {
+        agentsn: agentsn.into(),
+        now,
+        seen: Seen {
+            timestamp: now,
+            uptime: now,
+            readings: Vec::new(),
+        },
+        state: State {
+            digest: format!("{now}"),
+            hostname: format!("name at {now}"),
+            version: "v".into(),
+            machine_id: None,
+            boot_id: Some("b".into()),
+            body: StateBody {
+                step: 600,
+                machine_id: None,
+                boot_id: Some("b".into()),
+                agents: Vec::new(),
+                notices: Vec::new(),
+            },
+        },
+        results: Vec::new(),
+        accepted: Vec::new(),
+        events: Vec::new(),
+    }
+}
+
+pub(crate) fn outcome(id: &str, errcode: u16) -> Outcome {
+    let body = json!({ "id": id, "errcode": errcode });
+    Outcome {
+        id: id.into(),
+        errcode,
+        message: format!("code {errcode}"),
+        body,
+    }
+}
+
+pub(crate) fn event(seq: i64, message: &str) -> NewEvent {
+    NewEvent {
+        source: "bootagent".into(),
+        boot_id: "b".into(),
+        seq,
+        timestamp: 1,
+        category: "crash".into(),
+        subject: "a".into(),
+        version: None,
+        message: message.into(),
+        tail: vec![message.into()],
+    }
+}
+
+pub(crate) fn jobs(
+    id: &str,
+    agentsn: &str,
+    package: Option<&str>,
+    expires: Option<i64>,
+) -> NewJobs {
+    NewJobs {
+        action: Action::Stop,
+        name: Some("a".into()),
+        expires,
+        created: 1,
+        groups: vec![JobGroup {
+            body: json!({ "action": "stop", "name": "a" }),
+            version: None,
+            package: package.map(str::to_owned),
+            hosts: vec![(id.into(), agentsn.into())],
+        }],
+    }
+}
+
+/// A job that is in the store from now on.
+pub(crate) async fn job(store: &dyn Store, id: &str, agentsn: &str) {
+    let inserted = store.insert_jobs(&jobs(id, agentsn, None, None)).await;
+    assert_eq!(inserted.expect("an insert"), JobsInserted::Done);
+}
+
+pub(crate) fn package(id: &str, version: &str, sha256: &str) -> PackageRow {
+    PackageRow {
+        id: id.into(),
+        name: "a".into(),
+        version: version.into(),
+        os: "linux".into(),
+        arch: "x86_64".into(),
+        kind: PackageKind::Bundle,
+        file: format!("a/a-{version}"),
+        size: 1,
+        sha256: sha256.into(),
+        created: 1,
+    }
+}
