@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs every check, in the order in which they are cheapest to fail.
+#
+#   contrib/test.sh            everything
+#   contrib/test.sh STEP...    only these steps: format lint scripts test doc
+#
+# A test that cannot run on this machine prints "SKIPPED: reason"; they are listed at the end. The logs
+# of the steps are in target/test-logs.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+cd "$repository"
+
+logs=$repository/target/test-logs
+steps=(format lint scripts test doc)
+summary=()
+
+# What tests start or read: compilers and packagers, the Debian tree, namespaces, cmake.
+install_needs() {
+    need_rust
+    need git=git make=make cmake=cmake shellcheck=shellcheck dash=dash python3=python3 objdump=binutils ar=binutils \
+        rpmbuild=rpm dpkg-deb=dpkg unshare=util-linux nsenter=util-linux ip=iproute2
+    # Only root can make machines and run an FTP server; without it those tests skip themselves.
+    if [ "$(id -u)" -eq 0 ]; then
+        need mmdebstrap=mmdebstrap
+        need_service_program vsftpd=vsftpd
+    fi
+}
+
+step_format() { cargo fmt --all --check; }
+
+step_lint() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+
+step_scripts() {
+    # Scriptlets are checked as they are packaged, by tests/tests/packaging.rs; this is their source.
+    git ls-files -z '*.sh' .ci/run | grep -zv '^packaging/steps.sh$' |
+        xargs -0 shellcheck -x -P SCRIPTDIR
+}
+
+# --no-fail-fast: one run tells everything. --nocapture would mix the output of tests that run at once;
+# --show-output gives that of passed ones too, which is where SKIPPED stands.
+step_test() { cargo test --locked --workspace --no-fail-fast -- --show-output; }
+
+step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
+
+run_step() {
+    local name=$1 start=$SECONDS result=ok
+    printf '\n==== %s\n' "$name"
+    "step_$name" </dev/null 2>&1 | tee "$logs/$name.log" || result=FAILED
+    summary+=("$(printf '%-8s %-6s %4d s' "$name" "$result" $((SECONDS - start)))")
+    [ "$result" = ok ]
+}
+
+[ $# -eq 0 ] || steps=("$@")
+for step in "${steps[@]}"; do
+    declare -F "step_$step" >/dev/null || die "there is no step '$step'; steps: format lint scripts test doc"
+done
+mkdir -p "$logs"
+rm -f "$logs"/*.log
+start=$SECONDS
+install_needs
+summary+=("$(printf '%-8s %-6s %4d s' install ok $((SECONDS - start)))")
+# Each step runs, so that one run tells everything that is wrong.
+failed=0
+for step in "${steps[@]}"; do run_step "$step" || failed=1; done
+
+printf '\n==== summary\n'
+printf '%s\n' "${summary[@]}"
+skipped=$(cat "$logs"/*.log | grep -c '^SKIPPED: ' || true)
+printf 'skipped: %s\n' "$skipped"
+[ "$skipped" -eq 0 ] || cat "$logs"/*.log | grep '^SKIPPED: ' | sort | uniq -c
+if [ -f "$logs/test.log" ]; then
+    awk '/^test result: / { passed += $4; failed += $6 } END { print "tests passed: " passed + 0 ", failed: " failed + 0 }' \
+        "$logs/test.log"
+fi
+[ $failed -eq 0 ] || {
+    printf 'RESULT: failed\n'
+    exit 1
+}
+printf 'RESULT: ok\n'
