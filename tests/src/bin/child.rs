@@ -1,0 +1,159 @@
+//! The child of the test bundles: a sub-agent that does what its flags say,
+//! in their order, and then waits until it is asked to stop.
+//!
+//! Files are named relative to its state folder. The one rule: it never does
+//! anything by chance.
+//!
+//! ```text
+//! --marker WORD       nothing; tells this process from others
+//! --environment FILE  writes its environment, NAME=VALUE per line
+//! --lock FILE         holds FILE locked for life; when somebody else does,
+//!                     writes FILE.conflict and ends with 77
+//! --print TEXT        prints a line
+//! --status TEXT       says STATUS=TEXT
+//! --ready             says READY=1
+//! --talk MS           says STATUS= for so long, without a pause
+//! --after MS          waits
+//! --ignore-term       goes on when it is asked to stop
+//! --helper            starts a second process that waits for ever
+//! --allocate MIB      takes so much memory and touches it
+//! --exit CODE         ends
+//! --abort             ends by SIGABRT
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+/// The exit code of a child that found another one of its kind.
+const CONFLICT: u8 = 77;
+/// Between two looks whether it shall stop.
+const LOOK: Duration = Duration::from_millis(20);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("e2e-child: {error:#}");
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    // Set from the first moment, so that no stop is missed or half done.
+    let asked = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&asked))?;
+    let mut goes_on = false;
+    let mut locks = Vec::new();
+    let mut memory: Vec<Vec<u8>> = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(flag) = arguments.next() {
+        let mut value = || arguments.next().with_context(|| format!("{flag}: a value"));
+        match flag.as_str() {
+            "--marker" => drop(value()?),
+            "--environment" => write_environment(&value()?)?,
+            "--lock" => match lock(&value()?)? {
+                Some(lock) => locks.push(lock),
+                None => return Ok(ExitCode::from(CONFLICT)),
+            },
+            "--print" => println!("{}", value()?),
+            "--status" => say(&format!("STATUS={}", value()?))?,
+            "--ready" => say("READY=1")?,
+            "--talk" => {
+                let end = std::time::Instant::now() + Duration::from_millis(value()?.parse()?);
+                while std::time::Instant::now() < end && !asked.load(Ordering::Relaxed) {
+                    say("STATUS=talking")?;
+                }
+            }
+            "--after" => {
+                let end = std::time::Instant::now() + Duration::from_millis(value()?.parse()?);
+                while std::time::Instant::now() < end {
+                    if asked.load(Ordering::Relaxed) && !goes_on {
+                        return Ok(ExitCode::SUCCESS);
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            "--ignore-term" => goes_on = true,
+            "--helper" => help()?,
+            "--allocate" => {
+                let bytes = value()?.parse::<usize>()? << 20;
+                // Not zeroes, which the kernel would only promise.
+                memory.push(vec![1; bytes]);
+            }
+            "--exit" => return Ok(ExitCode::from(value()?.parse::<u8>()?)),
+            "--abort" => std::process::abort(),
+            other => bail!("{other} is no flag"),
+        }
+    }
+    while goes_on || !asked.load(Ordering::Relaxed) {
+        std::thread::sleep(LOOK);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A file of its state folder.
+fn state(name: &str) -> Result<PathBuf> {
+    let folder = std::env::var_os("STATE_DIRECTORY").context("STATE_DIRECTORY is not set")?;
+    Ok(PathBuf::from(folder).join(name))
+}
+
+/// Written whole or not at all: a test may look at any moment.
+fn write_environment(name: &str) -> Result<()> {
+    let mut lines: Vec<String> = std::env::vars_os()
+        .map(|(key, value)| format!("{}={}\n", key.to_string_lossy(), value.to_string_lossy()))
+        .collect();
+    lines.sort();
+    let new = state(&format!("{name}.new"))?;
+    std::fs::write(&new, lines.concat())?;
+    std::fs::rename(&new, state(name)?)?;
+    Ok(())
+}
+
+fn lock(name: &str) -> Result<Option<Flock<File>>> {
+    let open = |path: PathBuf| OpenOptions::new().create(true).append(true).open(path);
+    match Flock::lock(open(state(name)?)?, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            writeln!(lock, "{}", std::process::id())?;
+            Ok(Some(lock))
+        }
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut conflict = open(state(&format!("{name}.conflict"))?)?;
+            writeln!(conflict, "{}", std::process::id())?;
+            Ok(None)
+        }
+        Err((_, errno)) => Err(errno).context("locking"),
+    }
+}
+
+fn say(line: &str) -> Result<()> {
+    let path = std::env::var_os("NOTIFY_SOCKET").context("NOTIFY_SOCKET is not set")?;
+    let socket = UnixDatagram::unbound()?;
+    match socket.send_to(line.as_bytes(), path) {
+        // Nobody listens while the daemon is away.
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+        other => other.map(drop).context("notifying"),
+    }
+}
+
+/// A process that outlives this one unless somebody ends them all.
+fn help() -> Result<()> {
+    let program = std::env::current_exe()?;
+    let helper = Command::new(program)
+        .args(["--marker", "helper", "--ignore-term"])
+        .stdin(Stdio::null())
+        .spawn()
+        .context("starting a helper")?;
+    // Not waited for: that is what makes it a test of whoever supervises us.
+    drop(helper);
+    Ok(())
+}

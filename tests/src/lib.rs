@@ -1,0 +1,20 @@
+//! What the end-to-end tests share.
+//!
+//! [`tree`] makes throwaway Debian machines. The other modules run the real
+//! programs on this machine, each in a folder of its own: [`server`] the
+//! platform, [`agent`] a host, [`fake_server`] a platform that says what a
+//! test wants said, [`bundle`] sub-agents around the program in `bin/child.rs`,
+//! [`ftp`] a real vsftpd. The tests themselves are one file per promise in
+//! `tests/`. The rule: everything a test starts ends with it.
+
+pub mod agent;
+pub mod binaries;
+pub mod bundle;
+pub mod control_group;
+pub mod fake_server;
+pub mod ftp;
+pub mod http;
+pub mod process;
+pub mod server;
+pub mod tree;
+pub mod wait;

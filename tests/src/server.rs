@@ -1,0 +1,208 @@
+//! A real bootserver on a free port, and what operators ask of it.
+//!
+//! The one rule: it listens on loopback, keeps everything in a folder of its
+//! own, and is gone when it is dropped.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::http::{self, Reply};
+use crate::{binaries, wait};
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    folder: TempDir,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What operators say.
+    pub api_token: String,
+    /// What new hosts say.
+    pub enrolment_token: String,
+}
+
+impl Server {
+    /// Starts one on an empty folder.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address_file = folder.path().join("address");
+        let log = std::fs::File::create(folder.path().join("log")).expect("a log");
+        let mut child = Command::new(binaries::bootserver())
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(folder.path().join("data"))
+            .arg("--address-file")
+            .arg(&address_file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("bootserver can be run");
+        let address = wait::until("the server's address", || {
+            if let Ok(Some(status)) = child.try_wait() {
+                let log = std::fs::read_to_string(folder.path().join("log"));
+                panic!(
+                    "bootserver ended with {status}: {}",
+                    log.unwrap_or_default()
+                );
+            }
+            let text = std::fs::read_to_string(&address_file).ok()?;
+            text.trim().parse().ok()
+        });
+        let tokens = std::fs::read_to_string(folder.path().join("data/first-start.txt"))
+            .expect("the tokens of a first start");
+        let token = |key: &str| {
+            let line = tokens.lines().find_map(|line| line.strip_prefix(key));
+            line.expect("the token").to_owned()
+        };
+        Self {
+            child,
+            address,
+            api_token: token("api_token="),
+            enrolment_token: token("enrolment_token="),
+            folder,
+        }
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Its folder of data.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn call(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Reply {
+        let headers = [
+            format!("Authorization: Bearer {}", self.api_token),
+            format!("Content-Type: {kind}"),
+        ];
+        http::exchange(self.address, method, path, &headers, body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error:#}"))
+    }
+
+    /// GET `path` below /api/v1.
+    ///
+    /// # Panics
+    /// When the answer is not 200.
+    pub fn get(&self, path: &str) -> Value {
+        let path = format!("/api/v1{path}");
+        http::json(&path, 200, &self.call("GET", &path, "text/plain", b""))
+    }
+
+    /// POST `body` to `path` below /api/v1 and return what it says.
+    pub fn post(&self, path: &str, body: &Value) -> Reply {
+        let bytes = body.to_string();
+        let path = format!("/api/v1{path}");
+        self.call("POST", &path, "application/json", bytes.as_bytes())
+    }
+
+    /// Uploads a package; returns its id.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn upload(&self, package: &[u8]) -> String {
+        let kind = "application/octet-stream";
+        let reply = self.call("POST", "/api/v1/packages", kind, package);
+        assert!([200, 201].contains(&reply.status), "{}", reply.text());
+        let package = http::json("upload", reply.status, &reply);
+        text(&package, "id")
+    }
+
+    /// Orders `order` of one host; returns the job's id.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn order(&self, agentsn: &str, mut order: Value) -> String {
+        order["hosts"] = json!([agentsn]);
+        let reply = self.post("/jobs", &order);
+        let made = http::json("order", 201, &reply);
+        text(&made["jobs"][0], "id")
+    }
+
+    /// A job as the server knows it.
+    pub fn job(&self, id: &str) -> Value {
+        self.get(&format!("/jobs/{id}"))
+    }
+
+    /// Waits until a job has its result, and returns the job.
+    pub fn finished(&self, id: &str) -> Value {
+        let what = format!("the result of job {id}");
+        wait::until(&what, || {
+            let job = self.job(id);
+            job["finished"].is_i64().then_some(job)
+        })
+    }
+
+    /// Orders something and waits until it is done well.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn succeed(&self, agentsn: &str, order: Value) -> Value {
+        let id = self.order(agentsn, order);
+        let job = self.finished(&id);
+        assert_eq!(job["errcode"], 0, "{}", job["message"]);
+        job
+    }
+
+    /// Orders something and waits until it has failed with `code`; returns
+    /// the message.
+    ///
+    /// # Panics
+    /// When it ends otherwise.
+    pub fn fail(&self, agentsn: &str, order: Value, code: u16) -> String {
+        let id = self.order(agentsn, order);
+        let job = self.finished(&id);
+        assert_eq!(job["errcode"], code, "{}", job["message"]);
+        text(&job, "message")
+    }
+
+    /// A host as the server knows it.
+    pub fn host(&self, agentsn: &str) -> Value {
+        self.get(&format!("/hosts/{agentsn}"))
+    }
+
+    /// What a host reports of one of its agents.
+    pub fn agent(&self, agentsn: &str, name: &str) -> Option<Value> {
+        let host = self.host(agentsn);
+        let mut agents = host["agents"].as_array().into_iter().flatten();
+        agents.find(|agent| agent["name"] == name).cloned()
+    }
+
+    /// Events of one host, in order of arrival.
+    pub fn events(&self, agentsn: &str) -> Vec<Value> {
+        let list = self.get(&format!("/events?host={agentsn}&limit=500"));
+        list["items"].as_array().cloned().unwrap_or_default()
+    }
+}
+
+/// A key of `value` that must be text.
+///
+/// # Panics
+/// When it is none.
+pub fn text(value: &Value, key: &str) -> String {
+    let found = value[key].as_str();
+    found
+        .unwrap_or_else(|| panic!("no {key} in {value}"))
+        .to_owned()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log());
+        }
+    }
+}

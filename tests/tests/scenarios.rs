@@ -1,0 +1,27 @@
+//! What operators are promised, shown with the real programs.
+//!
+//! One file per promise in `scenarios/`. The one rule: a scenario that cannot
+//! run here says `SKIPPED` and why.
+
+#[path = "scenarios/actions.rs"]
+mod actions;
+#[path = "scenarios/durable.rs"]
+mod durable;
+#[path = "scenarios/fail_over.rs"]
+mod fail_over;
+#[path = "scenarios/failing_children.rs"]
+mod failing_children;
+#[path = "scenarios/main_job.rs"]
+mod main_job;
+#[path = "scenarios/own_config.rs"]
+mod own_config;
+#[path = "scenarios/refused_jobs.rs"]
+mod refused_jobs;
+#[path = "scenarios/refused_packages.rs"]
+mod refused_packages;
+#[path = "scenarios/sources.rs"]
+mod sources;
+#[path = "scenarios/stage.rs"]
+mod stage;
+#[path = "scenarios/wire.rs"]
+mod wire;
