@@ -10,7 +10,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 suite=bookworm
-include=systemd,systemd-sysv,dbus,udev,rpm,procps,psmisc,curl,ca-certificates,kmod
+include=systemd,systemd-sysv,dbus,udev,rpm,procps,psmisc,curl,jq,ca-certificates,kmod
 include+=,ppp,pppoe,iproute2,iputils-ping,ethtool,tcpdump,snmpd,linux-image-amd64
 
 [ $# -eq 0 ] || die "usage: contrib/tree.sh (it takes no arguments and prints the path of the tree)"

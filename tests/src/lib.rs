@@ -1,6 +1,6 @@
 //! What the end-to-end tests share.
 //!
-//! [`tree`] makes throwaway Debian machines. The other modules run the real
+//! [`tree`] makes throwaway Debian machines, [`lab`] boots whole ones. The other modules run the real
 //! programs on this machine, each in a folder of its own: [`server`] the
 //! platform, [`agent`] a host, [`fake_server`] a platform that says what a
 //! test wants said, [`bundle`] sub-agents around the program in `bin/child.rs`,
@@ -14,6 +14,7 @@ pub mod control_group;
 pub mod fake_server;
 pub mod ftp;
 pub mod http;
+pub mod lab;
 pub mod process;
 pub mod server;
 pub mod tree;

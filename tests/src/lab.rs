@@ -1,0 +1,202 @@
+//! A Debian guest in QEMU: real systemd, cgroup v2, a disk that can be cut off.
+//!
+//! Software emulation, so it runs wherever QEMU does, slowly. `lab/image.sh`
+//! makes the disk (the cached tree of `contrib/tree.sh` with our package in
+//! it), `lab/serve.sh` is the guest's side: it runs the scripts it is sent over
+//! a virtio port. The one rule: a guest that hangs or dies is an error with the
+//! end of its console, at a deadline, and nothing of it outlives the test.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::tree::repository;
+
+mod guest;
+
+pub use guest::{Guest, Verdict};
+
+/// What the lab's programs are packaged as.
+const VERSION: &str = "1.2.1-1";
+/// What must be installed, by program: Debian's package.
+const NEEDS: [(&str, &str); 3] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mke2fs", "e2fsprogs"),
+    ("unshare", "util-linux"),
+];
+
+/// Why there can be no lab here, if there cannot.
+pub fn obstacle() -> Option<String> {
+    if let Some(reason) = crate::tree::obstacle() {
+        return Some(reason);
+    }
+    let missing = NEEDS.iter().find(|(program, _)| {
+        let found = Command::new("sh")
+            .args(["-c", "command -v \"$0\"", program])
+            .output();
+        !found.is_ok_and(|output| output.status.success())
+    });
+    missing.map(|(program, package)| format!("{program} is missing; install {package}"))
+}
+
+/// A folder that goes with this process, and the disk every guest begins with.
+pub struct Lab {
+    folder: PathBuf,
+    image: PathBuf,
+    kernel: PathBuf,
+    initrd: PathBuf,
+    _keeper: Child,
+}
+
+impl Lab {
+    /// The lab of this process, made at the first call.
+    ///
+    /// # Panics
+    /// When it cannot be made, with what was said.
+    pub fn get() -> &'static Self {
+        static LAB: OnceLock<Result<Lab, String>> = OnceLock::new();
+        match LAB.get_or_init(|| Self::make().map_err(|error| format!("{error:#}"))) {
+            Ok(lab) => lab,
+            Err(error) => panic!("the lab could not be made: {error}"),
+        }
+    }
+
+    fn make() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("lab").tempdir()?.keep();
+        let keeper = keep()
+            .arg("folder")
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .spawn()
+            .context("starting keep.sh")?;
+        let tree = crate::tree::debian()?;
+        let image = folder.join("image");
+        let programs = std::env::var_os("E2E_BINARIES").unwrap_or_default();
+        let made = Command::new("bash")
+            .arg(repository().join("tests/src/lab/image.sh"))
+            .args([&tree, &package()?])
+            .arg(programs)
+            .arg(&image)
+            .stdin(Stdio::null())
+            .output()
+            .context("running image.sh")?;
+        let said = String::from_utf8_lossy(&made.stderr);
+        ensure!(made.status.success(), "image.sh failed: {said}");
+        Ok(Self {
+            kernel: newest(&tree.join("boot"), "vmlinuz-")?,
+            initrd: newest(&tree.join("boot"), "initrd.img-")?,
+            image,
+            folder,
+            _keeper: keeper,
+        })
+    }
+
+    /// A path in the lab's folder that nobody else was given.
+    pub fn path(&self, what: &str) -> PathBuf {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.folder.join(format!("{number}-{what}"))
+    }
+
+    /// A copy of the disk, for a guest whose writes shall be kept.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn disk(&self) -> Result<PathBuf> {
+        self.copy(&self.image)
+    }
+
+    /// A copy of a disk.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn copy(&self, disk: &Path) -> Result<PathBuf> {
+        let copy = self.path("disk");
+        let copied = Command::new("cp")
+            .args(["--sparse=always", "--reflink=auto"])
+            .args([disk, &copy])
+            .output()?;
+        let said = String::from_utf8_lossy(&copied.stderr);
+        ensure!(copied.status.success(), "copying the disk: {said}");
+        Ok(copy)
+    }
+}
+
+/// What a guest's disk is, and what becomes of its writes.
+#[derive(Debug, Clone, Copy)]
+pub enum Disk<'a> {
+    /// The lab's own; writes are gone with the guest.
+    Throwaway,
+    /// This one; it is written.
+    Kept(&'a Path),
+    /// This one is written, and each write and flush is noted in the second
+    /// file, in their order: what a power cut at any moment may leave can be
+    /// put together from it.
+    Logged(&'a Path, &'a Path),
+}
+
+fn keep() -> Command {
+    let mut command = Command::new("bash");
+    command.arg(repository().join("tests/src/lab/keep.sh"));
+    command
+}
+
+/// The .deb of BootAgent, made by `contrib/package.sh`.
+fn package() -> Result<PathBuf> {
+    let made = Command::new(repository().join("contrib/package.sh"))
+        .args(["BootAgent", VERSION, "deb"])
+        .stdin(Stdio::null())
+        .output()
+        .context("running contrib/package.sh")?;
+    let said = String::from_utf8_lossy(&made.stderr);
+    ensure!(made.status.success(), "contrib/package.sh failed: {said}");
+    Ok(String::from_utf8(made.stdout)?.trim_end().into())
+}
+
+/// The file in `folder` whose name begins so.
+fn newest(folder: &Path, prefix: &str) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut found: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(prefix))
+        })
+        .collect();
+    found.sort();
+    match found.pop() {
+        Some(path) => Ok(path),
+        None => bail!("{} holds no {prefix}*", folder.display()),
+    }
+}
+
+/// Starts `program` so that it ends with this process; its pid.
+fn start_kept(program: &Command, log: &Path) -> Result<(Child, i32)> {
+    let mut keeper = keep()
+        .arg("run")
+        .arg(log)
+        .arg(program.get_program())
+        .args(program.get_args())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting keep.sh")?;
+    let mut line = String::new();
+    let stdout = keeper.stdout.take().expect("stdout is piped");
+    BufReader::new(stdout).read_line(&mut line)?;
+    let pid = line.trim().parse().context("keep.sh prints a pid")?;
+    Ok((keeper, pid))
+}
+
+/// The time left until `end`; an error when there is none.
+fn left(end: Instant) -> Result<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    ensure!(!left.is_zero(), "the deadline has passed");
+    Ok(left)
+}

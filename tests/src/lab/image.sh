@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Makes the disk of the lab's guests: the Debian tree with our package in it and the guest's side of
+# the lab (serve.sh as a service, tests/lab/lib.sh for scenarios). The tree itself is not written to.
+#
+#   image.sh TREE PACKAGE.deb PROGRAMS IMAGE
+#
+# PROGRAMS is a folder with programs to be tested instead of the packaged ones, or empty.
+set -euo pipefail
+
+if [ "$1" != --inside ]; then
+    here=$(cd "$(dirname "$0")" && pwd)
+    exec unshare --mount bash "$0" --inside "$here" "$@"
+fi
+here=$2 tree=$3 package=$4 programs=$5 image=$6
+
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+# In a container whose own root is an overlay some kernels refuse: then it is a copy in memory.
+mount -t overlay -o "lowerdir=$tree,upperdir=/mnt/upper,workdir=/mnt/work" overlay /mnt/root 2>/dev/null ||
+    cp -a "$tree/." /mnt/root/
+root=/mnt/root
+
+# It outlives this script as the guest's own disk; /proc is only for the scriptlets.
+mount -t proc proc "$root/proc"
+cp "$package" "$root/root/package.deb"
+chroot "$root" dpkg -i /root/package.deb </dev/null >&2
+rm "$root/root/package.deb"
+umount "$root/proc"
+[ -z "$programs" ] || {
+    install -m 0755 "$programs/bootagent" "$root/usr/sbin/bootagent"
+    install -m 0755 "$programs/bootctl" "$root/usr/bin/bootctl"
+}
+
+install -D -m 0755 "$here/serve.sh" "$root/usr/lib/lab/serve.sh"
+install -D -m 0644 "$here/../../lab/lib.sh" "$root/usr/lib/lab/lib.sh"
+cat >"$root/etc/systemd/system/lab.service" <<'UNIT'
+[Unit]
+Description=The guest's side of the lab
+After=bootagent.service
+
+[Service]
+ExecStart=/usr/lib/lab/serve.sh
+KillMode=process
+OOMScoreAdjust=-1000
+UNIT
+wants=$root/etc/systemd/system/multi-user.target.wants
+mkdir -p "$wants"
+ln -s ../lab.service "$wants/lab.service"
+# What no scenario needs costs seconds of every emulated boot.
+for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
+    fstrim.timer motd-news.timer snmpd.service systemd-pcrphase.service systemd-pcrphase-sysinit.service \
+    systemd-timesyncd.service systemd-update-utmp.service systemd-update-utmp-runlevel.service \
+    modprobe@drm.service getty.target; do
+    ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
+
+rm -f "$image"
+# Room for what scenarios write; the file is sparse.
+mke2fs -q -t ext4 -L lab -d "$root" "$image" 2000M
