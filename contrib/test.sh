@@ -18,7 +18,8 @@ summary=()
 install_needs() {
     need_rust
     need git=git make=make cmake=cmake shellcheck=shellcheck dash=dash python3=python3 objdump=binutils ar=binutils \
-        rpmbuild=rpm dpkg-deb=dpkg unshare=util-linux nsenter=util-linux ip=iproute2
+        rpmbuild=rpm dpkg-deb=dpkg unshare=util-linux nsenter=util-linux ip=iproute2 \
+        minisign=minisign mandoc=mandoc
     # Only root can make machines and the lab's guests and run an FTP server; without it those tests skip
     # themselves.
     if [ "$(id -u)" -eq 0 ]; then

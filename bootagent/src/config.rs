@@ -10,6 +10,8 @@ use bootagent_core::restart::Policy;
 use bootagent_kit::config::{ConfigError, Invalid, Validate, load_or_default};
 use serde::Deserialize;
 
+use crate::package::signature::TrustedKeys;
+
 /// Largest configuration file, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -23,6 +25,8 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// File with the token a new host enrols with.
     pub enrolment_token_file: Option<PathBuf>,
+    /// minisign public keys. With any, only packages they signed are installed.
+    pub trusted_keys: Vec<String>,
     /// Whom a sub-agent runs as whose manifest names no user.
     pub agent_user: String,
     /// Name of the cgroup that holds the children's; by default `bootagent`,
@@ -111,6 +115,7 @@ impl Default for Config {
             root: PathBuf::from("/"),
             ca_file: None,
             enrolment_token_file: None,
+            trusted_keys: Vec::new(),
             agent_user: "bootagent".into(),
             cgroup: None,
             restart: RestartConfig::default(),
@@ -188,6 +193,11 @@ impl Config {
             .expect("checked when the configuration was read")
     }
 
+    /// Whose signatures packages need.
+    pub fn trusted_keys(&self) -> TrustedKeys {
+        TrustedKeys::parse(&self.trusted_keys).expect("checked when the configuration was read")
+    }
+
     /// Name of the cgroup that holds the children's groups. Another root gets
     /// one of its own, so that two daemons on one machine stay apart.
     pub fn cgroup_name(&self) -> String {
@@ -224,6 +234,7 @@ impl Validate for Config {
             }
         };
         need(self.root.is_absolute(), "root", "an absolute path")?;
+        TrustedKeys::parse(&self.trusted_keys)?;
         let plain = |name: &str| bootagent_protocol::AgentName::parse(name).is_ok();
         let name = self.cgroup.as_deref();
         need(
@@ -336,6 +347,7 @@ mod tests {
             ("[push]\nstep = 5", "push.step"),
             ("[logs]\nkeep = \"many\"", "keep"),
             ("cgroup = \"../x\"", "cgroup"),
+            ("trusted_keys = [\"RWQ\"]", "trusted_keys[0]"),
         ] {
             let error = load(text).expect_err("refused");
             assert!(

@@ -24,6 +24,7 @@ use crate::spawn::Privilege;
 
 mod install;
 mod program;
+mod trust;
 mod uninstall;
 
 #[cfg(test)]

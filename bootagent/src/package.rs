@@ -1,9 +1,9 @@
 //! Packages: what they are, and putting them on the host.
 //!
-//! [`Kind::of`] looks at a file, [`inspect`] and [`check`] at its header,
-//! [`bundle`] unpacks and switches, [`installer`] tells the host's package
-//! manager what to do. Nothing here starts, stops or waits for a process: the
-//! supervisor does that. The one rule: what runs is undisturbed until the new
+//! [`signature`] tells whose a file is, [`Kind::of`] looks at it, [`inspect`]
+//! and [`check`] at its header, [`bundle`] unpacks and switches, [`installer`]
+//! tells the host's package manager what to do. Nothing here starts, stops or
+//! waits for a process: the supervisor does that. The one rule: what runs is undisturbed until the new
 //! version is complete and is what the job ordered.
 
 pub mod archive;
@@ -11,6 +11,7 @@ pub mod bundle;
 mod header;
 pub mod installer;
 mod run;
+pub mod signature;
 mod unpack;
 
 use std::fmt;
@@ -21,7 +22,7 @@ use std::path::Path;
 use bootagent_protocol::ErrorCode;
 
 pub use bundle::{Bundles, Expected, Removal, Unpacked};
-pub use header::{Header, check, inspect};
+pub use header::{Header, check, check_not_older, inspect};
 pub use installer::{Downgrade, Verdict};
 pub use run::{Command, Exit, Output, Run};
 

@@ -95,7 +95,7 @@ struct Subject<'a> {
 
 /// The checks that need the configuration and the metafile, in the order of
 /// the report. The network comes last: it takes the longest.
-const CHECKS: [fn(&Subject<'_>) -> Vec<Check>; 13] = [
+const CHECKS: [fn(&Subject<'_>) -> Vec<Check>; 14] = [
     folders::folders,
     folders::pid_file,
     folders::sockets,
@@ -105,6 +105,7 @@ const CHECKS: [fn(&Subject<'_>) -> Vec<Check>; 13] = [
     state::journal,
     agents::agents,
     host::package_manager,
+    host::signatures,
     host::limits,
     privilege::privilege,
     token::enrolment_token,

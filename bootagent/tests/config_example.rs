@@ -28,6 +28,7 @@ fn the_example_names_every_key_and_its_default() {
         root: _,
         ca_file: _,
         enrolment_token_file: _,
+        trusted_keys: _,
         agent_user: _,
         cgroup: _,
         restart:
@@ -66,6 +67,7 @@ fn the_example_names_every_key_and_its_default() {
         "root",
         "ca_file",
         "enrolment_token_file",
+        "trusted_keys",
         "agent_user",
         "cgroup",
         "[restart]",

@@ -320,11 +320,8 @@ fn walk_through(host: &Host, kind: Kind, old: &Path, new: &Path, name: &str) {
 
     match host.install(kind, install(kind, old, Downgrade::Refused)) {
         Verdict::Failed(failure) => {
-            assert_eq!(failure.code, ErrorCode::INSTALLER_FAILED);
-            assert!(
-                failure.message.contains("newer version is installed"),
-                "{failure}"
-            );
+            assert_eq!(failure.code, ErrorCode::PACKAGE_MISMATCH);
+            assert!(failure.message.contains("say downgrade"), "{failure}");
         }
         other => panic!("{other:?}"),
     }

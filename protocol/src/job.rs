@@ -112,7 +112,8 @@ pub struct JobTerms {
     /// The package's SHA-256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<Checksum>,
-    /// minisign signature of the package, the whole text of a `.minisig`.
+    /// minisign signature of the package, the whole text of a `.minisig`;
+    /// needed where the host trusts certain keys only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
     /// The child's environment; replaces an earlier job's whole map.

@@ -34,6 +34,8 @@ pub struct Settings {
     pub servers: String,
     /// The content of the file of `-E`; none means no such file.
     pub enrolment_token: Option<String>,
+    /// `trusted_keys`.
+    pub keys: Vec<String>,
     /// Lines of `[push]`.
     pub push: String,
     /// Further tables of bootagent.toml, such as `[restart]`.
@@ -46,6 +48,7 @@ impl Settings {
         Self {
             servers: servers.to_owned(),
             enrolment_token: Some("a-token-to-enrol-with".into()),
+            keys: Vec::new(),
             push: "step = 1\nmin_step = 1\nconnect_timeout = 2\ntimeout = 5\n".into(),
             tables: String::new(),
         }
@@ -99,8 +102,9 @@ impl Agent {
         let cgroup = format!("e2e-{cgroup}");
         let user = if is_root() { "root" } else { "bootagent" };
         let config = format!(
-            "root = {root:?}\nagent_user = {user:?}\ncgroup = {cgroup:?}\n[push]\n{}\n{}\n",
-            settings.push, settings.tables
+            "root = {root:?}\nagent_user = {user:?}\ncgroup = {cgroup:?}\n\
+             trusted_keys = {:?}\n[push]\n{}\n{}\n",
+            settings.keys, settings.push, settings.tables
         );
         std::fs::write(folder.path().join("bootagent.toml"), config).expect("a configuration");
         if let Some(token) = &settings.enrolment_token {

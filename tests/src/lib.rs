@@ -4,7 +4,7 @@
 //! programs on this machine, each in a folder of its own: [`server`] the
 //! platform, [`agent`] a host, [`fake_server`] a platform that says what a
 //! test wants said, [`bundle`] sub-agents around the program in `bin/child.rs`,
-//! [`ftp`] a real vsftpd. The tests themselves are one file per promise in
+//! [`ftp`] a real vsftpd, [`minisign`] its signatures. The tests themselves are one file per promise in
 //! `tests/`. The rule: everything a test starts ends with it.
 
 pub mod agent;
@@ -15,6 +15,7 @@ pub mod fake_server;
 pub mod ftp;
 pub mod http;
 pub mod lab;
+pub mod minisign;
 pub mod process;
 pub mod server;
 pub mod tree;

@@ -19,6 +19,8 @@ mod own_config;
 mod refused_jobs;
 #[path = "scenarios/refused_packages.rs"]
 mod refused_packages;
+#[path = "scenarios/signatures.rs"]
+mod signatures;
 #[path = "scenarios/sources.rs"]
 mod sources;
 #[path = "scenarios/stage.rs"]

@@ -31,6 +31,7 @@
 //! - [`restart`]: one child. Start, stop, kill, hold-off, fatal.
 //! - [`schedule`]: when the server is called, and with what.
 //! - [`failover`]: which server it is.
+//! - [`version`]: which of two versions is newer.
 //!
 //! The rule of this crate is kept by the compiler: it is `no_std` and depends
 //! on nothing, so it cannot read a clock, open a file or start a thread.
@@ -42,3 +43,4 @@ pub mod failover;
 pub mod restart;
 pub mod schedule;
 pub mod time;
+pub mod version;

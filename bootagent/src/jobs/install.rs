@@ -46,6 +46,7 @@ impl Worker {
         kind.check_supported(self.paths.root())?;
         let header = package::inspect(&package, kind, &query)?;
         package::check(&header, &expected)?;
+        self.check_version(taken, kind, &header)?;
         let placed = match kind {
             Kind::Bundle => self.place_bundle(taken, &package, &expected)?,
             Kind::Rpm | Kind::Deb => {
@@ -84,9 +85,13 @@ impl Worker {
         Ok(success)
     }
 
-    /// The package on disk, verified: fetched, or found where an interrupted
-    /// run of this job left it.
-    pub(super) fn obtain(&self, taken: &TakenJob, name: &AgentName) -> Result<PathBuf, Failure> {
+    /// The package on disk, with the checksum of the job: fetched, or found
+    /// where an interrupted run of this job left it.
+    pub(super) fn obtain_unverified(
+        &self,
+        taken: &TakenJob,
+        name: &AgentName,
+    ) -> Result<PathBuf, Failure> {
         let kept = self.paths.packages().join(format!("{name}.new"));
         let fetched = taken
             .steps
@@ -136,7 +141,7 @@ impl Worker {
         download::fetch(&request, &limits, &|_| Control::Continue)
     }
 
-    fn bundles(&self) -> Bundles {
+    pub(super) fn bundles(&self) -> Bundles {
         Bundles::new(&self.paths.bundles(), package::archive::Bounds::default())
     }
 

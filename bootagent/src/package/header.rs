@@ -4,6 +4,7 @@
 //! pure. The one rule: a package that is not what the job ordered is refused
 //! before anything of it runs.
 
+use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
@@ -181,6 +182,29 @@ pub fn inspect(path: &Path, kind: Kind, run: &dyn Run) -> Result<Header, Failure
 /// 3004, naming what differs.
 pub fn check(header: &Header, expected: &Expected) -> Result<(), Failure> {
     header.check(expected, ARCH)
+}
+
+/// Whether the package may replace the version `installed` without the job
+/// saying `downgrade`.
+///
+/// # Errors
+/// 3004 for an older one.
+pub fn check_not_older(header: &Header, installed: &str) -> Result<(), Failure> {
+    let new = header.full_version();
+    match bootagent_core::version::compare(&new, installed) {
+        Ordering::Less => Err(older(&format!(
+            "{new} is older than the installed {installed}"
+        ))),
+        Ordering::Equal | Ordering::Greater => Ok(()),
+    }
+}
+
+/// An older version that no job asked for.
+pub(super) fn older(what: &str) -> Failure {
+    Failure::new(
+        ErrorCode::PACKAGE_MISMATCH,
+        format!("{what}; say downgrade in the job to replace a newer version"),
+    )
 }
 
 /// Runs a short query.

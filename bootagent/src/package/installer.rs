@@ -13,7 +13,7 @@ use std::time::Duration;
 use bootagent_protocol::ErrorCode;
 
 use super::Kind;
-use super::header::{last_words, query};
+use super::header::{last_words, older, query};
 use super::run::{Command, Exit, Run};
 use crate::download::Failure;
 
@@ -119,21 +119,17 @@ pub fn judge(kind: Kind, exit: Exit, tail: &str) -> Verdict {
     }
     match exit {
         // dpkg calls it a success to have done nothing.
-        Exit::Code(0) if tail.contains("will not downgrade") => Verdict::Failed(failure(
-            ErrorCode::INSTALLER_FAILED,
-            "refused",
-            "a newer version is installed, say downgrade in the job to replace it",
-        )),
+        Exit::Code(0) if tail.contains("will not downgrade") => {
+            Verdict::Failed(older(&format!("{kind} install refused: {last}")))
+        }
         Exit::Code(0) => Verdict::Done,
         Exit::TimedOut => Verdict::Failed(failure(
             ErrorCode::INSTALLER_TIMED_OUT,
             "was killed at its deadline",
             "look for a scriptlet that waits for something",
         )),
-        Exit::Code(code) if tail.contains("which is newer than") => Verdict::Failed(failure(
-            ErrorCode::INSTALLER_FAILED,
-            &format!("refused (exit {code})"),
-            "a newer version is installed, say downgrade in the job to replace it",
+        Exit::Code(code) if tail.contains("which is newer than") => Verdict::Failed(older(
+            &format!("{kind} install refused (exit {code}): {last}"),
         )),
         Exit::Code(code) => Verdict::Failed(failure(
             ErrorCode::INSTALLER_FAILED,

@@ -45,6 +45,17 @@ pub(super) fn package_manager(subject: &Subject<'_>) -> Vec<Check> {
     }]
 }
 
+/// Whether packages need a signature. Both are right for somebody, so neither
+/// is a warning.
+pub(super) fn signatures(subject: &Subject<'_>) -> Vec<Check> {
+    let text = match subject.config.trusted_keys.len() {
+        0 => "not needed: trusted_keys is empty, every package a job names is taken".to_owned(),
+        1 => "needed, of the 1 trusted key".to_owned(),
+        keys => format!("needed, of one of {keys} trusted keys"),
+    };
+    vec![Check::ok("signatures", text)]
+}
+
 /// Whether limits of children can be enforced.
 pub(super) fn limits(subject: &Subject<'_>) -> Vec<Check> {
     let in_scope = subject.paths.is_system()

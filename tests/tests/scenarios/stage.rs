@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use e2e::agent::{Agent, Settings};
 use e2e::bundle::{Bundle, checksum};
 use e2e::fake_server::{Answer, Asked, FakeServer};
+use e2e::minisign::{Signer, Way};
 use e2e::process::Process;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -37,12 +38,32 @@ impl Stage {
         tables: &str,
         script: impl FnMut(&Asked) -> Option<Answer> + Send + 'static,
     ) -> Self {
+        Self::build(tables, None, script)
+    }
+
+    /// The same on a host that trusts `signer` alone.
+    pub(crate) fn trusting(signer: &Signer) -> Self {
+        Self::build("", Some(signer), |_| None)
+    }
+
+    fn build(
+        tables: &str,
+        signer: Option<&Signer>,
+        script: impl FnMut(&Asked) -> Option<Answer> + Send + 'static,
+    ) -> Self {
         let fake = FakeServer::start_with(script);
-        let host = Agent::start(&Settings::new(&fake.address()).with(tables));
+        let mut settings = Settings::new(&fake.address()).with(tables);
+        settings.keys = signer.map(Signer::key).into_iter().collect();
+        let host = Agent::start(&settings);
         host.until_confirmed();
         let files = tempfile::tempdir().expect("a temporary folder");
         let worker = Bundle::new(NAME, "1.0.0", &["--lock", "alone", "--ready"]).notify();
-        let install = package_job(&files, "install-worker", NAME, &worker.build());
+        let worker = worker.build();
+        let mut install = package_job(&files, "install-worker", NAME, &worker);
+        if let Some(signer) = signer {
+            let comment = format!("name={NAME} version=1.0.0");
+            install["signature"] = json!(signer.sign(&worker, &comment, Way::Hashed));
+        }
         fake.succeed(install);
         let running = host.process(NAME).expect("it runs");
         Self {

@@ -92,13 +92,13 @@ fn an_end_is_judged_by_its_exit_and_its_words() {
             Kind::Rpm,
             Exit::Code(1),
             newer,
-            Some(ErrorCode::INSTALLER_FAILED),
+            Some(ErrorCode::PACKAGE_MISMATCH),
         ),
         (
             Kind::Deb,
             Exit::Code(0),
             skipped,
-            Some(ErrorCode::INSTALLER_FAILED),
+            Some(ErrorCode::PACKAGE_MISMATCH),
         ),
         (
             Kind::Deb,
