@@ -63,6 +63,10 @@ const GONE_CHECK: std::time::Duration = std::time::Duration::from_millis(10);
 /// How often the end of a process is looked for that the kernel cannot tell.
 const UNWATCHED_CHECK: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Quiet time after which memory is given back: once for a hundred children
+/// that start together, and after the other threads are done as well.
+const REST_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// All state of the daemon.
 pub struct Engine {
     host: Host,
@@ -80,8 +84,9 @@ pub struct Engine {
     next_number: u32,
     started_at: Uptime,
     is_leaving: bool,
-    /// A push or a job ended: much code ran that now rests.
-    was_busy: bool,
+    /// When it rests, unless more happens: much code ran that is not needed
+    /// again soon.
+    rests_at: Option<Uptime>,
 }
 
 /// What the engine begins with.
@@ -125,7 +130,7 @@ impl Engine {
             next_number: 0,
             started_at: now,
             is_leaving: false,
-            was_busy: true,
+            rests_at: Some(now + REST_AFTER),
         })
     }
 
@@ -137,9 +142,6 @@ impl Engine {
         self.write_uplink();
         ready();
         while !self.is_leaving {
-            if std::mem::take(&mut self.was_busy) {
-                crate::sys::give_back_memory();
-            }
             let sources = self.poller.wait(self.deadline())?;
             for source in sources {
                 self.dispatch(source);
@@ -155,6 +157,13 @@ impl Engine {
     }
 
     fn dispatch(&mut self, source: Source) {
+        match source {
+            // What comes often and needs little is no reason to rest anew.
+            Source::Timer | Source::Notify(_) | Source::Listener => {}
+            Source::Signals | Source::Inbox | Source::Connection(_) | Source::Process(_) => {
+                self.will_rest();
+            }
+        }
         match source {
             Source::Signals => {
                 for signal in self.poller.signals() {
@@ -187,7 +196,6 @@ impl Engine {
     fn on_message(&mut self, message: Message) {
         match message {
             Message::Attempted(attempted) => {
-                self.was_busy = true;
                 self.on_attempted(*attempted);
             }
             Message::Job(request) => self.on_request(request),
@@ -215,7 +223,13 @@ impl Engine {
             .chain(self.push.deadline())
             .chain(self.logger.retry_at)
             .chain(self.watchdog_deadline())
+            .chain(self.rests_at)
             .min()
+    }
+
+    /// Much is being done: memory is given back once it is quiet again.
+    fn will_rest(&mut self) {
+        self.rests_at = Some(now() + REST_AFTER);
     }
 
     /// Does what is due. Everything that had arrived was delivered before.
@@ -236,6 +250,10 @@ impl Engine {
             self.start_logger();
         }
         self.feed_watchdog(now);
+        if self.rests_at.is_some_and(|at| at <= now) {
+            self.rests_at = None;
+            crate::sys::give_back_memory();
+        }
     }
 
     /// systemd's watchdog, fed from this loop and from nowhere else.

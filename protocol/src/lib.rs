@@ -35,7 +35,7 @@ pub use status::{
     AgentReport, AgentState, LimitsReport, MAX_REPLY_BYTES, MAX_STATUS_BYTES, StatusReply,
     StatusRequest,
 };
-pub use text::{contains_nul, truncate};
+pub use text::{MAX_TOKEN_BYTES, contains_nul, is_token, truncate};
 pub use uplink::Uplink;
 
 /// The architecture this program was built for, as packages and the status

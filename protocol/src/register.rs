@@ -43,7 +43,11 @@ pub struct RegisterReply {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<String>,
     /// The secret every later call carries. A bare 002 server gives none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::text::token"
+    )]
     pub token: Option<String>,
     /// Why it was not accepted, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]

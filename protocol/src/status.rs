@@ -161,6 +161,10 @@ pub struct StatusReply {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub register: Option<bool>,
     /// A new secret that replaces the one used.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::text::token"
+    )]
     pub token: Option<String>,
 }

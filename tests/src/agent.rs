@@ -3,6 +3,7 @@
 //! The one rule: when it is dropped, nothing it started is left: no daemon,
 //! no logger, no child, no cgroup.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ pub struct Agent {
     daemon: Option<Child>,
     folder: TempDir,
     servers: String,
+    launcher: Vec<String>,
     cgroup: String,
 }
 
@@ -40,6 +42,8 @@ pub struct Settings {
     pub push: String,
     /// Further tables of bootagent.toml, such as `[restart]`.
     pub tables: String,
+    /// Words the daemon's command line begins with: a program that becomes it.
+    pub launcher: Vec<String>,
 }
 
 impl Settings {
@@ -51,6 +55,7 @@ impl Settings {
             keys: Vec::new(),
             push: "step = 1\nmin_step = 1\nconnect_timeout = 2\ntimeout = 5\n".into(),
             tables: String::new(),
+            launcher: Vec::new(),
         }
     }
 
@@ -113,6 +118,7 @@ impl Agent {
         Self {
             daemon: None,
             servers: settings.servers.clone(),
+            launcher: settings.launcher.clone(),
             folder,
             cgroup,
         }
@@ -146,7 +152,10 @@ impl Agent {
             .open(self.folder.path().join("output"))
             .expect("a file for its output");
         let errors = output.try_clone().expect("a second descriptor");
-        let daemon = Command::new(binaries::bootagent())
+        let program = binaries::bootagent().into_os_string();
+        let mut words = self.launcher.iter().map(OsString::from).chain([program]);
+        let daemon = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .args(self.arguments())
             .stdin(Stdio::null())
             .stdout(output)
@@ -333,6 +342,23 @@ impl Agent {
     /// The processes of this host's run records.
     pub fn recorded(&self) -> Vec<Process> {
         process::recorded(&self.path("run/bootagent/children"))
+    }
+
+    /// Puts `bundle` in place as the packaged sub-agent `name`.
+    pub fn package(&self, name: &str, bundle: &crate::bundle::Bundle) {
+        bundle.place(&self.path("usr/lib/bootagent/agents").join(name));
+    }
+
+    /// The most memory the daemon has had at once, in KiB.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the daemon runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.and_then(|text| text.parse().ok()).expect("a number")
     }
 
     /// What is left in the folder for downloads and unpacking.

@@ -3,6 +3,10 @@
 //!
 //! The one rule: a bundle is what a real one is; only its child is ours.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -69,6 +73,22 @@ impl Bundle {
     pub fn link(mut self, path: &str, target: &str) -> Self {
         self.links.push((path.to_owned(), target.to_owned()));
         self
+    }
+
+    /// Puts it into `folder` as a package would, manifest and files.
+    ///
+    /// # Panics
+    /// When that cannot be written.
+    pub fn place(&self, folder: &Path) {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let manifest = self.manifest.to_string();
+        std::fs::write(folder.join("agent.json"), manifest).expect("a manifest");
+        for (path, content, mode) in &self.files {
+            let path = folder.join(path);
+            std::fs::write(&path, content).expect("a file");
+            let mode = Permissions::from_mode(*mode);
+            std::fs::set_permissions(&path, mode).expect("its mode");
+        }
     }
 
     /// The archive.

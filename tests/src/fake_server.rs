@@ -17,6 +17,8 @@ use crate::wait;
 
 /// Longest request it reads, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
+/// Between two bytes of a [`Answer::Trickle`].
+const TRICKLE: Duration = Duration::from_millis(100);
 /// Between two looks whether to go on keeping somebody waiting.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -67,6 +69,11 @@ pub enum Answer {
     Json(Value),
     /// These bytes, and the end.
     Bytes(Vec<u8>),
+    /// These bytes one by one, with a pause after each.
+    Trickle(Vec<u8>),
+    /// These bytes, and then the others again and again, for as long as
+    /// somebody reads them.
+    Endless(Vec<u8>, Vec<u8>),
     /// Nothing; the connection stays open.
     Silence,
 }
@@ -261,6 +268,25 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, is_over: &AtomicBool) {
                 }
             }
             Answer::Bytes(bytes) => bytes,
+            Answer::Trickle(bytes) => {
+                let mut bytes = bytes.iter();
+                while let (Some(byte), false) = (bytes.next(), is_over.load(Ordering::Relaxed)) {
+                    let mut writer = stream;
+                    if writer.write_all(&[*byte]).is_err() {
+                        return;
+                    }
+                    std::thread::sleep(TRICKLE);
+                }
+                return;
+            }
+            Answer::Endless(first, again) => {
+                let mut writer = stream;
+                let mut written = writer.write_all(&first);
+                while written.is_ok() && !is_over.load(Ordering::Relaxed) {
+                    written = writer.write_all(&again);
+                }
+                return;
+            }
             Answer::Silence => {
                 while !is_over.load(Ordering::Relaxed) {
                     std::thread::sleep(LOOK);

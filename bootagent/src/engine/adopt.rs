@@ -141,6 +141,7 @@ impl Engine {
                 self.invalid.insert(path, text);
             }
         }
+        let known = self.metafile.children.len();
         for Loaded { manifest, folder } in loaded {
             match self.children.get_mut(&manifest.name) {
                 Some(child) => {
@@ -152,6 +153,10 @@ impl Engine {
                 }
                 None => self.adopt(manifest, folder),
             }
+        }
+        // Once for all that are new.
+        if self.metafile.children.len() != known {
+            self.save_metafile();
         }
     }
 
@@ -214,10 +219,7 @@ impl Engine {
         }
         self.children.insert(name.clone(), child);
         self.watch_notify(&name);
-        if !self.metafile.children.contains_key(&name) {
-            self.metafile.children.insert(name.clone(), intent);
-            self.save_metafile();
-        }
+        self.metafile.children.entry(name.clone()).or_insert(intent);
         for effect in effects {
             if let Some(event) = self.perform(&name, effect) {
                 self.tell(&name, event);

@@ -26,6 +26,7 @@ impl Engine {
 
     /// Does one effect; what it leads to at once is returned.
     pub(super) fn perform(&mut self, name: &AgentName, effect: Effect) -> Option<Event> {
+        self.will_rest();
         match effect {
             Effect::Start => return Some(self.start(name)),
             Effect::SendStopSignal => {

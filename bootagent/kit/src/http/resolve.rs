@@ -2,10 +2,12 @@
 //!
 //! The one rule: a name server that never answers costs the caller no more
 //! than its deadline. The system's resolver cannot be interrupted, so it runs
-//! in a thread of its own and is left behind; it ends by its own timeout.
+//! in a thread of its own and is left behind; it ends by its own timeout. Only
+//! so many are: then a question fails at once, until one of them has ended.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -21,6 +23,35 @@ const MAX_ADDRESSES: usize = 8;
 /// Stack of the thread: name service modules need more than our own code.
 const STACK_BYTES: usize = 512 * 1024;
 
+/// Most questions without an answer: the system's timeout may be minutes, and
+/// a list of servers may name many that cannot be resolved.
+const MAX_PENDING: usize = 4;
+
+/// Questions the system's resolver has not answered yet.
+#[derive(Debug)]
+struct Pending(AtomicUsize);
+
+static PENDING: Pending = Pending(AtomicUsize::new(0));
+
+/// One of them; counted until it is dropped.
+struct Question(&'static Pending);
+
+impl Pending {
+    fn one_more(&'static self) -> Result<Question, Unresolved> {
+        let count = |pending| (pending < MAX_PENDING).then_some(pending + 1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count)
+            .map(|_| Question(self))
+            .map_err(Unresolved::Busy)
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A name without an address.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unresolved {
@@ -28,6 +59,8 @@ pub(super) enum Unresolved {
     Failed(#[source] io::Error),
     #[error("the name has no address")]
     NoAddress,
+    #[error("the resolver has not answered {0} earlier questions")]
+    Busy(usize),
     #[error("no thread can be started to ask the resolver")]
     NoThread(#[source] io::Error),
 }
@@ -85,7 +118,7 @@ fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr
     }
     let name = bare.to_owned();
     let lookup = move || Ok((name.as_str(), port).to_socket_addrs()?.collect());
-    let mut addresses = ask(lookup, timeout)?;
+    let mut addresses = ask(&PENDING, lookup, timeout)?;
     addresses.truncate(MAX_ADDRESSES);
     match addresses.is_empty() {
         true => Err(Unresolved::NoAddress.into()),
@@ -96,16 +129,20 @@ fn look_up(host: &str, port: u16, timeout: NextTimeout) -> Result<Vec<SocketAddr
 /// Does a lookup that nobody can interrupt, and waits for it no longer than
 /// allowed.
 fn ask(
+    pending: &'static Pending,
     lookup: impl FnOnce() -> io::Result<Vec<SocketAddr>> + Send + 'static,
     timeout: NextTimeout,
 ) -> Result<Vec<SocketAddr>, ureq::Error> {
+    let question = pending.one_more()?;
     let (sender, receiver) = mpsc::sync_channel(1);
     std::thread::Builder::new()
         .name("resolve".to_owned())
         .stack_size(STACK_BYTES)
         .spawn(move || {
             // Nobody listens any more when the deadline has passed.
-            let _ = sender.send(lookup());
+            let found = lookup();
+            drop(question);
+            let _ = sender.send(found);
         })
         .map_err(Unresolved::NoThread)?;
     match receiver.recv_timeout(*timeout.after) {
@@ -117,6 +154,8 @@ fn ask(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
     use crate::http::HttpErrorKind;
 
@@ -136,22 +175,39 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_that_never_answers_costs_the_deadline_only() {
+    fn a_resolver_that_never_answers_costs_the_deadline_and_few_threads() {
+        static OF_THIS_TEST: Pending = Pending(AtomicUsize::new(0));
         let (release, held) = mpsc::channel::<()>();
-        let lookup = move || {
-            let _ = held.recv();
-            Ok(Vec::new())
+        let held = Arc::new(Mutex::new(held));
+        let hangs = || {
+            let held = Arc::clone(&held);
+            move || {
+                let _ = held.lock().map(|held| held.recv());
+                Ok(Vec::new())
+            }
         };
         let timeout = NextTimeout {
-            after: Duration::from_millis(100).into(),
+            after: Duration::from_millis(50).into(),
             reason: ureq::Timeout::Resolve,
             ..NextTimeout::default()
         };
-        let outcome = ask(lookup, timeout);
-        assert!(
-            matches!(outcome, Err(ureq::Error::Timeout(ureq::Timeout::Resolve))),
-            "{outcome:?}"
-        );
+        for _ in 0..MAX_PENDING {
+            let outcome = ask(&OF_THIS_TEST, hangs(), timeout);
+            assert!(
+                matches!(outcome, Err(ureq::Error::Timeout(ureq::Timeout::Resolve))),
+                "{outcome:?}"
+            );
+        }
+        let outcome = ask(&OF_THIS_TEST, hangs(), timeout);
+        let text = format!("{:?}", outcome.expect_err("no thread more"));
+        assert!(text.contains("Busy(4)"), "{text}");
+        // Once they have ended the next one is asked again.
         drop(release);
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while OF_THIS_TEST.0.load(Ordering::Relaxed) > 0 {
+            assert!(std::time::Instant::now() < deadline, "they never end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        assert!(ask(&OF_THIS_TEST, || Ok(Vec::new()), timeout).is_ok());
     }
 }
