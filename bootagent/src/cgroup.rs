@@ -5,10 +5,13 @@
 //! read back, because a kernel may accept a write and enforce nothing.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bootagent_protocol::Limits;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 mod mounts;
 pub mod probe;
@@ -181,6 +184,11 @@ impl Group {
         }
     }
 
+    /// Processes the out-of-memory killer took since it was made.
+    pub fn oom_kills(&self) -> u64 {
+        self.usage().oom_kills.unwrap_or(0)
+    }
+
     /// Every process in it.
     pub fn processes(&self) -> Vec<i32> {
         let folder = match self {
@@ -196,6 +204,24 @@ impl Group {
     pub fn is_empty(&self) -> bool {
         let runs = |pid: &i32| crate::process::stat(*pid).is_some_and(|stat| stat.state != b'Z');
         !self.processes().iter().any(runs)
+    }
+
+    /// Sends `signal` once to every process that is in it now.
+    pub fn signal(&self, signal: Signal) {
+        let pinned: Vec<_> = self
+            .processes()
+            .into_iter()
+            .map(|pid| (pid, crate::sys::pidfd_open(pid).ok()))
+            .collect();
+        // A number that is still listed was not used again before it was
+        // pinned: what the pidfd holds is in the group.
+        let listed = self.processes();
+        for (pid, pidfd) in pinned.iter().filter(|(pid, _)| listed.contains(pid)) {
+            let _ = match pidfd {
+                Some(pidfd) => crate::sys::pidfd_send_signal(pidfd.as_fd(), signal),
+                None => nix::sys::signal::kill(Pid::from_raw(*pid), signal),
+            };
+        }
     }
 
     /// Kills every process in it.

@@ -222,6 +222,7 @@ impl Engine {
             .chain(oneshots)
             .chain(self.push.deadline())
             .chain(self.logger.retry_at)
+            .chain(self.control.accepts_at)
             .chain(self.watchdog_deadline())
             .chain(self.rests_at)
             .min()
@@ -249,6 +250,7 @@ impl Engine {
         if self.logger.retry_at.is_some_and(|at| at <= now) {
             self.start_logger();
         }
+        self.resume_control(now);
         self.feed_watchdog(now);
         if self.rests_at.is_some_and(|at| at <= now) {
             self.rests_at = None;

@@ -7,23 +7,28 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirEntryExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::Context;
+use bootagent_kit::fs::read_limited;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::args::LoggerArgs;
+use crate::process::{Handle, Identity};
 
 mod flood;
 mod rotate;
 
 use flood::Flood;
 use rotate::RotatingFile;
+
+/// Most bytes of a lock file that are read.
+const MAX_LOCK_BYTES: u64 = 4096;
 
 /// Read at once: a pipe holds no more.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -93,9 +98,21 @@ fn lock(outputs: &Path) -> anyhow::Result<nix::fcntl::Flock<File>> {
         .truncate(false)
         .write(true)
         .open(&path)?;
-    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
+    let mut lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock)
         .map_err(|(_, errno)| errno)
-        .with_context(|| format!("another logger holds {}", path.display()))
+        .with_context(|| format!("another logger holds {}", path.display()))?;
+    // For a daemon that has lost its record of us.
+    let pid = i32::try_from(std::process::id()).context("our own pid")?;
+    let me = Handle::of_child(pid, &bootagent_kit::clock::boot_id()?)?;
+    lock.set_len(0)?;
+    lock.write_all(&serde_json::to_vec(me.identity())?)?;
+    Ok(lock)
+}
+
+/// Who holds the lock of the folder `outputs`, as it says itself.
+pub fn holder(outputs: &Path) -> Option<Identity> {
+    let bytes = read_limited(&outputs.with_extension("lock"), MAX_LOCK_BYTES).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// Opens what is new and drains, then closes, what is gone.

@@ -31,6 +31,9 @@ pub struct RunRecord {
     /// The version that was started.
     #[serde(default)]
     pub version: String,
+    /// OOM kills its group counted before this run.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 /// [`Last`] as it is written; moments are nanoseconds since boot.
@@ -114,7 +117,14 @@ impl RunRecord {
             anomalies: record.anomalies,
             last: record.last.into(),
             version: version.to_owned(),
+            oom_kills: 0,
         }
+    }
+
+    /// The same with what its group had counted before this run.
+    pub fn counting_from(mut self, oom_kills: u64) -> Self {
+        self.oom_kills = oom_kills;
+        self
     }
 
     /// The part the restart policy knows.

@@ -197,14 +197,8 @@ fn become_program(
         if libc::chdir(plan.directory.as_ptr()) != 0 {
             return failed(1);
         }
-        if let Some(files) = plan.files {
-            let limit = libc::rlimit {
-                rlim_cur: files,
-                rlim_max: files,
-            };
-            if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
-                return failed(2);
-            }
+        if limit_open_files(plan.files) != 0 {
+            return failed(2);
         }
         if let Some(account) = &plan.account
             && let Err(step) = become_account(account)
@@ -265,6 +259,28 @@ fn reset_oom_score() {
             libc::write(file, c"0".as_ptr().cast(), 1);
             libc::close(file);
         }
+    }
+}
+
+/// A child's own limit, or what systemd and the kernel give every program: our
+/// own is higher, and programs that use select() or close every descriptor
+/// must not see it.
+fn limit_open_files(files: Option<u64>) -> libc::c_int {
+    const DEFAULT: libc::rlim_t = 1024;
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: plain system calls on a struct of our own.
+    unsafe {
+        if let Some(files) = files {
+            (limit.rlim_cur, limit.rlim_max) = (files, files);
+        } else if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return -1;
+        } else {
+            limit.rlim_cur = DEFAULT.min(limit.rlim_max);
+        }
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit)
     }
 }
 

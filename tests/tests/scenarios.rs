@@ -15,6 +15,8 @@ mod failing_children;
 mod main_job;
 #[path = "scenarios/own_config.rs"]
 mod own_config;
+#[path = "scenarios/processes.rs"]
+mod processes;
 #[path = "scenarios/refused_jobs.rs"]
 mod refused_jobs;
 #[path = "scenarios/refused_packages.rs"]

@@ -19,11 +19,18 @@ pub fn is_used() -> bool {
 /// a logger joins it instead of asking systemd for a second one.
 pub fn existing_folder() -> Option<PathBuf> {
     let folder = Path::new("/sys/fs/cgroup/system.slice").join(SCOPE);
-    let events = std::fs::read_to_string(folder.join("cgroup.events")).ok()?;
-    events
-        .lines()
-        .any(|line| line == "populated 1")
-        .then_some(folder)
+    is_populated(&folder).then_some(folder)
+}
+
+/// Where the groups are without a scope.
+pub fn top_folder(parent: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(parent)
+}
+
+/// Whether a process is in the group `folder` or below it.
+pub fn is_populated(folder: &Path) -> bool {
+    let events = std::fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
+    events.lines().any(|line| line == "populated 1")
 }
 
 /// The words in front of the logger's argv that put it into a new scope.

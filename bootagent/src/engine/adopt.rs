@@ -209,7 +209,7 @@ impl Engine {
             {
                 log::error!("{name}: its end cannot be watched: {error}");
             }
-            child.adopt_process(handle);
+            child.adopt_process(handle, record.as_ref().map_or(0, |record| record.oom_kills));
             let owner = self.host.privilege.account(&child.manifest).ok().flatten();
             let owner = owner.map(|account| (account.uid, account.gid));
             let number = self.free_number();

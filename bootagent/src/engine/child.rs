@@ -167,10 +167,7 @@ impl Child {
                 .map(|error| format!("{:#}", anyhow::Error::from(error)))
                 .collect();
         }
-        let oom_kills_before = group
-            .as_ref()
-            .and_then(|g| g.usage().oom_kills)
-            .unwrap_or(0);
+        let oom_kills_before = group.as_ref().map_or(0, Group::oom_kills);
         let program = Program {
             argv: spawn::resolve(&self.manifest.exec, &self.folder),
             envs: self.environment(host),
@@ -191,6 +188,7 @@ impl Child {
                     .context("moving it into its cgroup")?;
             }
             RunRecord::new(&host.boot_id, Some(identity.clone()), record, &version)
+                .counting_from(oom_kills_before)
                 .write(&host.paths.records(), name.as_str())?;
             Ok(())
         })?;
@@ -203,13 +201,9 @@ impl Child {
         Ok(())
     }
 
-    /// Takes over a process that an earlier BootAgent started.
-    pub fn adopt_process(&mut self, handle: Handle) {
-        let oom_kills_before = self
-            .group
-            .as_ref()
-            .and_then(|g| g.usage().oom_kills)
-            .unwrap_or(0);
+    /// Takes over a process that an earlier BootAgent started, when its group
+    /// had counted so many OOM kills.
+    pub fn adopt_process(&mut self, handle: Handle, oom_kills_before: u64) {
         let is_ours = crate::process::stat(handle.identity().pid)
             .is_some_and(|stat| u32::try_from(stat.parent) == Ok(std::process::id()));
         self.running = Some(Running {
@@ -273,14 +267,19 @@ impl Child {
         host.paths.notify_sockets().join(self.name().as_str())
     }
 
-    /// Asks its main process to stop.
+    /// Asks its main process to stop; once that has ended, everything it left
+    /// behind. Without a group that was killed with its main process.
     pub fn send_stop_signal(&self) {
         let name = self.manifest.stop_signal.trim_start_matches("SIG");
         let signal = format!("SIG{name}").parse().unwrap_or(Signal::SIGTERM);
-        if let Some(running) = &self.running
-            && let Err(errno) = running.handle.signal(signal)
-        {
-            log::warn!("{}: {signal} could not be sent: {errno}", self.name());
+        match (&self.running, &self.group) {
+            (Some(running), _) => {
+                if let Err(errno) = running.handle.signal(signal) {
+                    log::warn!("{}: {signal} could not be sent: {errno}", self.name());
+                }
+            }
+            (None, Some(group)) => group.signal(signal),
+            (None, None) => {}
         }
     }
 
@@ -308,9 +307,11 @@ impl Child {
 
     /// Keeps what the policy must know after a restart of ours.
     pub fn persist(&self, host: &Host, record: Record) {
-        let identity: Option<Identity> = self.running.as_ref().map(|r| r.handle.identity().clone());
+        let running = self.running.as_ref();
+        let identity: Option<Identity> = running.map(|r| r.handle.identity().clone());
         let version = self.manifest.version.as_str();
         let written = RunRecord::new(&host.boot_id, identity, record, version)
+            .counting_from(running.map_or(0, |running| running.oom_kills_before))
             .write(&host.paths.records(), self.name().as_str());
         if let Err(error) = written {
             log::error!(
@@ -327,18 +328,11 @@ impl Child {
         self.exec_failure = running.and_then(|running| sys::exec_failure(&running.failure?));
     }
 
-    /// Whether the kernel's out-of-memory killer struck this run.
-    pub fn ran_out_of_memory(&self) -> bool {
-        let before = self
-            .running
-            .as_ref()
-            .map_or(0, |running| running.oom_kills_before);
-        let now = self
-            .group
-            .as_ref()
-            .and_then(|group| group.usage().oom_kills)
-            .unwrap_or(0);
-        now > before
+    /// How often the kernel's out-of-memory killer struck in this run.
+    pub fn oom_kills(&self) -> u64 {
+        let before = self.running.as_ref().map(|r| r.oom_kills_before);
+        let now = self.group.as_ref().map(Group::oom_kills);
+        now.unwrap_or(0).saturating_sub(before.unwrap_or(0))
     }
 
     /// Its line in a status.

@@ -7,8 +7,11 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
+use bootagent_core::time::Uptime;
 use bootagent_protocol::AgentName;
+use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, listen, recv,
     send, socket,
@@ -21,6 +24,8 @@ use crate::host;
 
 /// Most `bootctl` at once; more wait in the backlog.
 const MAX_CONNECTIONS: usize = 32;
+/// Pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Rows of `bootctl jobs` and `bootctl events`.
 const ROWS: usize = 50;
 
@@ -28,6 +33,8 @@ const ROWS: usize = 50;
 pub(super) struct Control {
     listener: UnixListener,
     connections: HashMap<u32, Arc<OwnedFd>>,
+    /// When it listens again after a failure.
+    pub(super) accepts_at: Option<Uptime>,
 }
 
 impl Control {
@@ -35,6 +42,7 @@ impl Control {
         Self {
             listener,
             connections: HashMap::new(),
+            accepts_at: None,
         }
     }
 }
@@ -65,8 +73,11 @@ impl Engine {
             }
         }
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let Ok(descriptor) = accept4(listener, flags) else {
-            return;
+        let descriptor = match accept4(listener, flags) {
+            Ok(descriptor) => descriptor,
+            // Whoever it was has gone again.
+            Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => return,
+            Err(errno) => return self.pause_control(errno),
         };
         let connection = crate::sys::own_descriptor(descriptor);
         let number = self.free_number();
@@ -79,6 +90,25 @@ impl Engine {
                 .connections
                 .insert(number, Arc::new(connection));
         }
+    }
+
+    /// No descriptor or no memory is left: who connects stays in the backlog,
+    /// and looking again at once would never end.
+    fn pause_control(&mut self, errno: Errno) {
+        log::error!("bootctl has to wait: {}", errno.desc());
+        self.poller.remove(self.control.listener.as_fd());
+        self.control.accepts_at = Some(now() + ACCEPT_PAUSE);
+    }
+
+    /// Listens again after a pause.
+    pub(super) fn resume_control(&mut self, now: Uptime) {
+        if self.control.accepts_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.control.accepts_at = match self.poller.add(&self.control.listener, Source::Listener) {
+            Ok(()) => None,
+            Err(_) => Some(now + ACCEPT_PAUSE),
+        };
     }
 
     pub(super) fn on_control(&mut self, number: u32) {

@@ -18,8 +18,12 @@ use crate::spawn::{self, Program};
 
 /// Name of its run record and cgroup; no agent can have it, a name never has a dot.
 pub(super) const RECORD: &str = "logger.process";
-/// Pause before a logger that ended is started again.
+/// Pause before a logger that ended is started again; it doubles while none
+/// lives long, up to [`LONGEST_RETRY`].
 const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// How often systemd is asked for the scope before we do without it.
+const SCOPE_TRIES: u32 = 3;
 /// How long systemd may take to make the scope.
 const SCOPE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -29,6 +33,10 @@ pub(super) struct Logger {
     process: Option<(Handle, bool)>,
     /// When it is started again.
     pub(super) retry_at: Option<Uptime>,
+    started_at: Uptime,
+    pause: Duration,
+    /// How often systemd made no scope.
+    scope_failures: u32,
 }
 
 impl Logger {
@@ -55,8 +63,13 @@ impl Logger {
 
     /// It ended; the next one is started after a pause.
     pub(super) fn ended(&mut self) {
-        self.process = None;
-        self.retry_at = Some(now() + RETRY);
+        let now = now();
+        let is_brief = self.process.take().is_none() || now.since(self.started_at) < LONGEST_RETRY;
+        self.pause = match is_brief {
+            true => (self.pause * 2).clamp(RETRY, LONGEST_RETRY),
+            false => RETRY,
+        };
+        self.retry_at = Some(now + self.pause);
     }
 
     /// Ends it, when no child is left that could print.
@@ -67,21 +80,43 @@ impl Logger {
     }
 }
 
+/// What came of starting the logger.
+enum Start {
+    /// It runs.
+    Done,
+    /// systemd made no scope, and nothing runs.
+    NoScope,
+}
+
 impl Engine {
     /// Finds the logger of an earlier BootAgent or starts one.
+    ///
+    /// Where systemd makes no scope it is asked again at once, and after some
+    /// times no more: a place for groups has to be there before a child is.
     pub(super) fn start_logger(&mut self) {
         self.logger.retry_at = None;
-        if let Err(error) = self.try_start_logger() {
-            log::error!("the logger could not be started: {error:#}");
-            self.logger.ended();
+        for _ in 0..=SCOPE_TRIES {
+            match self.try_start_logger() {
+                Ok(Start::Done) => return,
+                Ok(Start::NoScope) => self.logger.scope_failures += 1,
+                Err(error) => {
+                    log::error!("the logger could not be started: {error:#}");
+                    self.logger.ended();
+                    return;
+                }
+            }
         }
     }
 
-    fn try_start_logger(&mut self) -> anyhow::Result<()> {
+    fn try_start_logger(&mut self) -> anyhow::Result<Start> {
         let host = &self.host;
         let records = host.paths.records();
         let known = RunRecord::read(&records, RECORD, &host.boot_id)
-            .and_then(|record| Handle::open(&record.identity?, &host.boot_id));
+            .and_then(|record| record.identity)
+            // Its record may be lost or damaged; who holds the lock is known.
+            .or_else(|| crate::logger::holder(&host.paths.outputs()))
+            .and_then(|identity| Handle::open(&identity, &host.boot_id));
+        self.logger.started_at = now();
         if let Some(handle) = known {
             let pid = handle.identity().pid;
             let is_ours = crate::process::stat(pid)
@@ -90,8 +125,8 @@ impl Engine {
                 self.poller.add(pidfd, Source::Process(pid))?;
             }
             self.logger.process = Some((handle, is_ours));
-            self.use_scope(pid);
-            return Ok(());
+            self.place_groups(pid);
+            return Ok(Start::Done);
         }
         let args = LoggerArgs {
             outputs: host.paths.outputs(),
@@ -101,7 +136,7 @@ impl Engine {
             rate: host.config.logs.rate,
         };
         // A scope outlives its logger while a child is in it.
-        let scope = host.uses_scope().then(scope::existing_folder);
+        let scope = self.wants_scope().then(scope::existing_folder);
         let program = Program {
             argv: logger_argv(&args, scope == Some(None))?,
             envs: std::collections::BTreeMap::new(),
@@ -124,33 +159,51 @@ impl Engine {
             Ok(())
         })?;
         let pid = spawned.handle.identity().pid;
-        self.logger.process = Some((spawned.handle, true));
-        if scope == Some(None) {
-            self.await_scope(pid);
+        if scope == Some(None) && !self.await_scope(pid) {
+            let _ = spawned.handle.signal(Signal::SIGKILL);
+            return Ok(Start::NoScope);
         }
-        self.use_scope(pid);
-        Ok(())
+        self.logger.process = Some((spawned.handle, true));
+        self.place_groups(pid);
+        Ok(Start::Done)
+    }
+
+    /// Whether systemd is asked for a scope: unless it failed too often, or
+    /// children already run at the top because it did so before.
+    fn wants_scope(&self) -> bool {
+        self.host.uses_scope()
+            && self.logger.scope_failures < SCOPE_TRIES
+            && !scope::is_populated(&scope::top_folder(&self.host.config.cgroup_name()))
     }
 
     /// Waits until systemd has moved the logger, or it has given up. That is
     /// at the start, before there are children, or when all of them are gone.
-    fn await_scope(&self, logger: i32) {
+    fn await_scope(&mut self, logger: i32) -> bool {
         let deadline = Instant::now() + SCOPE_DEADLINE;
         let runs = || crate::process::stat(logger).is_some_and(|stat| stat.state != b'Z');
-        while scope::folder_of(logger).is_none() && runs() && Instant::now() < deadline {
+        while scope::folder_of(logger).is_none() && runs() {
+            if Instant::now() > deadline {
+                // One such wait is enough.
+                self.logger.scope_failures = SCOPE_TRIES;
+                break;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
+        scope::folder_of(logger).is_some()
     }
 
-    /// Puts children's groups into the scope the logger is in.
-    fn use_scope(&mut self, logger: i32) {
+    /// Puts children's groups into the scope the logger is in, or, where
+    /// systemd made none, at the top.
+    fn place_groups(&mut self, logger: i32) {
         if !self.host.uses_scope() {
             return;
         }
         let Some(folder) = scope::folder_of(logger) else {
-            let reason = format!("systemd made no {} in time", scope::SCOPE);
-            log::error!("limits: {reason}");
-            self.host.cgroups = Cgroups::Unavailable(reason);
+            log::error!(
+                "systemd made no {}: the agents' groups are at the top of the hierarchy",
+                scope::SCOPE
+            );
+            self.host.cgroups = Cgroups::open(&self.host.config.cgroup_name());
             return;
         };
         if let Err(error) = join(&folder, logger) {

@@ -25,6 +25,10 @@ use crate::record::RunRecord;
 use crate::spawn::{self, Program};
 use crate::sys::{self, Account};
 
+/// Pause between two kills of one that is overdue and still there: on cgroup
+/// v1 a fork can outrun the loop that kills.
+const KILL_AGAIN: Duration = Duration::from_secs(10);
+
 /// A program to be run once.
 pub struct OneshotOrder {
     /// Name of its cgroup and run record.
@@ -87,8 +91,9 @@ pub(super) struct Oneshot {
 }
 
 impl Oneshot {
+    /// When it is killed, or killed again.
     pub(super) fn deadline(&self) -> Option<Uptime> {
-        (!self.is_overdue).then_some(self.deadline)
+        Some(self.deadline)
     }
 
     pub(super) fn is_adopted(&self, pid: i32) -> bool {
@@ -216,8 +221,11 @@ impl Engine {
     pub(super) fn tick_oneshots(&mut self, now: Uptime) {
         for oneshot in self.oneshots.values_mut() {
             if oneshot.deadline().is_some_and(|at| at <= now) {
-                log::warn!("{}: took too long and is killed", oneshot.name);
+                if !oneshot.is_overdue {
+                    log::warn!("{}: took too long and is killed", oneshot.name);
+                }
                 oneshot.is_overdue = true;
+                oneshot.deadline = now + KILL_AGAIN;
                 oneshot.kill();
             }
         }
@@ -235,7 +243,7 @@ impl Engine {
             return false;
         };
         if let Some(group) = &oneshot.group {
-            if oneshot.leftovers == Leftovers::Kill {
+            if oneshot.leftovers == Leftovers::Kill || oneshot.is_overdue {
                 group.kill();
             }
             // What stays in it keeps it; it is removed at a later start.

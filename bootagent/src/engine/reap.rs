@@ -10,6 +10,9 @@ use nix::unistd::Pid;
 use super::Engine;
 use crate::sys;
 
+/// What a shell says of a command that was killed.
+const BY_A_SHELL: u8 = 128 + 9;
+
 /// How a process ended, as waitpid says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exit {
@@ -96,18 +99,7 @@ impl Engine {
         let Some(child) = self.children.get_mut(name) else {
             return;
         };
-        let end = match exit {
-            _ if child.ran_out_of_memory() => End::Limit(Limit::Memory),
-            Exit::Code(code) => {
-                let code = u8::try_from(code).unwrap_or(u8::MAX);
-                match child.manifest.exit_codes.contains(&code) {
-                    true => End::Normal(code),
-                    false => End::Code(code),
-                }
-            }
-            Exit::Signal(signal) => End::Signal(signal),
-            Exit::Unknown => End::Unknown,
-        };
+        let end = end_of(exit, child.oom_kills(), &child.manifest.exit_codes);
         child.awaits_gone = true;
         child.end_process();
         self.tell(name, Event::Exited(end));
@@ -126,6 +118,49 @@ impl Engine {
                 child.awaits_gone = false;
             }
             self.tell(&name, Event::Gone);
+        }
+    }
+}
+
+/// What an exit means when the out-of-memory killer struck so often in that
+/// run. On cgroup v1 it takes a single process, perhaps a helper that nobody
+/// missed: only an end as by SIGKILL is put down to it, also one that a shell
+/// passes on, and one that nobody saw.
+fn end_of(exit: Exit, oom_kills: u64, exit_codes: &[u8]) -> End {
+    let is_normal = |code: &u8| exit_codes.contains(code);
+    match exit {
+        Exit::Code(code) => match u8::try_from(code).unwrap_or(u8::MAX) {
+            code if is_normal(&code) => End::Normal(code),
+            BY_A_SHELL if oom_kills > 0 => End::Limit(Limit::Memory),
+            code => End::Code(code),
+        },
+        Exit::Signal(nix::libc::SIGKILL) | Exit::Unknown if oom_kills > 0 => {
+            End::Limit(Limit::Memory)
+        }
+        Exit::Signal(signal) => End::Signal(signal),
+        Exit::Unknown => End::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_end_as_by_the_killer_is_put_down_to_it() {
+        let limit = End::Limit(Limit::Memory);
+        for (exit, kills, end) in [
+            (Exit::Signal(9), 1, limit),
+            (Exit::Code(137), 1, limit),
+            (Exit::Unknown, 1, limit),
+            (Exit::Code(0), 1, End::Normal(0)),
+            (Exit::Code(3), 1, End::Code(3)),
+            (Exit::Signal(11), 1, End::Signal(11)),
+            (Exit::Signal(9), 0, End::Signal(9)),
+            (Exit::Code(137), 0, End::Code(137)),
+            (Exit::Unknown, 0, End::Unknown),
+        ] {
+            assert_eq!(end_of(exit, kills, &[0]), end, "{exit:?}");
         }
     }
 }

@@ -16,6 +16,15 @@
 //! --after MS          waits
 //! --ignore-term       goes on when it is asked to stop
 //! --helper            starts a second process that waits for ever
+//! --spawn WORDS       starts a second process with these flags
+//! --await WORDS       the same, and waits for its end
+//! --daemon WORDS      the same through one between that ends: its child is an
+//!                     orphan, and leads a session of its own
+//! --setsid            leads a session of its own
+//! --zombies COUNT     leaves so many ended processes behind, not waited for
+//! --bomb              starts processes until that is refused, then prints
+//!                     `refused after COUNT`
+//! --burn MS           uses a core for so long
 //! --allocate MIB      takes so much memory and touches it
 //! --exit CODE         ends
 //! --abort             ends by SIGABRT
@@ -84,7 +93,35 @@ fn run() -> Result<ExitCode> {
                 }
             }
             "--ignore-term" => goes_on = true,
-            "--helper" => help()?,
+            "--helper" => drop(again("--marker helper --ignore-term")?),
+            "--spawn" => drop(again(&value()?)?),
+            "--await" => drop(again(&value()?)?.wait()?),
+            "--daemon" => {
+                let program = std::env::current_exe()?;
+                let words = format!("--setsid {}", value()?);
+                let mut between = Command::new(program);
+                between.args(["--spawn", &words, "--exit", "0"]);
+                between.status().context("starting one between")?;
+            }
+            "--setsid" => drop(nix::unistd::setsid()),
+            "--zombies" => {
+                for _ in 0..value()?.parse::<u32>()? {
+                    drop(again("--exit 0")?);
+                }
+            }
+            "--bomb" => {
+                let mut count = 0;
+                while again("--marker bomb").is_ok() {
+                    count += 1;
+                }
+                println!("refused after {count}");
+            }
+            "--burn" => {
+                let end = std::time::Instant::now() + Duration::from_millis(value()?.parse()?);
+                while std::time::Instant::now() < end && !asked.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
             "--allocate" => {
                 let bytes = value()?.parse::<usize>()? << 20;
                 // Not zeroes, which the kernel would only promise.
@@ -145,15 +182,14 @@ fn say(line: &str) -> Result<()> {
     }
 }
 
-/// A process that outlives this one unless somebody ends them all.
-fn help() -> Result<()> {
+/// One more of this program. It outlives this one unless somebody ends both,
+/// and it is not waited for here: that is what makes it a test of whoever
+/// supervises us.
+fn again(words: &str) -> Result<std::process::Child> {
     let program = std::env::current_exe()?;
-    let helper = Command::new(program)
-        .args(["--marker", "helper", "--ignore-term"])
+    Command::new(program)
+        .args(words.split_whitespace())
         .stdin(Stdio::null())
         .spawn()
-        .context("starting a helper")?;
-    // Not waited for: that is what makes it a test of whoever supervises us.
-    drop(helper);
-    Ok(())
+        .context("starting another one")
 }

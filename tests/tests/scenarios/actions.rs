@@ -136,7 +136,7 @@ fn a_stop_ends_everything_the_agent_started() {
         println!("SKIPPED: the end of helpers, because without cgroups they are not known");
         return;
     }
-    // The helper was not told to end, so it has what is left of a second.
+    // The helper does not end when it is told to, and has what is left of a second.
     let helper = Bundle::new(NAME, "1.0.0", &["--helper", "--ready"])
         .notify()
         .key("stop_timeout", json!(1));

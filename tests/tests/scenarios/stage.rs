@@ -132,7 +132,7 @@ impl Stage {
     }
 }
 
-fn package_job(files: &TempDir, id: &str, name: &str, package: &[u8]) -> Value {
+pub(crate) fn package_job(files: &TempDir, id: &str, name: &str, package: &[u8]) -> Value {
     let path = files.path().join(id);
     std::fs::write(&path, package).expect("written");
     json!({

@@ -116,7 +116,8 @@ impl fmt::Display for End {
 pub enum Effect {
     /// Start it; answer with [`Event::Spawned`] or [`Event::SpawnFailed`].
     Start,
-    /// Send the manifest's stop signal.
+    /// Send the manifest's stop signal: to the main process, or once that has
+    /// ended, to everything it left behind.
     SendStopSignal,
     /// Kill everything in its cgroup; with nothing there it is no error.
     Kill,

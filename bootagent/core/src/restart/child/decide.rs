@@ -158,9 +158,16 @@ impl Child {
                 let then = self.judge(end, started_at, now, effects);
                 self.kill(started_at, then, now, effects);
             }
-            Stage::Leaving { main, then, .. } => match main {
+            Stage::Leaving {
+                main, then, phase, ..
+            } => match main {
                 Main::Alive => {
                     *main = Main::Ended;
+                    // What it started was not asked yet, and has the time
+                    // that is left.
+                    if matches!(phase, Phase::Asked { .. }) {
+                        effects.push(Effect::SendStopSignal);
+                    }
                     if let Then::Await { since, .. } = then {
                         *since = now;
                     }
