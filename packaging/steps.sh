@@ -62,10 +62,10 @@ take_over() {
     ordered_by_bootagent && return 0
     # Not running: there is nothing to take over, and an operator's stop is kept.
     [ -S /run/bootagent/bootagent.sock ] || return 0
-    if timeout 30 /usr/bin/bootctl reexec >/dev/null 2>&1 </dev/null; then
-        tell "the running BootAgent has changed to this version"
+    if said=$(timeout 60 /usr/bin/bootctl reexec 2>&1 </dev/null); then
+        tell "$said"
     else
-        tell "the old version keeps running until: systemctl restart bootagent (the agents keep running)"
+        tell "$said; to change to this version: systemctl restart bootagent (the agents keep running)"
     fi
 }
 

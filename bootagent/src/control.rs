@@ -31,6 +31,8 @@ pub enum Request {
     },
     /// Stop every child, and stay so until each is started again.
     StopAll,
+    /// Execute the program at the daemon's path in its place.
+    Reexec,
     /// Stop and start a child.
     Restart {
         /// Which one.

@@ -6,15 +6,18 @@
 //! jobs have threads of their own, which send it [`Message`]s.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{Receiver, Sender};
 
 use bootagent_core::restart;
 use bootagent_core::time::Uptime;
 use bootagent_protocol::AgentName;
+use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 
 use crate::config::Config;
+use crate::handover::Handover;
 use crate::host::Host;
 use crate::journal::TakenJob;
 use crate::metafile::Metafile;
@@ -28,6 +31,7 @@ mod oneshot;
 mod poller;
 mod push;
 mod reap;
+mod reexec;
 mod requests;
 mod supervise;
 pub mod waiter;
@@ -37,6 +41,7 @@ pub use child::now;
 pub use control::open_socket;
 pub use oneshot::{Leftovers, OneshotEnd, OneshotOrder};
 pub use poller::handled_signals;
+pub use reexec::Orderer;
 pub use requests::{JobRequest, WantedChange};
 
 use child::Child;
@@ -55,6 +60,8 @@ pub enum Message {
     News,
     /// The metafile was written after a registration.
     RegistrationSaved,
+    /// The program at our path was looked at.
+    Checked(reexec::Checked),
 }
 
 /// How long a group that is being emptied is left alone between two looks.
@@ -81,6 +88,12 @@ pub struct Engine {
     push: Push,
     jobs: Sender<TakenJob>,
     control: control::Control,
+    /// Held for life, also by the program that is executed in our place.
+    lock: Flock<File>,
+    /// What an earlier BootAgent left to this one, until it is taken over.
+    handover: Option<Handover>,
+    /// A new program at our path is being looked at.
+    is_checking: bool,
     next_number: u32,
     started_at: Uptime,
     is_leaving: bool,
@@ -99,6 +112,10 @@ pub struct Parts {
     pub metafile: Metafile,
     /// The control socket, listening.
     pub listener: UnixListener,
+    /// The locked file.
+    pub lock: Flock<File>,
+    /// What was left by the program that executed this one in its place.
+    pub handover: Option<Handover>,
     /// To the push thread.
     pub uplink: Sender<crate::uplink::Attempt>,
     /// To the job worker.
@@ -127,6 +144,9 @@ impl Engine {
             push,
             jobs: parts.jobs,
             control: control::Control::new(parts.listener),
+            lock: parts.lock,
+            handover: parts.handover,
+            is_checking: false,
             next_number: 0,
             started_at: now,
             is_leaving: false,
@@ -141,6 +161,8 @@ impl Engine {
         self.adopt_all();
         self.write_uplink();
         ready();
+        self.say_status();
+        self.finish_handover();
         while !self.is_leaving {
             let sources = self.poller.wait(self.deadline())?;
             for source in sources {
@@ -203,6 +225,7 @@ impl Engine {
             Message::RegistrationSaved => {
                 self.on_schedule(bootagent_core::schedule::Event::Registered);
             }
+            Message::Checked(checked) => self.on_checked(&checked),
         }
     }
 
@@ -269,7 +292,25 @@ impl Engine {
         {
             let _ = bootagent_kit::notify::watchdog();
             *at = now + *interval;
+            self.say_status();
         }
+    }
+
+    /// One line for `systemctl status`.
+    fn say_status(&self) {
+        let running = self
+            .children
+            .values()
+            .filter(|child| child.running.is_some());
+        let (running, all) = (running.count(), self.children.len());
+        let server = match (&self.push.problem, self.push.server()) {
+            (Some(problem), _) => problem.clone(),
+            (None, Some(server)) => format!("server {server}"),
+            (None, None) => "no server is known".into(),
+        };
+        let version = crate::host::VERSION;
+        let text = format!("bootagent {version}: {running} of {all} agents run; {server}");
+        let _ = bootagent_kit::notify::status(&text);
     }
 
     fn free_number(&mut self) -> u32 {

@@ -3,6 +3,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -12,6 +14,7 @@ use bootagent::args::{Args, HELP, Mode};
 use bootagent::cgroup::Cgroups;
 use bootagent::config::Config;
 use bootagent::engine::{self, Engine, Parts};
+use bootagent::handover::Handover;
 use bootagent::host::{self, Host, Inbox};
 use bootagent::jobs::Worker;
 use bootagent::journal::Journal;
@@ -99,7 +102,8 @@ fn daemon(args: &Args) -> anyhow::Result<()> {
         .clone()
         .unwrap_or_else(|| paths.logs().join("bootagent.log"));
     bootagent_kit::log::init(args.level, Some(&log_file))?;
-    let _lock = lock(&paths)?;
+    let mut handover = Handover::take();
+    let lock = lock(&paths, handover.as_mut().and_then(|left| left.lock.take()))?;
     // Under the lock, nobody else writes there.
     for (folder, _) in paths.folders() {
         if let Err(error) = bootagent_kit::fs::remove_stale_temporaries(&folder) {
@@ -157,12 +161,24 @@ fn daemon(args: &Args) -> anyhow::Result<()> {
         journal: journal.clone(),
         inbox: inbox.clone(),
     };
+    let listener = match handover.as_mut().and_then(|left| left.listener.take()) {
+        Some(listener) => UnixListener::from(listener),
+        None => engine::open_socket(&paths.socket())
+            .with_context(|| format!("listening at {}", paths.socket().display()))?,
+    };
+    // The program this one took the place of has read it to its end.
+    let is_read = handover.is_some() && args.enrolment_token.as_deref() == Some(Path::new("-"));
+    let enrolment_token = match is_read {
+        true => None,
+        false => enrolment_token(args, &config)?,
+    };
     let parts = Parts {
         uplink: uplink::start(uplink::client_options(&config), journal, inbox)?,
         jobs: worker.start(interrupted)?,
-        listener: engine::open_socket(&paths.socket())
-            .with_context(|| format!("listening at {}", paths.socket().display()))?,
-        enrolment_token: enrolment_token(args, &config)?,
+        listener,
+        enrolment_token,
+        lock,
+        handover,
         inbox: messages,
         metafile,
         host,
@@ -213,20 +229,25 @@ fn load_metafile(
 }
 
 /// One BootAgent per root: the lock is held for life.
-fn lock(paths: &Paths) -> anyhow::Result<Flock<File>> {
+/// `inherited` is the locked file of the program this one took the place of.
+fn lock(paths: &Paths, inherited: Option<OwnedFd>) -> anyhow::Result<Flock<File>> {
     let path = paths.lock();
     let mut options = OpenOptions::new();
-    let mut file = options
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)?;
+    let mut file = match inherited {
+        Some(file) => File::from(file),
+        None => options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)?,
+    };
     let deadline = Instant::now() + LOCK_WAIT;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut lock) => {
                 lock.set_len(0)?;
+                lock.rewind()?;
                 writeln!(lock, "{}", std::process::id())?;
                 return Ok(lock);
             }

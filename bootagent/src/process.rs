@@ -36,6 +36,13 @@ pub struct Stat {
     pub start_ticks: u64,
 }
 
+impl Stat {
+    /// Whether we are its parent: waitpid tells how it ends.
+    fn is_child(&self) -> bool {
+        u32::try_from(self.parent) == Ok(std::process::id())
+    }
+}
+
 /// Reads /proc/PID/stat; `None` when there is no such process.
 pub fn stat(pid: i32) -> Option<Stat> {
     let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
@@ -76,9 +83,11 @@ impl Handle {
         // The pidfd first, the start time second: what the pidfd pinned is
         // then known to be what the record meant.
         let pidfd = sys::pidfd_open(identity.pid).ok();
-        let alive = stat(identity.pid)
-            .is_some_and(|stat| stat.start_ticks == identity.start_ticks && stat.state != b'Z');
-        alive.then(|| Self {
+        // A child of our own that has ended is still there to be reaped.
+        let exists = stat(identity.pid).is_some_and(|stat| {
+            stat.start_ticks == identity.start_ticks && (stat.state != b'Z' || stat.is_child())
+        });
+        exists.then(|| Self {
             identity: identity.clone(),
             pidfd,
         })
@@ -106,6 +115,11 @@ impl Handle {
     /// The pidfd, readable once the process ended; `None` on old kernels.
     pub fn pidfd(&self) -> Option<impl AsFd + '_> {
         self.pidfd.as_ref()
+    }
+
+    /// Whether we are its parent, also as an earlier program of this process.
+    pub fn is_child(&self) -> bool {
+        stat(self.identity.pid).is_some_and(|stat| stat.is_child())
     }
 
     /// Whether it has not ended. A zombie has.

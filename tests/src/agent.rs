@@ -27,6 +27,7 @@ pub struct Agent {
     servers: String,
     launcher: Vec<String>,
     cgroup: String,
+    program: PathBuf,
 }
 
 /// What a host begins with.
@@ -119,6 +120,7 @@ impl Agent {
             daemon: None,
             servers: settings.servers.clone(),
             launcher: settings.launcher.clone(),
+            program: binaries::bootagent(),
             folder,
             cgroup,
         }
@@ -140,6 +142,17 @@ impl Agent {
         arguments
     }
 
+    /// The daemon's program becomes a file of its own, which a test may
+    /// replace; returns where it is.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn copy_program(&mut self) -> PathBuf {
+        self.program = self.folder.path().join("bootagent");
+        copy_executable(&binaries::bootagent(), &self.program);
+        self.program.clone()
+    }
+
     /// Starts the daemon.
     ///
     /// # Panics
@@ -152,7 +165,7 @@ impl Agent {
             .open(self.folder.path().join("output"))
             .expect("a file for its output");
         let errors = output.try_clone().expect("a second descriptor");
-        let program = binaries::bootagent().into_os_string();
+        let program = self.program.clone().into_os_string();
         let mut words = self.launcher.iter().map(OsString::from).chain([program]);
         let daemon = Command::new(words.next().unwrap_or_default())
             .args(words)
@@ -408,6 +421,19 @@ impl Drop for Agent {
             );
         }
     }
+}
+
+/// Copies a file that is to be executed. By a program of its own: while this
+/// process had it open for writing, another test could start something that
+/// has it open too, and nobody could execute it.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_executable(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status();
+    assert!(copied.expect("cp can be run").success());
+    let copied = Command::new("chmod").arg("755").arg(to).status();
+    assert!(copied.expect("chmod can be run").success());
 }
 
 /// Whether the tests run as root.

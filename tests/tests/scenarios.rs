@@ -17,6 +17,8 @@ mod main_job;
 mod own_config;
 #[path = "scenarios/processes.rs"]
 mod processes;
+#[path = "scenarios/reexec.rs"]
+mod reexec;
 #[path = "scenarios/refused_jobs.rs"]
 mod refused_jobs;
 #[path = "scenarios/refused_packages.rs"]

@@ -33,6 +33,12 @@ pub fn watchdog() -> io::Result<()> {
     Notifier::from_env().send("WATCHDOG=1")
 }
 
+/// We change in place and say [`ready`] again afterwards. The watchdog begins
+/// anew meanwhile.
+pub fn reloading() -> io::Result<()> {
+    Notifier::from_env().send("RELOADING=1\nWATCHDOG=1")
+}
+
 /// We are about to end.
 pub fn stopping() -> io::Result<()> {
     Notifier::from_env().send("STOPPING=1")

@@ -27,6 +27,7 @@ Usage: bootctl [-r ROOT] [--json] COMMAND [NAME]
   stop NAME          stop an agent and want it stopped
   stop --all         stop every agent
   restart NAME       stop and start an agent
+  reexec             change to the program that is installed now; agents go on
 
   -r ROOT            the daemon's root (default /)
   --json             the daemon's answer as it is
@@ -94,6 +95,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Option<Args>, lexopt::Error> {
         (["stop"], true) => Request::StopAll,
         (["restart", agent], false) => Request::Restart { name: name(agent)? },
         ([], _) => return Err("a command is missing".into()),
+        (["reexec"], false) => Request::Reexec,
         (words, _) => return Err(format!("{:?} is no command", words.join(" ")).into()),
     };
     let agents_only = words.first() == Some(&"agents");

@@ -204,7 +204,8 @@ impl Engine {
         if let Some(handle) = handle {
             let pid = handle.identity().pid;
             log::info!("{name}: pid {pid} goes on running");
-            if let Some(pidfd) = handle.pidfd()
+            if !handle.is_child()
+                && let Some(pidfd) = handle.pidfd()
                 && let Err(error) = self.poller.add(pidfd, Source::Process(pid))
             {
                 log::error!("{name}: its end cannot be watched: {error}");
@@ -213,7 +214,10 @@ impl Engine {
             let owner = self.host.privilege.account(&child.manifest).ok().flatten();
             let owner = owner.map(|account| (account.uid, account.gid));
             let number = self.free_number();
-            if let Err(error) = child.listen(&self.host, owner, number) {
+            let left = self.handover.as_mut().map(|left| &mut left.notify);
+            if let Some(socket) = left.and_then(|left| left.remove(name.as_str())) {
+                child.inherit_socket(socket, number);
+            } else if let Err(error) = child.listen(&self.host, owner, number) {
                 log::error!("{name}: {error:#}");
             }
         }

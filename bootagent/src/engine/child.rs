@@ -204,8 +204,7 @@ impl Child {
     /// Takes over a process that an earlier BootAgent started, when its group
     /// had counted so many OOM kills.
     pub fn adopt_process(&mut self, handle: Handle, oom_kills_before: u64) {
-        let is_ours = crate::process::stat(handle.identity().pid)
-            .is_some_and(|stat| u32::try_from(stat.parent) == Ok(std::process::id()));
+        let is_ours = handle.is_child();
         self.running = Some(Running {
             handle,
             is_ours,
@@ -249,6 +248,12 @@ impl Child {
             .with_context(|| format!("renaming {} to {}", new.display(), path.display()))?;
         self.notify = Some((socket, number));
         Ok(())
+    }
+
+    /// The notify socket an earlier program of this process had, with what was
+    /// said to it meanwhile.
+    pub fn inherit_socket(&mut self, socket: OwnedFd, number: u32) {
+        self.notify = Some((UnixDatagram::from(socket), number));
     }
 
     fn environment(&self, host: &Host) -> BTreeMap<OsString, OsString> {

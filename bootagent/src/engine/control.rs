@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +44,11 @@ impl Control {
             connections: HashMap::new(),
             accepts_at: None,
         }
+    }
+
+    /// The listening socket.
+    pub(super) fn listener(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 }
 
@@ -154,6 +159,7 @@ impl Engine {
                 self.control_want(connection, &name, WantedChange::Restart);
             }
             Request::StopAll => self.stop_all(connection),
+            Request::Reexec => self.reexec(super::Orderer::Bootctl(connection)),
         }
     }
 
@@ -250,7 +256,7 @@ fn settled_reply(name: &AgentName, settled: Settled) -> Reply {
 }
 
 /// One packet; a `bootctl` that went away is nobody's problem.
-fn answer(connection: &OwnedFd, reply: &Reply) {
+pub(super) fn answer(connection: &OwnedFd, reply: &Reply) {
     let mut packet = serde_json::to_vec(reply).expect("keys are strings");
     if packet.len() > MAX_PACKET_BYTES {
         let text = Reply::Failed("the answer is too long for one packet".into());

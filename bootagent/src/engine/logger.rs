@@ -119,8 +119,7 @@ impl Engine {
         self.logger.started_at = now();
         if let Some(handle) = known {
             let pid = handle.identity().pid;
-            let is_ours = crate::process::stat(pid)
-                .is_some_and(|stat| u32::try_from(stat.parent) == Ok(std::process::id()));
+            let is_ours = handle.is_child();
             if !is_ours && let Some(pidfd) = handle.pidfd() {
                 self.poller.add(pidfd, Source::Process(pid))?;
             }
@@ -225,10 +224,7 @@ fn join(scope: &Path, logger: i32) -> io::Result<()> {
 }
 
 fn logger_argv(args: &LoggerArgs, is_scoped: bool) -> anyhow::Result<Vec<OsString>> {
-    let program = std::env::current_exe().context("finding our own program")?;
-    // After an upgrade the running file is " (deleted)"; the new one is meant.
-    let text = program.to_string_lossy();
-    let program = PathBuf::from(text.strip_suffix(" (deleted)").unwrap_or(&text));
+    let program = crate::handover::program().context("finding our own program")?;
     let mut argv: Vec<OsString> = Vec::new();
     if is_scoped {
         argv.extend(scope::run_in_scope().into_iter().map(OsString::from));

@@ -197,7 +197,8 @@ impl Engine {
             return;
         };
         let pid = handle.identity().pid;
-        if let Some(pidfd) = handle.pidfd() {
+        let is_ours = handle.is_child();
+        if !is_ours && let Some(pidfd) = handle.pidfd() {
             let _ = self.poller.add(pidfd, super::Source::Process(pid));
         }
         log::info!("{name}: an earlier BootAgent started it, pid {pid}; waiting for its end");
@@ -205,7 +206,7 @@ impl Engine {
         let oneshot = Oneshot {
             name: name.to_owned(),
             handle,
-            is_ours: false,
+            is_ours,
             failure: None,
             group,
             deadline: now() + limit,

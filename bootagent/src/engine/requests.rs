@@ -78,6 +78,11 @@ pub enum JobRequest {
         /// Who waits.
         reply: Sender<(ServerList, Option<Secret>)>,
     },
+    /// Execute the program at our path in our place.
+    Reexec {
+        /// Told only when it failed, and why.
+        reply: Sender<String>,
+    },
 }
 
 /// How what is wanted of a child changes.
@@ -132,6 +137,7 @@ impl Engine {
                 let token = self.metafile.token.clone().map(Secret::new);
                 let _ = reply.send((self.push.servers().clone(), token));
             }
+            JobRequest::Reexec { reply } => self.reexec(super::Orderer::Job(reply)),
         }
     }
 

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use bootagent_kit::fs::write_atomic_keeping;
 use bootagent_protocol::Event;
@@ -66,6 +67,18 @@ impl JournalHandle {
         });
     }
 
+    /// Stops the thread between two tasks until the value is dropped: then
+    /// nothing is half written. `None` when it is still busy after `limit`.
+    pub fn hold(&self, limit: Duration) -> Option<Hold> {
+        let (parked, is_parked) = channel();
+        let (hold, released) = channel::<()>();
+        self.later(move |_| {
+            let _ = parked.send(());
+            let _ = released.recv();
+        });
+        is_parked.recv_timeout(limit).ok().map(|()| Hold(hold))
+    }
+
     /// Writes the metafile; `written` gets the result.
     pub fn save(
         &self,
@@ -76,6 +89,9 @@ impl JournalHandle {
         self.later(move |_| written(write_atomic_keeping(&path, &content, 0o600)));
     }
 }
+
+/// The journal's thread stands still as long as this lives.
+pub struct Hold(#[expect(dead_code, reason = "its drop is what is heard")] Sender<()>);
 
 fn run(mut journal: Journal, inbox: &Receiver<Task>) {
     while let Ok(task) = inbox.recv() {

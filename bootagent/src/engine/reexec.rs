@@ -1,0 +1,183 @@
+//! Changing to another program in place: the file that is at our path now is
+//! executed by this very process, so children keep their parent and systemd
+//! its main process.
+//!
+//! The file is run with `-V` first, by a thread that may wait. Then the
+//! journal stands still, because an exec ends every thread wherever it is;
+//! the work of jobs and a push are taken up again by the next one, as after a
+//! crash. The rule: when it fails, everything goes on as before.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use bootagent_kit::fs::read_limited;
+use bootagent_kit::notify;
+
+use super::control::answer;
+use super::{Engine, JobRequest, Leftovers, Message, OneshotEnd, OneshotOrder};
+use crate::control::Reply;
+use crate::handover::{Bequest, program};
+use crate::host::{self, Inbox};
+
+/// Name of the run record and cgroup of the new program's first words; no
+/// agent can have it, a name never has a dot.
+const RECORD: &str = "reexec.check";
+/// How long the new program may take to say its version.
+const CHECK_DEADLINE: Duration = Duration::from_secs(10);
+/// Most it may say.
+const MAX_SAID_BYTES: u64 = 64 * 1024;
+/// How long the journal may take to finish what it is writing.
+const HOLD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Who ordered it. Only a failure is told here; when it went well, the next
+/// BootAgent answers `bootctl`, and takes the job up again.
+pub enum Orderer {
+    /// `bootctl reexec`.
+    Bootctl(Arc<OwnedFd>),
+    /// A job.
+    Job(Sender<String>),
+}
+
+impl Orderer {
+    fn refuse(&self, why: String) {
+        match self {
+            Self::Bootctl(connection) => answer(connection, &Reply::Failed(why)),
+            // The job's thread runs as long as we do.
+            Self::Job(reply) => drop(reply.send(why)),
+        }
+    }
+}
+
+/// What became of the look at the new program.
+pub struct Checked {
+    orderer: Orderer,
+    program: anyhow::Result<PathBuf>,
+}
+
+impl Engine {
+    /// Has the program at our path looked at; [`Engine::on_checked`] follows.
+    pub(super) fn reexec(&mut self, orderer: Orderer) {
+        if std::mem::replace(&mut self.is_checking, true) {
+            return orderer.refuse("another change to a new program is under way".into());
+        }
+        let inbox = self.host.inbox.clone();
+        let output = self.host.paths.tmp().join("reexec.out");
+        let checker = bootagent_kit::thread::spawn("reexec", move || {
+            let program = check(&inbox, &output);
+            inbox.send(Message::Checked(Checked { orderer, program }));
+        });
+        if let Err(error) = checker {
+            self.is_checking = false;
+            log::error!("the new program cannot be looked at: {error}");
+        }
+    }
+
+    /// Becomes the new program if it is one.
+    pub(super) fn on_checked(&mut self, checked: &Checked) {
+        self.is_checking = false;
+        let failed = match &checked.program {
+            Ok(program) => self.become_program(program, &checked.orderer),
+            Err(error) => format!("{error:#}"),
+        };
+        let text = format!(
+            "bootagent {} goes on, its new program is not used: {failed}",
+            host::VERSION
+        );
+        log::error!("{text}");
+        self.host.event("reexec", "bootagent", text.clone());
+        checked.orderer.refuse(text);
+    }
+
+    /// Every child is known again: whoever ordered the change is told.
+    pub(super) fn finish_handover(&mut self) {
+        let Some(left) = self.handover.take() else {
+            return;
+        };
+        // Whoever ended meanwhile is still there to be reaped; its signal may
+        // have been taken by the program before us.
+        self.reap();
+        let text = match left.from.as_str() {
+            host::VERSION => format!("bootagent {} was executed anew", host::VERSION),
+            from => format!("bootagent {} runs in place of {from}", host::VERSION),
+        };
+        log::info!("{text}");
+        if left.from != host::VERSION {
+            self.host.event("upgrade", "bootagent", text.clone());
+        }
+        if let Some(caller) = left.caller {
+            answer(&caller, &Reply::Done(text));
+        }
+    }
+
+    /// Returns only when it failed, and why.
+    fn become_program(&mut self, program: &Path, orderer: &Orderer) -> String {
+        let Some(_hold) = self.host.journal.hold(HOLD_DEADLINE) else {
+            return "the journal's disk does not answer".into();
+        };
+        let _ = notify::reloading();
+        let notify = self.children.iter().filter_map(|(name, child)| {
+            let (socket, _) = child.notify.as_ref()?;
+            Some((name.to_string(), socket.as_fd()))
+        });
+        let bequest = Bequest {
+            lock: Some(self.lock.as_fd()),
+            listener: Some(self.control.listener()),
+            caller: match orderer {
+                Orderer::Bootctl(connection) => Some(connection.as_fd()),
+                Orderer::Job(_) => None,
+            },
+            notify: notify.collect::<BTreeMap<_, _>>(),
+        };
+        log::info!("executing {} in place", program.display());
+        log::logger().flush();
+        let error = bequest.exec(program);
+        let _ = notify::ready();
+        format!("{error:#}")
+    }
+}
+
+/// The program at our path, once it has said what it is.
+fn check(inbox: &Inbox, output: &Path) -> anyhow::Result<PathBuf> {
+    let program = program().context("finding our own program")?;
+    let (reply, end) = channel();
+    inbox.send(Message::Job(JobRequest::Run(Box::new(OneshotOrder {
+        name: RECORD.into(),
+        argv: vec![program.clone().into(), "-V".into()],
+        envs: BTreeMap::new(),
+        directory: "/".into(),
+        account: None,
+        output: output.to_path_buf(),
+        errors: None,
+        deadline: CHECK_DEADLINE,
+        leftovers: Leftovers::Kill,
+        reply,
+    }))));
+    let end = end.recv().context("the supervisor ends")?;
+    let said = read_limited(output, MAX_SAID_BYTES);
+    let _ = std::fs::remove_file(output);
+    let said = said.map(|said| String::from_utf8_lossy(&said).into_owned());
+    let how = match end {
+        OneshotEnd::Code(0) => {
+            let said = said?;
+            ensure!(
+                said.starts_with("bootagent "),
+                "{} is no bootagent: it does not say so with -V",
+                program.display()
+            );
+            return Ok(program);
+        }
+        OneshotEnd::Code(code) => format!("exit code {code}"),
+        OneshotEnd::Signal(signal) => format!("signal {signal}"),
+        OneshotEnd::TimedOut => format!("no end within {} s", CHECK_DEADLINE.as_secs()),
+        OneshotEnd::NotStarted(why) => why,
+        OneshotEnd::Unknown => "unknown end".into(),
+    };
+    let said = said.unwrap_or_default();
+    let said = bootagent_protocol::truncate(said.trim(), 300);
+    bail!("{} -V: {how} {said}", program.display())
+}
