@@ -53,8 +53,28 @@ pub enum Mode {
     Version,
     /// `-h`
     Help,
+    /// `--doctor ROOT`: say why this host is offline; for `bootctl doctor`.
+    Doctor(DoctorArgs),
     /// `--logger`: be the second process, which writes what children print.
     Logger(LoggerArgs),
+}
+
+/// What `bootctl doctor` hands over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoctorArgs {
+    /// The root of the host to look at.
+    pub root: PathBuf,
+    /// `--json`
+    pub form: Form,
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A line per check, for a person.
+    Text,
+    /// One JSON document, for a program.
+    Json,
 }
 
 /// What the daemon tells its logger.
@@ -116,6 +136,15 @@ impl Args {
                     })?;
                 }
                 Short('P') => args.pid_file = Some(parser.value()?.into()),
+                Long("doctor") => {
+                    let root = parser.value()?.into();
+                    let form = Form::Text;
+                    args.mode = Mode::Doctor(DoctorArgs { root, form });
+                }
+                Long("json") => match &mut args.mode {
+                    Mode::Doctor(doctor) => doctor.form = Form::Json,
+                    _ => return Err(Long("json").unexpected()),
+                },
                 Long("logger") => args.mode = Mode::Logger(parse_logger(&mut parser)?),
                 other => return Err(other.unexpected()),
             }

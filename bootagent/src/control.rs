@@ -3,6 +3,8 @@
 //! One packet each way over a Unix socket (SOCK_SEQPACKET) that only root, or
 //! the user the daemon runs as, may open.
 
+pub mod client;
+
 use bootagent_protocol::{AgentName, AgentReport, Event, JobResult};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +63,12 @@ pub enum Reply {
 pub struct HostStatus {
     /// `bootagent-VERSION-ARCH`.
     pub version: String,
+    /// The daemon's process.
+    #[serde(default)]
+    pub pid: u32,
+    /// The configuration it was started with.
+    #[serde(default)]
+    pub config: std::path::PathBuf,
     /// Identity.
     pub agentsn: String,
     /// Whether a server has confirmed it.

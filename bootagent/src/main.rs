@@ -76,6 +76,14 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 selftest::Verdict::Failed => ExitCode::FAILURE,
             });
         }
+        Mode::Doctor(doctor) => {
+            return Ok(
+                match selftest::doctor::run(args, doctor, &mut std::io::stdout()) {
+                    selftest::Verdict::Passed => ExitCode::SUCCESS,
+                    selftest::Verdict::Failed => ExitCode::FAILURE,
+                },
+            );
+        }
         Mode::Logger(args) => {
             sys::keep_one_heap();
             logger::run(args)?;

@@ -18,6 +18,7 @@ use crate::spawn::Privilege;
 
 mod agents;
 mod configuration;
+pub mod doctor;
 mod folders;
 mod host;
 mod instance;
@@ -45,6 +46,16 @@ enum Level {
     Warn,
     /// Something keeps the daemon or a child from running.
     Fail,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
 }
 
 /// One line of the report.
@@ -164,7 +175,7 @@ fn test(report: &mut Report<'_>, args: &Args, config: Config) {
     }
     let (checks, list) = servers::list(&subject);
     print(report, checks);
-    print(report, servers::answers(&subject, &list));
+    print(report, servers::answers(&subject, &list, None));
 }
 
 fn print(report: &mut Report<'_>, checks: impl IntoIterator<Item = Check>) {

@@ -5,6 +5,8 @@
 
 #[path = "scenarios/actions.rs"]
 mod actions;
+#[path = "scenarios/bootctl.rs"]
+mod bootctl;
 #[path = "scenarios/durable.rs"]
 mod durable;
 #[path = "scenarios/fail_over.rs"]

@@ -18,7 +18,8 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 pub(crate) use file::LogFile;
 pub use file::Rotation;
-pub(crate) use line::{line_of, visible};
+pub(crate) use line::line_of;
+pub use line::visible;
 
 /// Libraries whose details would drown ours: only their warnings are shown.
 const QUIET_LIBRARIES: [&str; 4] = ["ureq", "ureq_proto", "rustls", "suppaftp"];

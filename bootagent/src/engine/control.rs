@@ -222,6 +222,8 @@ impl Engine {
         let status = self.status_request();
         HostStatus {
             version: host::wire_version(),
+            pid: std::process::id(),
+            config: self.host.config_path.clone(),
             agentsn: self.metafile.agentsn.clone(),
             confirmed: self.metafile.confirmed,
             uptime: status.uptime,

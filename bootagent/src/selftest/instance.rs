@@ -17,18 +17,7 @@ const MAX_TABLE_BYTES: u64 = 4 << 20;
 /// Looks for the holder of the lock. A daemon that runs is no fault: its
 /// configuration is tested before it is restarted.
 pub(super) fn other_instance(paths: &Paths) -> Vec<Check> {
-    let path = paths.lock();
-    let Ok(metadata) = std::fs::metadata(&path) else {
-        return vec![Check::ok("instance", "no bootagent runs with this root")];
-    };
-    let table = match read_limited("/proc/locks".as_ref(), MAX_TABLE_BYTES) {
-        Ok(table) => String::from_utf8_lossy(&table).into_owned(),
-        Err(error) => return vec![Check::warn("instance", super::chain(error))],
-    };
-    let text = read_limited(&path, 64).unwrap_or_default();
-    let noted = String::from_utf8_lossy(&text).trim().parse().ok();
-    let device = (major(metadata.dev()), minor(metadata.dev()));
-    vec![match holder(&table, device, metadata.ino(), noted) {
+    vec![match holder_of(paths) {
         Some(pid) => {
             let text = format!(
                 "bootagent runs with this root already, pid {pid}; a second would not start"
@@ -37,6 +26,18 @@ pub(super) fn other_instance(paths: &Paths) -> Vec<Check> {
         }
         None => Check::ok("instance", "no bootagent runs with this root"),
     }]
+}
+
+/// The process that runs with this root, if one does.
+pub(super) fn holder_of(paths: &Paths) -> Option<i32> {
+    let path = paths.lock();
+    let metadata = std::fs::metadata(&path).ok()?;
+    let table = read_limited("/proc/locks".as_ref(), MAX_TABLE_BYTES).ok()?;
+    let noted = read_limited(&path, 64).unwrap_or_default();
+    let noted = String::from_utf8_lossy(&noted).trim().parse().ok();
+    let device = (major(metadata.dev()), minor(metadata.dev()));
+    let table = String::from_utf8_lossy(&table);
+    holder(&table, device, metadata.ino(), noted)
 }
 
 /// The process that holds a flock on the file. On some file systems (btrfs,

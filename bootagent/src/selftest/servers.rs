@@ -5,8 +5,9 @@
 
 use std::net::IpAddr;
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use bootagent_kit::Secret;
 use bootagent_kit::http::{
     Client, ClientOptions, HttpError, HttpErrorKind, Reply, addresses, count_roots,
 };
@@ -24,6 +25,11 @@ const DEADLINE: Duration = Duration::from_secs(12);
 const EXCHANGE: Duration = Duration::from_secs(5);
 /// Largest answer that is read.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+
+/// A clock this far from a server's is wrong.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+/// What no server has: how it refuses tells what it thinks of the token.
+const NOTHING: &str = "/packages/none/none";
 
 /// The list of `-S` alone, when there is no configuration.
 pub(super) fn list_of_option(args: &Args) -> Vec<Check> {
@@ -120,15 +126,23 @@ pub(super) fn certificates(subject: &Subject<'_>) -> Vec<Check> {
 struct Probe {
     addresses: Option<Result<Vec<IpAddr>, HttpError>>,
     answer: Option<Result<Reply, HttpError>>,
+    /// The status for a call that carries the host's token.
+    admission: Option<u16>,
 }
 
 enum News {
     Addresses(usize, Result<Vec<IpAddr>, HttpError>),
     Answer(usize, Result<Reply, HttpError>),
+    Admission(usize, u16),
 }
 
-/// Resolves every name and asks every server, all at the same time.
-pub(super) fn answers(subject: &Subject<'_>, list: &ServerList) -> Vec<Check> {
+/// Resolves every name and asks every server, all at the same time; with a
+/// token also whether it is accepted.
+pub(super) fn answers(
+    subject: &Subject<'_>,
+    list: &ServerList,
+    token: Option<&Secret>,
+) -> Vec<Check> {
     let mut servers: Vec<&Server> = Vec::new();
     for server in list {
         if !servers.contains(&server) {
@@ -140,20 +154,24 @@ pub(super) fn answers(subject: &Subject<'_>, list: &ServerList) -> Vec<Check> {
         total_timeout: EXCHANGE.min(Duration::from_secs(subject.config.push.timeout)),
         ..client_options(&subject.config)
     };
-    let probes = probe(&servers, &options);
+    let probes = probe(&servers, &options, token);
     let probes: Vec<_> = servers.into_iter().zip(probes).collect();
     let mut checks = names(&probes);
     checks.extend(answered(&probes));
+    checks.extend(clocks(&probes, SystemTime::now()));
+    checks.extend(admissions(&probes));
     checks
 }
 
-fn probe(servers: &[&Server], options: &ClientOptions) -> Vec<Probe> {
+fn probe(servers: &[&Server], options: &ClientOptions, token: Option<&Secret>) -> Vec<Probe> {
     let (sender, news) = channel();
     for (index, server) in servers.iter().enumerate() {
         let (server, options, sender) = ((*server).clone(), options.clone(), sender.clone());
+        let token = token.cloned();
         // Without a thread the server counts as silent.
-        let _ =
-            bootagent_kit::thread::spawn("probe", move || ask(index, &server, &options, &sender));
+        let _ = bootagent_kit::thread::spawn("probe", move || {
+            ask(index, &server, &options, token.as_ref(), &sender);
+        });
     }
     drop(sender);
     let mut probes: Vec<_> = servers.iter().map(|_| Probe::default()).collect();
@@ -162,21 +180,39 @@ fn probe(servers: &[&Server], options: &ClientOptions) -> Vec<Probe> {
         match news {
             News::Addresses(index, found) => probes[index].addresses = Some(found),
             News::Answer(index, answer) => probes[index].answer = Some(answer),
+            News::Admission(index, status) => probes[index].admission = Some(status),
         }
     }
     probes
 }
 
 /// The thread of one server. Nobody listens any more after the deadline.
-fn ask(index: usize, server: &Server, options: &ClientOptions, news: &Sender<News>) {
+fn ask(
+    index: usize,
+    server: &Server,
+    options: &ClientOptions,
+    token: Option<&Secret>,
+    news: &Sender<News>,
+) {
     let found = addresses(&server.host, options.connect_timeout);
     let is_known = found.is_ok();
     let _ = news.send(News::Addresses(index, found));
     if is_known {
         let url = format!("{}/healthz", server.base_url());
-        let answer =
-            Client::new(options).and_then(|client| client.fetch(&url, None, MAX_ANSWER_BYTES));
+        let fetch = |url: &str, token| {
+            Client::new(options).and_then(|client| client.fetch(url, token, MAX_ANSWER_BYTES))
+        };
+        let answer = fetch(&url, None);
+        // What answers otherwise is no bootserver, or has other troubles.
+        let is_well = answer.as_ref().is_ok_and(Reply::is_success);
         let _ = news.send(News::Answer(index, answer));
+        let url = format!("{}{NOTHING}", server.base_url());
+        if let Some(reply) = token
+            .filter(|_| is_well)
+            .and_then(|token| fetch(&url, Some(token)).ok())
+        {
+            let _ = news.send(News::Admission(index, reply.status));
+        }
     }
 }
 
@@ -223,6 +259,49 @@ fn answered(probes: &[(&Server, Probe)]) -> Vec<Check> {
         checks.push(Check::warn("answers", text));
     }
     checks
+}
+
+/// Whether our clock is that of the servers: certificates and `expires` of
+/// jobs depend on it.
+fn clocks(probes: &[(&Server, Probe)], now: SystemTime) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (server, probe) in probes {
+        let Some(Ok(Reply {
+            date: Some(theirs), ..
+        })) = &probe.answer
+        else {
+            continue;
+        };
+        let (apart, word) = match now.duration_since(*theirs) {
+            Ok(ahead) => (ahead, "ahead of"),
+            Err(behind) => (behind.duration(), "behind"),
+        };
+        if apart > CLOCK_SKEW {
+            let text = format!(
+                "this host's clock is {} s {word} that of {server}; set it, for instance with chrony",
+                apart.as_secs()
+            );
+            checks.push(Check::warn("clock", text));
+        }
+    }
+    checks
+}
+
+/// Whether the servers take this host for who it is.
+fn admissions(probes: &[(&Server, Probe)]) -> Vec<Check> {
+    let judge = |(server, probe): &(&Server, Probe)| {
+        Some(match probe.admission? {
+            401 | 403 => {
+                let text = format!(
+                    "{server} does not accept this host's token; see whether the host was removed \
+                     there, then enrol it again: -E or enrolment_token_file"
+                );
+                Check::fail("admission", text)
+            }
+            _ => Check::ok("admission", format!("{server} accepts this host's token")),
+        })
+    };
+    probes.iter().filter_map(judge).collect()
 }
 
 /// `None` for a name without an address: that is said already.

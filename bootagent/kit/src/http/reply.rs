@@ -4,7 +4,7 @@
 //! clock, never against ours.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ureq::Body;
 use ureq::http::header::{DATE, RETRY_AFTER};
@@ -19,6 +19,8 @@ pub struct Reply {
     pub status: u16,
     /// When the server asks us to come back, if it does.
     pub retry_after: Option<Duration>,
+    /// What time it is for the server, if it says.
+    pub date: Option<SystemTime>,
     /// The body, complete.
     pub body: Vec<u8>,
 }
@@ -54,6 +56,7 @@ pub(super) fn read(
     Ok(Reply {
         status: parts.status.as_u16(),
         retry_after: retry_after(&parts.headers),
+        date: date(&parts.headers),
         body: bytes,
     })
 }
@@ -69,8 +72,13 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(u64::from(seconds)));
     }
     let until = httpdate::parse_http_date(asked).ok()?;
-    let now = httpdate::parse_http_date(text(DATE)?.trim()).ok()?;
+    let now = date(headers)?;
     Some(until.duration_since(now).unwrap_or_default())
+}
+
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    httpdate::parse_http_date(text.trim()).ok()
 }
 
 #[cfg(test)]

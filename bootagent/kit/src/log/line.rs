@@ -52,8 +52,9 @@ pub(super) fn coloured(line: &str, level: Level) -> String {
     line.replacen(&word, &format!("\x1b[{colour}m{word}\x1b[0m"), 1)
 }
 
-/// The message with its line breaks and escapes spelt out.
-pub(crate) fn visible(message: &str) -> String {
+/// The message with its line breaks and escapes spelt out, so that a terminal
+/// shows them and does not obey.
+pub fn visible(message: &str) -> String {
     let mut shown = String::with_capacity(message.len());
     for character in message.chars() {
         if character.is_control() && character != '\t' {

@@ -1,0 +1,77 @@
+//! Asking the daemon of this host.
+//!
+//! The one rule: a daemon that hangs costs no more than the deadline.
+
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, setsockopt, socket,
+    sockopt,
+};
+use nix::sys::time::TimeVal;
+
+use super::{MAX_PACKET_BYTES, Request};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens, or not for us.
+    #[error("no bootagent answers at {} (is it running, and may you ask it?)", .path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: Errno,
+    },
+    /// Somebody listens and says nothing.
+    #[error("bootagent does not answer within {} s; see its log", .0.as_secs())]
+    Silent(Duration),
+    /// It went away.
+    #[error("bootagent ended before it answered")]
+    Ended,
+    /// The exchange broke off.
+    #[error("asking bootagent")]
+    Broken(#[source] Errno),
+}
+
+/// Asks the daemon at `path`; its answer as it came.
+///
+/// # Errors
+/// When there is none within `deadline`.
+pub fn ask(path: &Path, request: &Request, deadline: Duration) -> Result<Vec<u8>, AskError> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket =
+        socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(AskError::Broken)?;
+    let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
+    let limit = TimeVal::new(seconds, 0);
+    // A full backlog of a daemon that hangs holds up connect too.
+    setsockopt(&socket, sockopt::SendTimeout, &limit).map_err(AskError::Broken)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &limit).map_err(AskError::Broken)?;
+    let fail = |errno| match errno {
+        Errno::EAGAIN | Errno::EINPROGRESS => AskError::Silent(deadline),
+        Errno::ECONNRESET | Errno::EPIPE => AskError::Ended,
+        errno => AskError::Broken(errno),
+    };
+    let connected = UnixAddr::new(path).and_then(|at| connect(socket.as_raw_fd(), &at));
+    match connected {
+        Ok(()) => {}
+        Err(Errno::EAGAIN) => return Err(AskError::Silent(deadline)),
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(AskError::Unreachable { path, source });
+        }
+    }
+    let words = serde_json::to_vec(request).expect("keys are strings");
+    send(socket.as_raw_fd(), &words, MsgFlags::MSG_NOSIGNAL).map_err(fail)?;
+    let mut packet = vec![0; MAX_PACKET_BYTES];
+    match recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty()).map_err(fail)? {
+        0 => Err(AskError::Ended),
+        length => {
+            packet.truncate(length);
+            Ok(packet)
+        }
+    }
+}
