@@ -2,8 +2,10 @@
 //!
 //! One file of records, one per line, each with its CRC: appended and synced
 //! before the first side effect of a job, read back at the start. What was
-//! acknowledged is dropped when the file is written anew. `thread` runs it on
-//! a thread of its own, so that a slow disk never holds up supervision.
+//! acknowledged is dropped when the file is written anew. While it cannot be
+//! written, no job is taken, and everything else goes on in memory. `thread`
+//! runs it on a thread of its own, so that a slow disk never holds up
+//! supervision.
 //!
 //! The rule: an id has one outcome. A job offered again is answered from here.
 
@@ -14,25 +16,17 @@ use bootagent_kit::clock;
 use bootagent_protocol::{Event, Job, JobResult};
 use serde_json::Value;
 
+mod bounds;
 mod file;
+mod replay;
 pub mod tail;
 pub mod thread;
+mod unsent;
 
 use file::{File, Record};
 
 pub use file::{Inspection, JournalError, inspect};
-
-/// Finished jobs kept to answer a second offer.
-const FINISHED_JOBS_KEPT: usize = 1000;
-/// Events kept while no server takes them; the oldest go first, and the gap
-/// in `seq` shows it.
-const EVENTS_KEPT: usize = 1000;
-/// Events sent with one status, so that it stays below its size limit.
-const EVENTS_PER_STATUS: usize = 100;
-/// Bytes of events sent with one status; the first goes whatever its size.
-const EVENT_BYTES_PER_STATUS: usize = 256 * 1024;
-/// Results sent with one status; together with the events below its limit.
-const RESULTS_PER_STATUS: usize = 50;
+pub use unsent::Unsent;
 
 /// A job that was taken.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +42,18 @@ pub struct TakenJob {
 #[derive(Debug, Clone)]
 struct Entry {
     id: String,
+    /// Of the job as it was offered; empty when only its outcome is left.
     digest: String,
+    /// Its length in the file.
+    bytes: usize,
     state: EntryState,
+}
+
+#[derive(Debug, Clone)]
+struct WaitingEvent {
+    event: Event,
+    /// Its length in the file.
+    bytes: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -72,91 +76,85 @@ pub enum Offer {
     Reused,
 }
 
-/// What one status carries, and what its acknowledgement names.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Unsent {
-    /// Results nobody acknowledged.
-    pub results: Vec<JobResult>,
-    /// Events nobody acknowledged, oldest first.
-    pub events: Vec<Event>,
-    /// Ids of jobs taken and not finished.
-    pub accepted: Vec<String>,
-}
-
 /// The journal, open.
 #[derive(Debug)]
 pub struct Journal {
     file: File,
     entries: Vec<Entry>,
-    events: VecDeque<Event>,
+    events: VecDeque<WaitingEvent>,
     /// Results that are about an offer, not about a job of ours (1004): sent
     /// once, because an id has one outcome.
     refusals: Vec<JobResult>,
     boot_id: String,
     next_seq: u64,
+    /// Why the file lacks what is in memory, while it does.
+    trouble: Option<String>,
 }
 
 impl Journal {
-    /// Opens (or begins) the journal in `folder`. A torn or damaged end is cut
-    /// off and set aside; the returned text says so.
+    /// Opens (or begins) the journal in `folder`. What is damaged is set aside;
+    /// the returned text says so. One that cannot be written is read, and goes
+    /// on in memory: see [`Journal::trouble`].
     pub fn open(folder: &Path, boot_id: &str) -> Result<(Self, Option<String>), JournalError> {
-        let (file, records, damage) = File::open(folder)?;
+        let opened = File::open(folder)?;
         let mut journal = Self {
-            file,
+            file: opened.file,
             entries: Vec::new(),
             events: VecDeque::new(),
             refusals: Vec::new(),
             boot_id: boot_id.to_owned(),
             next_seq: 1,
+            trouble: None,
         };
-        for record in records {
+        for record in opened.records {
             journal.replay(record);
         }
         journal.forget_surplus();
-        if damage.is_some() {
-            // What was lost may hold numbers a server has seen, and a second
-            // event of one number is no news to it. No boot has had more
-            // events than milliseconds.
-            let floor = u64::try_from(clock::boottime().as_millis()).unwrap_or(u64::MAX);
-            journal.next_seq = journal.next_seq.max(floor);
+        if opened.damage.is_some() {
+            // What was lost may hold numbers a server has seen.
+            journal.skip_numbers();
         }
-        Ok((journal, damage))
+        journal.mend();
+        Ok((journal, opened.damage))
     }
 
-    fn replay(&mut self, record: Record) {
-        match record {
-            Record::Job {
-                id,
-                digest,
-                job,
-                server,
-            } => {
-                let taken = TakenJob {
-                    job: *job,
-                    server,
-                    steps: Vec::new(),
-                };
-                let state = EntryState::Taken(Box::new(taken));
-                self.entries.push(Entry { id, digest, state });
-            }
-            Record::Step { id, step } => {
-                if let Some(EntryState::Taken(taken)) = self.state_mut(&id) {
-                    taken.steps.push(step);
-                }
-            }
-            Record::Outcome { digest, result } => self.set_outcome(digest, result),
-            Record::Acknowledged { results, events } => self.drop_acknowledged(&results, &events),
-            Record::Event(event) => {
-                if event.boot_id.as_deref() == Some(&self.boot_id) {
-                    self.next_seq = self.next_seq.max(event.seq + 1);
-                }
-                self.events.push_back(event);
-            }
-            Record::Sequence { boot_id, next } if boot_id == self.boot_id => {
-                self.next_seq = self.next_seq.max(next);
-            }
-            Record::Sequence { .. } => {}
+    /// Why the journal cannot be written, while that is so. What it says is in
+    /// memory and sent all the same; a crash would lose it.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Writes the file anew where it lacks what is in memory.
+    pub fn mend(&mut self) {
+        if self.file.is_sound() {
+            return;
         }
+        match self.rewrite() {
+            Ok(()) if self.trouble.take().is_some() => {
+                log::info!("{} is written again", self.file.path().display());
+            }
+            Ok(()) => {}
+            Err(error) => self.trouble = Some(format!("{:#}", anyhow::Error::from(error))),
+        }
+    }
+
+    fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        self.mend();
+        let appended = self.file.append(record);
+        if let (Err(error), None) = (&appended, &self.trouble) {
+            let cause = std::error::Error::source(error);
+            let cause = cause.map_or(String::new(), |cause| format!(": {cause}"));
+            self.trouble = Some(format!("{error}{cause}"));
+        }
+        appended
+    }
+
+    /// Makes sure that no number is given twice where some may be unknown to
+    /// the file: a second event of one number is no news to a server. No boot
+    /// has had more events than milliseconds.
+    fn skip_numbers(&mut self) {
+        let floor = u64::try_from(clock::boottime().as_millis()).unwrap_or(u64::MAX);
+        self.next_seq = self.next_seq.max(floor);
     }
 
     /// Takes a job before its first side effect.
@@ -165,21 +163,25 @@ impl Journal {
         if let Some(known) = self.known(&job.id, &digest) {
             return Ok(known);
         }
+        let record = Record::Job {
+            id: job.id.clone(),
+            digest: digest.clone(),
+            job: Box::new(job.clone()),
+            server: server.to_owned(),
+        };
+        let bytes = file::length(&record);
+        self.check_room(bytes)?;
+        self.append(&record)?;
         let taken = TakenJob {
             job: job.clone(),
             server: server.to_owned(),
             steps: Vec::new(),
         };
-        self.file.append(&Record::Job {
-            id: job.id.clone(),
-            digest: digest.clone(),
-            job: Box::new(job.clone()),
-            server: server.to_owned(),
-        })?;
         let state = EntryState::Taken(Box::new(taken.clone()));
         self.entries.push(Entry {
             id: job.id.clone(),
             digest,
+            bytes,
             state,
         });
         Ok(Offer::Taken(Box::new(taken)))
@@ -191,10 +193,12 @@ impl Journal {
         if self.known(&result.id, &digest).is_some() {
             return Ok(());
         }
-        self.file.append(&Record::Outcome {
+        let record = Record::Outcome {
             digest: digest.clone(),
             result: result.clone(),
-        })?;
+        };
+        self.check_room(file::length(&record))?;
+        self.append(&record)?;
         self.set_outcome(digest, result);
         Ok(())
     }
@@ -202,11 +206,14 @@ impl Journal {
     /// What is known of an offered id; its outcome becomes unsent again.
     fn known(&mut self, id: &str, digest: &str) -> Option<Offer> {
         let entry = self.entries.iter_mut().find(|entry| entry.id == id)?;
+        if entry.digest.is_empty() {
+            digest.clone_into(&mut entry.digest);
+        }
         if entry.digest != digest {
             let code = bootagent_protocol::ErrorCode::ID_REUSED;
             let message = format!("job {id} is already known with another body");
             self.refusals.push(JobResult::new(id, code, &message));
-            self.refusals.truncate(RESULTS_PER_STATUS);
+            self.refusals.truncate(unsent::RESULTS_PER_STATUS);
             return Some(Offer::Reused);
         }
         if let EntryState::Finished {
@@ -231,7 +238,7 @@ impl Journal {
 
     /// Notes how far a job came, so that a crash can be picked up there.
     pub fn step(&mut self, id: &str, step: &str) -> Result<(), JournalError> {
-        self.file.append(&Record::Step {
+        self.append(&Record::Step {
             id: id.to_owned(),
             step: step.to_owned(),
         })?;
@@ -252,99 +259,30 @@ impl Journal {
             result: result.clone(),
         };
         self.set_outcome(String::new(), result);
-        self.file.append(&record)?;
-        self.rewrite_when_large()
+        self.append(&record)?;
+        self.rewrite_when_large();
+        Ok(())
     }
 
     /// Adds an event and gives it the next number of this boot. What cannot be
     /// written is kept in memory all the same.
     pub fn event(&mut self, mut event: Event) -> Result<(), JournalError> {
         event.fit();
-        event.seq = self.next_seq;
         event.boot_id = Some(self.boot_id.clone());
-        self.next_seq += 1;
-        self.events.push_back(event.clone());
-        while self.events.len() > EVENTS_KEPT {
-            self.events.pop_front();
+        event.seq = self.next_seq;
+        let mut record = Record::Event(event);
+        let appended = self.append(&record);
+        if appended.is_err() {
+            // After a crash the next BootAgent counts on from what is written,
+            // so what is not written gets a number from beyond that.
+            self.skip_numbers();
+            if let Record::Event(event) = &mut record {
+                event.seq = self.next_seq;
+            }
         }
-        self.file.append(&Record::Event(event))?;
-        self.rewrite_when_large()
-    }
-
-    /// What the next status carries.
-    pub fn unsent(&self) -> Unsent {
-        let finished = self.entries.iter().filter_map(|entry| match &entry.state {
-            EntryState::Finished {
-                result,
-                is_acknowledged: false,
-            } => Some(result),
-            _ => None,
-        });
-        let results = finished
-            .chain(&self.refusals)
-            .take(RESULTS_PER_STATUS)
-            .cloned()
-            .collect();
-        let mut bytes = 0;
-        let fits = |event: &&Event| {
-            let tail: usize = event.tail.iter().map(String::len).sum();
-            let is_first = bytes == 0;
-            bytes += event.message.len() + tail + 512;
-            is_first || bytes <= EVENT_BYTES_PER_STATUS
-        };
-        let waiting = self.events.iter().take(EVENTS_PER_STATUS);
-        let mut events: Vec<_> = waiting.take_while(fits).cloned().collect();
-        for event in &mut events {
-            // The status names its own boot once.
-            event.boot_id.take_if(|boot_id| *boot_id == self.boot_id);
-        }
-        let accepted = self
-            .unfinished()
-            .map(|taken| taken.job.id.clone())
-            .collect();
-        Unsent {
-            results,
-            events,
-            accepted,
-        }
-    }
-
-    /// Drops what a server acknowledged.
-    pub fn acknowledge(&mut self, sent: &Unsent) -> Result<(), JournalError> {
-        if sent.results.is_empty() && sent.events.is_empty() {
-            return Ok(());
-        }
-        // A refusal (1004) bears the id of a job whose own result may have come
-        // since, and was not sent.
-        let is_outcome = |sent: &&JobResult| {
-            self.entries.iter().any(|entry| {
-                matches!(&entry.state, EntryState::Finished { result, .. } if result == *sent)
-            })
-        };
-        let results: Vec<_> = sent
-            .results
-            .iter()
-            .filter(is_outcome)
-            .map(|result| result.id.clone())
-            .collect();
-        let boot = |event: &Event| {
-            event
-                .boot_id
-                .clone()
-                .unwrap_or_else(|| self.boot_id.clone())
-        };
-        let events: Vec<_> = sent
-            .events
-            .iter()
-            .map(|event| (boot(event), event.seq))
-            .collect();
-        self.refusals
-            .retain(|refusal| !sent.results.contains(refusal));
-        self.drop_acknowledged(&results, &events);
-        self.forget_surplus();
-        self.file
-            .append(&Record::Acknowledged { results, events })?;
-        self.rewrite_when_large()
+        self.replay(record);
+        self.rewrite_when_large();
+        appended
     }
 
     /// Jobs that were taken and have no outcome, in the order they were taken.
@@ -368,7 +306,8 @@ impl Journal {
 
     /// Events that wait for a server, for `bootctl events`.
     pub fn waiting_events(&self, count: usize) -> Vec<Event> {
-        self.events.iter().rev().take(count).cloned().collect()
+        let newest = self.events.iter().rev().take(count);
+        newest.map(|waiting| waiting.event.clone()).collect()
     }
 
     fn state_mut(&mut self, id: &str) -> Option<&mut EntryState> {
@@ -376,101 +315,6 @@ impl Journal {
             .iter_mut()
             .find(|entry| entry.id == id)
             .map(|entry| &mut entry.state)
-    }
-
-    /// `digest` counts only for a job that was refused before it was taken.
-    fn set_outcome(&mut self, digest: String, result: JobResult) {
-        let id = result.id.clone();
-        let state = EntryState::Finished {
-            result,
-            is_acknowledged: false,
-        };
-        match self.state_mut(&id) {
-            Some(known) => *known = state,
-            None => self.entries.push(Entry { id, digest, state }),
-        }
-    }
-
-    fn drop_acknowledged(&mut self, results: &[String], events: &[(String, u64)]) {
-        for entry in &mut self.entries {
-            if let EntryState::Finished {
-                is_acknowledged, ..
-            } = &mut entry.state
-                && results.contains(&entry.id)
-            {
-                *is_acknowledged = true;
-            }
-        }
-        self.events.retain(|event| {
-            let boot = event.boot_id.as_deref().unwrap_or_default();
-            !events.iter().any(|(b, seq)| b == boot && *seq == event.seq)
-        });
-    }
-
-    fn forget_surplus(&mut self) {
-        while self.events.len() > EVENTS_KEPT {
-            self.events.pop_front();
-        }
-        let is_done = |entry: &Entry| {
-            matches!(
-                entry.state,
-                EntryState::Finished {
-                    is_acknowledged: true,
-                    ..
-                }
-            )
-        };
-        let mut surplus = self.entries.len().saturating_sub(FINISHED_JOBS_KEPT);
-        self.entries.retain(|entry| {
-            let forget = surplus > 0 && is_done(entry);
-            surplus -= usize::from(forget);
-            !forget
-        });
-    }
-
-    fn rewrite_when_large(&mut self) -> Result<(), JournalError> {
-        if !self.file.is_large() {
-            return Ok(());
-        }
-        let sequence = Record::Sequence {
-            boot_id: self.boot_id.clone(),
-            next: self.next_seq,
-        };
-        let mut records = vec![sequence];
-        let mut acknowledged = Vec::new();
-        for entry in &self.entries {
-            match &entry.state {
-                EntryState::Taken(taken) => {
-                    records.push(Record::Job {
-                        id: entry.id.clone(),
-                        digest: entry.digest.clone(),
-                        job: Box::new(taken.job.clone()),
-                        server: taken.server.clone(),
-                    });
-                    let steps = taken.steps.iter();
-                    records.extend(steps.map(|s| Record::Step {
-                        id: entry.id.clone(),
-                        step: s.clone(),
-                    }));
-                }
-                EntryState::Finished {
-                    result,
-                    is_acknowledged,
-                } => {
-                    let (digest, result) = (entry.digest.clone(), result.clone());
-                    records.push(Record::Outcome { digest, result });
-                    if *is_acknowledged {
-                        acknowledged.push(entry.id.clone());
-                    }
-                }
-            }
-        }
-        records.push(Record::Acknowledged {
-            results: acknowledged,
-            events: Vec::new(),
-        });
-        records.extend(self.events.iter().cloned().map(Record::Event));
-        self.file.rewrite(&records)
     }
 }
 

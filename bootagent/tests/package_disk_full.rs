@@ -1,55 +1,22 @@
 //! A disk that is full, in bytes or in inodes: found out before anything is
 //! written, nothing left behind, nothing disturbed.
-//!
-//! The disk is a small tmpfs in a mount namespace of one thread, so that it
-//! is gone with the thread whatever happens.
 
 #[path = "support/pack.rs"]
 mod pack;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 #[path = "support/web.rs"]
 mod web;
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
 
 use bootagent::package::archive::Bounds;
 use bootagent::package::{Bundles, Expected};
 use bootagent_protocol::{AgentName, ErrorCode};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use pack::Pack;
+use small_disk::on_disk;
 use web::{Web, get, head, names, quick, refused};
-
-/// Runs `test` with a tmpfs of these `options`; says aloud where it cannot.
-fn on_disk(options: &str, test: impl FnOnce(&Path) + Send) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let on_small_disk = || {
-        let none: Option<&str> = None;
-        let private = unshare(CloneFlags::CLONE_NEWNS)
-            .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
-            .and_then(|()| {
-                let flags = MsFlags::empty();
-                mount(
-                    Some("tmpfs"),
-                    folder.path(),
-                    Some("tmpfs"),
-                    flags,
-                    Some(options),
-                )
-            });
-        match private {
-            Ok(()) => test(folder.path()),
-            Err(error) => println!("SKIPPED: a tmpfs cannot be mounted here: {error}"),
-        }
-    };
-    std::thread::scope(|scope| {
-        let run = scope.spawn(on_small_disk);
-        if let Err(panic) = run.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
-}
 
 #[test]
 fn a_download_does_not_fill_the_disk() {

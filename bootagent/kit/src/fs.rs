@@ -79,8 +79,15 @@ fn remedy(source: &io::Error) -> &'static str {
 /// Writes `bytes` to `path` so that a crash leaves the old content or the new.
 ///
 /// `mode` is given to the file whatever the umask says. The directory must
-/// exist. On an error the old content stands and no temporary file is left.
+/// exist. On an error no temporary file is left, and the old content stands,
+/// unless it was the directory that could not be synced: then the new one does.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+    replace(path, bytes, mode, Former::Dropped).map(drop)
+}
+
+/// Like [`write_atomic`], and hands out the file that now stands at `path`, to
+/// append to it. On an error it is not said which of the two stands there.
+pub fn write_atomic_open(path: &Path, bytes: &[u8], mode: u32) -> Result<File, FsError> {
     replace(path, bytes, mode, Former::Dropped)
 }
 
@@ -90,7 +97,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError>
 /// An empty file is no content worth keeping: it does not replace a previous
 /// copy.
 pub fn write_atomic_keeping(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
-    replace(path, bytes, mode, Former::Kept)
+    replace(path, bytes, mode, Former::Kept).map(drop)
 }
 
 /// Where [`write_atomic_keeping`] keeps the former content of `path`.
@@ -189,7 +196,7 @@ enum Former {
     Kept,
 }
 
-fn replace(path: &Path, bytes: &[u8], mode: u32, former: Former) -> Result<(), FsError> {
+fn replace(path: &Path, bytes: &[u8], mode: u32, former: Former) -> Result<File, FsError> {
     let Some(name) = path.file_name() else {
         let reason = "the path names no file";
         let source = io::Error::new(io::ErrorKind::InvalidInput, reason);
@@ -197,12 +204,13 @@ fn replace(path: &Path, bytes: &[u8], mode: u32, former: Former) -> Result<(), F
     };
     let directory = parent_of(path);
     let temporary = Temporary::beside(directory, name);
-    temporary.fill(bytes, mode)?;
+    let file = temporary.fill(bytes, mode)?;
     if former == Former::Kept {
         keep_former(path, directory, name)?;
     }
     std::fs::rename(&temporary.path, path).map_err(|e| FsError::new("replace", path, e))?;
-    sync_dir(directory)
+    sync_dir(directory)?;
+    Ok(file)
 }
 
 /// Gives the present content of `path` its second name. A hard link, not a
@@ -268,7 +276,7 @@ impl Temporary {
         }
     }
 
-    fn fill(&self, bytes: &[u8], mode: u32) -> Result<(), FsError> {
+    fn fill(&self, bytes: &[u8], mode: u32) -> Result<File, FsError> {
         let fail = |operation| move |e| FsError::new(operation, &self.path, e);
         // A process with our pid that was killed here may have left the name.
         match std::fs::remove_file(&self.path) {
@@ -288,7 +296,8 @@ impl Temporary {
         file.set_permissions(std::fs::Permissions::from_mode(mode))
             .map_err(fail("set the mode of"))?;
         file.write_all(bytes).map_err(fail("write"))?;
-        file.sync_all().map_err(fail("sync"))
+        file.sync_all().map_err(fail("sync"))?;
+        Ok(file)
     }
 }
 

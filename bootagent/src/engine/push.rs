@@ -297,7 +297,7 @@ impl Engine {
 
     /// What an operator should know about the supervisor itself.
     fn notices(&self) -> Vec<String> {
-        let mut notices = Vec::new();
+        let mut notices = self.host.journal.troubles();
         if let crate::cgroup::Cgroups::Unavailable(reason) = &self.host.cgroups {
             notices.push(format!("limits are not enforced: {reason}"));
         }

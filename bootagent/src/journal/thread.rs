@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bootagent_kit::fs::write_atomic_keeping;
@@ -14,24 +15,51 @@ use bootagent_protocol::Event;
 use super::Journal;
 use super::tail::{self, OutputPlace};
 
-type Task = Box<dyn FnOnce(&mut Journal) + Send>;
+type Task = Box<dyn FnOnce(&mut Keeper) + Send>;
+/// What cannot be written at the moment, in words.
+type Troubles = Arc<Mutex<Vec<String>>>;
 
 /// A way to the journal's thread. Cheap to clone.
 #[derive(Clone)]
 pub struct JournalHandle {
     tasks: Sender<Task>,
+    troubles: Troubles,
+}
+
+/// What the thread owns.
+struct Keeper {
+    journal: Journal,
+    /// A metafile that could not be written, and why. The newest counts.
+    unwritten: Option<(PathBuf, Vec<u8>, String)>,
 }
 
 impl JournalHandle {
-    /// Starts the thread. `stored` is called after each stored event.
+    /// Starts the thread.
     pub fn start(journal: Journal) -> io::Result<Self> {
         let (tasks, inbox) = channel();
-        bootagent_kit::thread::spawn("journal", move || run(journal, &inbox))?;
-        Ok(Self { tasks })
+        let keeper = Keeper {
+            journal,
+            unwritten: None,
+        };
+        let troubles = Troubles::default();
+        keeper.tell(&troubles);
+        let told = Arc::clone(&troubles);
+        bootagent_kit::thread::spawn("journal", move || keeper.run(&inbox, &told))?;
+        Ok(Self { tasks, troubles })
+    }
+
+    /// What cannot be written at the moment, and what that means.
+    pub fn troubles(&self) -> Vec<String> {
+        let troubles = self.troubles.lock();
+        troubles.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs `task` on the journal's thread some time later.
     pub fn later(&self, task: impl FnOnce(&mut Journal) + Send + 'static) {
+        self.send(|keeper| task(&mut keeper.journal));
+    }
+
+    fn send(&self, task: impl FnOnce(&mut Keeper) + Send + 'static) {
         // The thread ends only with the process.
         let _ = self.tasks.send(Box::new(task));
     }
@@ -79,22 +107,61 @@ impl JournalHandle {
         is_parked.recv_timeout(limit).ok().map(|()| Hold(hold))
     }
 
-    /// Writes the metafile; `written` gets the result.
+    /// Writes the metafile; `written` gets the result. One that could not be
+    /// written is tried again before whatever comes next.
     pub fn save(
         &self,
         path: PathBuf,
         content: Vec<u8>,
         written: impl FnOnce(Result<(), bootagent_kit::fs::FsError>) + Send + 'static,
     ) {
-        self.later(move |_| written(write_atomic_keeping(&path, &content, 0o600)));
+        self.send(move |keeper| {
+            let saved = write_atomic_keeping(&path, &content, 0o600);
+            keeper.unwritten = match &saved {
+                Ok(()) => None,
+                Err(error) => Some((path, content, format!("{error}: {}", error.source))),
+            };
+            written(saved);
+        });
     }
 }
 
 /// The journal's thread stands still as long as this lives.
 pub struct Hold(#[expect(dead_code, reason = "its drop is what is heard")] Sender<()>);
 
-fn run(mut journal: Journal, inbox: &Receiver<Task>) {
-    while let Ok(task) = inbox.recv() {
-        task(&mut journal);
+impl Keeper {
+    fn run(mut self, inbox: &Receiver<Task>, troubles: &Troubles) {
+        while let Ok(task) = inbox.recv() {
+            self.mend();
+            task(&mut self);
+            self.tell(troubles);
+        }
+    }
+
+    /// Tries again what could not be written. Each status asks for what the
+    /// journal holds, so a disk that has room again is found with the next one.
+    fn mend(&mut self) {
+        self.journal.mend();
+        if let Some((path, content, _)) = &self.unwritten
+            && write_atomic_keeping(path, content, 0o600).is_ok()
+        {
+            log::info!("{} is written again", path.display());
+            self.unwritten = None;
+        }
+    }
+
+    fn tell(&self, troubles: &Troubles) {
+        let journal = self
+            .journal
+            .trouble()
+            .map(|why| format!("no job is taken, results and events are only in memory: {why}"));
+        let metafile = self.unwritten.as_ref();
+        let metafile = metafile
+            .map(|(.., why)| format!("what is wanted of the children is only in memory: {why}"));
+        let now: Vec<String> = journal.into_iter().chain(metafile).collect();
+        let mut told = troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != now {
+            *told = now;
+        }
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn journal(subject: &super::Subject<'_>) -> Vec<Check> {
             damaged_bytes,
         })) => {
             let text = format!(
-                "{records} records can be read, the last {damaged_bytes} bytes are damaged; the \
+                "{records} records can be read, {damaged_bytes} bytes are damaged; the \
                  next start sets them aside in {}",
                 folder.join("journal.damaged").display()
             );
