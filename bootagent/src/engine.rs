@@ -26,6 +26,7 @@ use crate::uplink::Attempted;
 mod adopt;
 pub mod child;
 mod control;
+mod installed;
 mod logger;
 mod oneshot;
 mod poller;
@@ -34,15 +35,18 @@ mod reap;
 mod reexec;
 mod requests;
 mod supervise;
+mod trial;
 pub mod waiter;
 
 pub(crate) use adopt::{Loaded, scan};
 pub use child::now;
 pub use control::open_socket;
+pub use installed::{Given, Known, Run};
 pub use oneshot::{Leftovers, OneshotEnd, OneshotOrder};
 pub use poller::handled_signals;
 pub use reexec::Orderer;
 pub use requests::{JobRequest, WantedChange};
+pub use trial::Sighting;
 
 use child::Child;
 use logger::Logger;
@@ -234,7 +238,8 @@ impl Engine {
         let children = self
             .children
             .values()
-            .filter_map(|child| child.machine.deadline());
+            .flat_map(|child| [child.machine.deadline(), child.waiters.deadline()])
+            .flatten();
         let leaving = self.children.values().any(|child| child.awaits_gone);
         let soon = leaving.then(|| now() + GONE_CHECK);
         let oneshots = self.oneshots.values().filter_map(Oneshot::deadline);
@@ -267,6 +272,10 @@ impl Engine {
             .collect();
         for name in due {
             self.tell(&name, restart::Event::Tick);
+        }
+        for child in self.children.values_mut() {
+            let wanted = child.machine.wanted();
+            child.waiters.tick(now, wanted, &child.limit_errors);
         }
         self.tick_oneshots(now);
         self.on_schedule(bootagent_core::schedule::Event::Tick);

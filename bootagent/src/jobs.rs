@@ -23,12 +23,20 @@ use crate::paths::Paths;
 use crate::spawn::Privilege;
 
 mod install;
+mod keep;
+mod packaged;
 mod program;
+mod rollback;
+mod trial;
 mod trust;
 mod uninstall;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;
+
+/// Longest cause of a result, in bytes.
+const MAX_CAUSE_BYTES: usize = 4096;
 
 /// What the worker needs of the host.
 pub struct Worker {
@@ -44,18 +52,39 @@ pub struct Worker {
     pub inbox: Inbox,
 }
 
-/// What a job that went well says.
-struct Success {
+/// What a job says that went well, or that left the host on another version
+/// than the one it tried.
+#[derive(Debug)]
+struct Outcome {
+    code: ErrorCode,
     message: String,
+    tried: Option<String>,
     running: Option<String>,
+    cause: Option<String>,
 }
 
-impl Success {
-    fn new(message: impl Into<String>) -> Self {
+impl Outcome {
+    fn success(message: impl Into<String>) -> Self {
+        Self::new(ErrorCode::SUCCESS, message)
+    }
+
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
+            code,
             message: message.into(),
+            tried: None,
             running: None,
+            cause: None,
         }
+    }
+
+    fn into_result(self, id: &str) -> JobResult {
+        let mut result = JobResult::new(id, self.code, &self.message);
+        result.tried = self.tried;
+        result.running = self.running;
+        let cause = self.cause.map(|text| text.replace('\0', "\u{fffd}"));
+        result.cause = cause.map(|text| truncate(&text, MAX_CAUSE_BYTES).to_owned());
+        result
     }
 }
 
@@ -85,11 +114,7 @@ impl Worker {
             Err(failure) => Err(failure),
         };
         let result = match result {
-            Ok(success) => {
-                let mut result = JobResult::new(&id, ErrorCode::SUCCESS, &success.message);
-                result.running = success.running;
-                result
-            }
+            Ok(outcome) => outcome.into_result(&id),
             Err(failure) => JobResult::new(&id, failure.code, &failure.describe()),
         };
         log::info!("job {id}: {} {}", result.errcode, result.message);
@@ -144,7 +169,7 @@ impl Worker {
             .map_err(not_persisted)
     }
 
-    fn perform(&self, taken: &TakenJob) -> Result<Success, Failure> {
+    fn perform(&self, taken: &TakenJob) -> Result<Outcome, Failure> {
         match taken.job.action {
             Action::Install | Action::Upgrade => self.install(taken),
             Action::Uninstall => self.uninstall(taken),
@@ -163,7 +188,7 @@ impl Worker {
         }
     }
 
-    fn want(&self, taken: &TakenJob, change: WantedChange) -> Result<Success, Failure> {
+    fn want(&self, taken: &TakenJob, change: WantedChange) -> Result<Outcome, Failure> {
         let name = name(taken)?;
         let settled = self.ask(|reply| JobRequest::Want {
             name: name.clone(),
@@ -180,7 +205,7 @@ impl Worker {
         }
     }
 
-    fn configure_agent(&self, taken: &TakenJob) -> Result<Success, Failure> {
+    fn configure_agent(&self, taken: &TakenJob) -> Result<Outcome, Failure> {
         let (name, terms) = (name(taken)?, &taken.job.terms);
         let settled = self.ask(|reply| JobRequest::Configure {
             name: name.clone(),
@@ -191,7 +216,7 @@ impl Worker {
         settled_result(&name, settled.ok_or_else(|| unknown(&name))?)
     }
 
-    fn configure_self(&self, taken: &TakenJob) -> Result<Success, Failure> {
+    fn configure_self(&self, taken: &TakenJob) -> Result<Outcome, Failure> {
         let terms = &taken.job.terms;
         let done = self.ask(|reply| JobRequest::ConfigureSelf {
             svrlist: terms.svrlist.clone(),
@@ -205,7 +230,7 @@ impl Worker {
             };
             Failure::new(code, error)
         })?;
-        Ok(Success::new("success"))
+        Ok(Outcome::success("success"))
     }
 
     /// Asks the engine and waits for its answer, which every deadline of a
@@ -213,19 +238,23 @@ impl Worker {
     fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> JobRequest) -> T {
         let (reply, answer) = channel();
         self.inbox.send(Message::Job(request(reply)));
-        // The engine answers every request; it goes away only when the process
-        // ends, and then the job is taken up again by the next BootAgent.
-        answer.recv().unwrap_or_else(|_| {
-            loop {
-                std::thread::park();
-            }
-        })
+        next(&answer)
     }
 
     /// The folder for what a job writes on its way.
     fn tmp(&self, name: &str) -> PathBuf {
         self.paths.tmp().join(name)
     }
+}
+
+/// The engine's next answer. It answers every request; it goes away only when
+/// the process ends, and then the job is taken up again by the next BootAgent.
+fn next<T>(answers: &Receiver<T>) -> T {
+    answers.recv().unwrap_or_else(|_| {
+        loop {
+            std::thread::park();
+        }
+    })
 }
 
 fn name(taken: &TakenJob) -> Result<AgentName, Failure> {
@@ -248,11 +277,11 @@ fn not_persisted(error: crate::journal::JournalError) -> Failure {
     Failure::new(ErrorCode::NOT_PERSISTED, "the job cannot be journalled").because(error)
 }
 
-fn settled_result(name: &AgentName, settled: Settled) -> Result<Success, Failure> {
+fn settled_result(name: &AgentName, settled: Settled) -> Result<Outcome, Failure> {
     match settled {
-        Settled::Up => Ok(Success::new("success")),
+        Settled::Up => Ok(Outcome::success("success")),
         Settled::Stopped | Settled::Killed => {
-            Ok(Success::new(format!("success: {name} is stopped")))
+            Ok(Outcome::success(format!("success: {name} is stopped")))
         }
         Settled::UpWithoutLimits(why) => Err(Failure::new(
             ErrorCode::LIMIT_NOT_ENFORCED,

@@ -25,6 +25,8 @@ mod reexec;
 mod refused_jobs;
 #[path = "scenarios/refused_packages.rs"]
 mod refused_packages;
+#[path = "scenarios/rollback.rs"]
+mod rollback;
 #[path = "scenarios/signatures.rs"]
 mod signatures;
 #[path = "scenarios/sources.rs"]

@@ -32,6 +32,7 @@
 //! - [`schedule`]: when the server is called, and with what.
 //! - [`failover`]: which server it is.
 //! - [`version`]: which of two versions is newer.
+//! - [`watch`]: a new version of one child, on trial.
 //!
 //! The rule of this crate is kept by the compiler: it is `no_std` and depends
 //! on nothing, so it cannot read a clock, open a file or start a thread.
@@ -44,3 +45,4 @@ pub mod restart;
 pub mod schedule;
 pub mod time;
 pub mod version;
+pub mod watch;

@@ -10,7 +10,9 @@ use bootagent_kit::servers::ServerList;
 use bootagent_protocol::{AgentName, Limits};
 
 use super::Engine;
+use super::installed::{Given, Known, Run};
 use super::oneshot::{OneshotEnd, OneshotOrder};
+use super::trial::Sighting;
 use super::waiter::{Goal, Settled, up};
 
 /// One request; every answer goes into the channel it carries.
@@ -35,14 +37,42 @@ pub enum JobRequest {
         /// Who waits; `None` in it means there is no such child.
         reply: Sender<Option<Settled>>,
     },
+    /// Say what is known of a child.
+    Known {
+        /// Which agent.
+        name: AgentName,
+        /// Who waits; `None` in it means there is no such child.
+        reply: Sender<Option<Known>>,
+    },
     /// A package was installed: read its manifest, with these settings.
     Installed {
         /// Which agent.
         name: AgentName,
-        /// New environment, if the job gives one.
-        envs: Option<BTreeMap<String, String>>,
-        /// New limits, if the job gives some.
-        limits: Option<Limits>,
+        /// What the job gives.
+        given: Given,
+        /// How long it is on trial; none for a first install.
+        window: Option<Duration>,
+        /// Who waits.
+        sightings: Sender<Sighting>,
+    },
+    /// Go on with the trial of a version that was up before a restart of ours.
+    ResumeTrial {
+        /// Which agent.
+        name: AgentName,
+        /// How long it is on trial.
+        window: Duration,
+        /// Who waits.
+        sightings: Sender<Sighting>,
+    },
+    /// The version before was put in place again: read its manifest, with
+    /// exactly these settings.
+    PutBack {
+        /// Which agent.
+        name: AgentName,
+        /// What it had.
+        given: Given,
+        /// What becomes of what runs.
+        run: Run,
         /// Who waits.
         reply: Sender<Result<Settled, String>>,
     },
@@ -106,14 +136,26 @@ impl Engine {
                 change,
                 reply,
             } => self.want(&name, change, reply),
+            JobRequest::Known { name, reply } => {
+                let _ = reply.send(self.known(&name));
+            }
             JobRequest::Installed {
                 name,
-                envs,
-                limits,
+                given,
+                window,
+                sightings,
+            } => self.installed(&name, given, window, sightings),
+            JobRequest::ResumeTrial {
+                name,
+                window,
+                sightings,
+            } => self.resume_trial(&name, window, sightings),
+            JobRequest::PutBack {
+                name,
+                given,
+                run,
                 reply,
-            } => {
-                self.installed(&name, envs, limits, reply);
-            }
+            } => self.put_back(&name, given, run, reply),
             JobRequest::Removed { name, reply } => {
                 self.forget(&name);
                 let _ = reply.send(());
@@ -178,90 +220,15 @@ impl Engine {
         let _ = reply.send(Some(settled));
     }
 
-    fn installed(
-        &mut self,
-        name: &AgentName,
-        envs: Option<BTreeMap<String, String>>,
-        limits: Option<Limits>,
-        reply: Sender<Result<Settled, String>>,
-    ) {
-        let was_known = self.children.contains_key(name);
-        if !was_known {
-            // What the job gives holds from the first start on.
-            self.intend(name, &envs, &limits);
-        }
-        self.load_manifests();
-        let Some(child) = self.children.get_mut(name) else {
-            let folder = format!("/{name}/");
-            let own = self.invalid.iter().find(|(path, _)| path.contains(&folder));
-            let why = own.map(|(_, text)| text.clone());
-            let _ =
-                reply.send(Err(why.unwrap_or_else(|| {
-                    format!("the package brought no agent.json of {name}")
-                })));
-            return;
-        };
-        child.intent.envs = envs.or(child.intent.envs.take());
-        child.intent.limits = limits.or(child.intent.limits.take());
-        if child.machine.wanted() == Wanted::Stopped {
-            let _ = reply.send(Ok(Settled::Stopped));
-            self.tell_changed(name, Event::NewVersion);
-            return;
-        }
-        if !was_known && child.machine.is_up() {
-            let _ = reply.send(Ok(up(&child.limit_errors)));
-            return;
-        }
-        if !was_known && child.machine.state() != State::Running {
-            // Its first start has failed already.
-            let _ = reply.send(Ok(Settled::Failed(child.status.clone())));
-            return;
-        }
-        child.waiters.add(
-            Goal::Up,
-            Box::new(move |settled| drop(reply.send(Ok(settled)))),
-        );
-        if was_known {
-            self.tell_changed(name, Event::NewVersion);
-        }
-        self.answer_if_stuck(name);
-    }
-
     /// That a child outlived its kill was reported once. Who asks only now
     /// would wait until the kernel lets it go, and every job with him.
-    fn answer_if_stuck(&mut self, name: &AgentName) {
+    pub(super) fn answer_if_stuck(&mut self, name: &AgentName) {
         if let Some(child) = self.children.get_mut(name)
             && child.machine.is_stuck()
         {
             let wanted = child.machine.wanted();
             child.waiters.report(Report::Stuck, wanted, "", &[]);
         }
-    }
-
-    /// Notes what a job wants of a child that is about to be known.
-    fn intend(
-        &mut self,
-        name: &AgentName,
-        envs: &Option<BTreeMap<String, String>>,
-        limits: &Option<Limits>,
-    ) {
-        let (loaded, _) = super::adopt::scan(&self.host.paths);
-        let manifest = loaded
-            .into_iter()
-            .map(|l| l.manifest)
-            .find(|m| m.name == *name);
-        let autostart = manifest.is_some_and(|manifest| manifest.autostart);
-        let intent = self
-            .metafile
-            .children
-            .entry(name.clone())
-            .or_insert_with(|| crate::metafile::ChildIntent {
-                wanted_running: autostart,
-                ..Default::default()
-            });
-        intent.envs = envs.clone().or(intent.envs.take());
-        intent.limits = limits.clone().or(intent.limits.take());
-        self.save_metafile();
     }
 
     fn configure(

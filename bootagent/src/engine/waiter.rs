@@ -1,6 +1,10 @@
 //! Somebody waits for what becomes of a child: a job, or `bootctl`.
 
 use bootagent_core::restart::{Report, StoppedBy, Wanted};
+use bootagent_core::time::Uptime;
+
+use super::now;
+use super::trial::{Moment, Trial};
 
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +38,50 @@ pub type Then = Box<dyn FnOnce(Settled) + Send>;
 
 /// Everybody who waits for one child.
 #[derive(Default)]
-pub struct Waiters(Vec<(Goal, Then)>);
+pub struct Waiters {
+    waiting: Vec<(Goal, Then)>,
+    /// The trial of the version in place, over or not.
+    trial: Option<Trial>,
+    /// How its last run ended, if one ended unasked.
+    last_end: Option<String>,
+}
 
 impl Waiters {
     /// One more.
     pub fn add(&mut self, goal: Goal, then: Then) {
-        self.0.push((goal, then));
+        self.waiting.push((goal, then));
+    }
+
+    /// Tries a version out.
+    pub fn try_out(&mut self, trial: Trial) {
+        self.trial = Some(trial);
+    }
+
+    /// How the last run that ended unasked did so, since BootAgent runs.
+    pub fn last_end(&self) -> Option<&str> {
+        self.last_end.as_deref()
+    }
+
+    /// When [`Waiters::tick`] is due.
+    pub fn deadline(&self) -> Option<Uptime> {
+        self.trial.as_ref()?.deadline()
+    }
+
+    /// A trial's window may be over.
+    pub fn tick(&mut self, now: Uptime, wanted: Wanted, limit_errors: &[String]) {
+        if let Some(trial) = &mut self.trial {
+            trial.tick(Moment {
+                now,
+                wanted,
+                limit_errors,
+            });
+        }
+    }
+
+    /// Whoever waits for it to come up is told that it did not; `why` is in
+    /// words.
+    pub fn fail(&mut self, why: &str) {
+        self.report(Report::Fatal { anomalies: 0 }, Wanted::Running, why, &[]);
     }
 
     /// Tells whom it concerns. `why` says why a run ended, in words; `wanted`
@@ -67,11 +109,25 @@ impl Waiters {
             (Goal::Stopped, Report::Stopped(StoppedBy::Kill)) => Some(Settled::Killed),
             (Goal::Stopped, _) => None,
         };
-        for (goal, then) in std::mem::take(&mut self.0) {
+        for (goal, then) in std::mem::take(&mut self.waiting) {
             match settled(goal) {
                 Some(outcome) => then(outcome),
-                None => self.0.push((goal, then)),
+                None => self.waiting.push((goal, then)),
             }
+        }
+        if matches!(
+            report,
+            Report::NormalEnd { .. } | Report::AbnormalEnd { .. }
+        ) {
+            self.last_end = Some(why.to_owned());
+        }
+        if let Some(trial) = &mut self.trial {
+            let at = Moment {
+                now: now(),
+                wanted,
+                limit_errors,
+            };
+            trial.report(report, at, why);
         }
     }
 }

@@ -1,88 +1,127 @@
 //! install and upgrade: fetch, verify, put in place, check, start.
 //!
-//! What runs is undisturbed until the new version is complete, is what the
-//! job ordered, and has passed its own check.
+//! What runs is undisturbed until the new version is complete, is what the job
+//! ordered, and has passed its own check; rpm and deb can be checked only in
+//! place, and are put back when they do not pass.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bootagent_kit::servers::{Server, ServerList};
-use bootagent_protocol::{AgentName, Checksum, ErrorCode, Manifest, truncate};
-use sha2::{Digest, Sha256};
+use bootagent_protocol::{AgentName, ErrorCode, Manifest};
 
-use super::{Success, Worker, name, settled_result};
+use super::keep::checksum_of;
+use super::trial::Start;
+use super::upgrade::{Back, Before, Place, Progress};
+use super::{Outcome, Worker, name};
 use crate::download::{self, Control, Failure, Request};
-use crate::engine::waiter::Settled;
-use crate::engine::{JobRequest, OneshotEnd};
+use crate::engine::JobRequest;
 use crate::journal::TakenJob;
-use crate::package::installer::{self, Downgrade, Verdict};
 use crate::package::{self, Bundles, Expected, Kind};
 
-/// Pause between two tries while another package manager holds the lock.
-const LOCK_PAUSE: Duration = Duration::from_secs(2);
-
-/// A package that is in place, and where its manifest is.
-struct Placed {
-    manifest: Manifest,
-    folder: PathBuf,
-}
-
 impl Worker {
-    pub(super) fn install(&self, taken: &TakenJob) -> Result<Success, Failure> {
-        let (name, terms) = (name(taken)?, &taken.job.terms);
+    pub(super) fn install(&self, taken: &TakenJob) -> Result<Outcome, Failure> {
+        let name = name(taken)?;
         if name.as_str().eq_ignore_ascii_case("bootagent") {
             return Err(Failure::new(
                 ErrorCode::PACKAGE_KIND_UNSUPPORTED,
                 "BootAgent does not upgrade itself by a job yet: install its package by hand",
             ));
         }
+        let result = self.install_agent(taken, &name);
+        if result.is_err() {
+            self.discard(&name);
+        }
+        result
+    }
+
+    fn install_agent(&self, taken: &TakenJob, name: &AgentName) -> Result<Outcome, Failure> {
+        let progress = Progress::of(&taken.steps);
+        if let (Some(Some(before)), Some(back)) = (&progress.before, &progress.back) {
+            return Ok(self.go_on_back(taken, name, before, back));
+        }
+        if let (Some(before), Some(tried)) = (&progress.before, &progress.up) {
+            return self.try_out(taken, name, before.as_ref(), tried, Start::Resumed);
+        }
         let expected = Expected {
             name: name.clone(),
-            version: terms.version.clone(),
+            version: taken.job.terms.version.clone(),
         };
-        let package = self.obtain(taken, &name)?;
+        let package = self.obtain(taken, name)?;
         let query = |command: &package::Command| self.query(command);
         let kind = Kind::of(&package)?;
         kind.check_supported(self.paths.root())?;
         let header = package::inspect(&package, kind, &query)?;
         package::check(&header, &expected)?;
         self.check_version(taken, kind, &header)?;
+        let before = match progress.before {
+            Some(before) => before,
+            None => self.note_before(taken, kind)?,
+        };
+        let before = before.as_ref();
         let placed = match kind {
-            Kind::Bundle => self.place_bundle(taken, &package, &expected)?,
-            Kind::Rpm | Kind::Deb => {
-                self.place_packaged(taken, kind, &package, &header)?;
-                let folder = self.paths.packaged_agents().join(name.as_str());
-                let manifest = Bundles::manifest(&folder)?;
-                self.check(&manifest, &folder, terms.envs.as_ref())?;
-                Placed { manifest, folder }
+            Kind::Bundle => {
+                let folder = progress.switching.as_deref();
+                self.place_bundle(taken, &package, &expected, before, folder)
             }
+            Kind::Rpm | Kind::Deb => self
+                .place_packaged(taken, kind, &package, &header)
+                .and_then(|()| {
+                    let folder = self.paths.packaged_agents().join(name.as_str());
+                    let manifest = Bundles::manifest(&folder)?;
+                    self.check_as_it_will_run(taken, &manifest, &folder, before)?;
+                    Ok(manifest.version.to_string())
+                }),
         };
-        log::info!(
-            "{name} {}: in place at {}",
-            placed.manifest.version,
-            placed.folder.display()
-        );
-        self.keep(&name, &package);
-        let settled = self
-            .ask(|reply| JobRequest::Installed {
-                name: name.clone(),
-                envs: terms.envs.clone(),
-                limits: terms.limits.clone(),
-                reply,
-            })
-            .map_err(|why| Failure::new(ErrorCode::MANIFEST_INVALID, why))?;
-        if kind == Kind::Bundle
-            && let Err(failure) = self.bundles().prune(&name)
-        {
-            log::warn!("{name}: old versions are left: {}", failure.describe());
+        let version = match placed {
+            Ok(version) => version,
+            Err(failure) => return self.undo(taken, name, before, (kind, &header), failure),
+        };
+        log::info!("{name} {version}: in place");
+        self.try_out(taken, name, before, &version, Start::Now)
+    }
+
+    /// Nothing of it was started. A bundle is not in place yet; an rpm or deb
+    /// may be, wholly or half, and what was there before is put back.
+    fn undo(
+        &self,
+        taken: &TakenJob,
+        name: &AgentName,
+        before: Option<&Before>,
+        (kind, header): (Kind, &package::Header),
+        failure: Failure,
+    ) -> Result<Outcome, Failure> {
+        let unchanged = kind == Kind::Bundle || failure.code == ErrorCode::PACKAGE_MANAGER_LOCKED;
+        let Some(before) = before.filter(|_| !unchanged) else {
+            return Err(failure);
+        };
+        match &before.place {
+            // The package manager refused and has changed nothing.
+            Place::Package(Some(sum))
+                if failure.code != ErrorCode::INSTALLER_TIMED_OUT
+                    && self.is_kept_installed(name, sum) =>
+            {
+                Err(failure)
+            }
+            Place::Package(Some(_)) => {
+                let back = Back {
+                    code: failure.code,
+                    cause: failure.describe(),
+                    tried: header.full_version(),
+                    was_started: false,
+                };
+                Ok(self.go_back(taken, name, before, back))
+            }
+            Place::Package(None) if self.is_installed(kind, header).unwrap_or(true) => {
+                let mut failure = failure;
+                failure.message.push_str(&format!(
+                    " (it has replaced {}, of which no package is here to put back, and which runs on)",
+                    before.version
+                ));
+                Err(failure)
+            }
+            Place::Package(None) | Place::Bundle(_) => Err(failure),
         }
-        let version = placed.manifest.version.to_string();
-        let mut success = match settled {
-            Settled::Stopped => Success::new("success: installed, and not wanted running"),
-            settled => settled_result(&name, settled)?,
-        };
-        success.running = Some(version);
-        Ok(success)
     }
 
     /// The package on disk, with the checksum of the job: fetched, or found
@@ -92,7 +131,7 @@ impl Worker {
         taken: &TakenJob,
         name: &AgentName,
     ) -> Result<PathBuf, Failure> {
-        let kept = self.paths.packages().join(format!("{name}.new"));
+        let kept = self.arriving(name);
         let fetched = taken
             .steps
             .iter()
@@ -145,149 +184,52 @@ impl Worker {
         Bundles::new(&self.paths.bundles(), package::archive::Bounds::default())
     }
 
+    /// Unpacks, checks and switches; returns the version. `switching` is the
+    /// folder an interrupted run of this job was about to switch to.
     fn place_bundle(
         &self,
         taken: &TakenJob,
         package: &Path,
         expected: &Expected,
-    ) -> Result<Placed, Failure> {
-        let bundles = self.bundles();
+        before: Option<&Before>,
+        switching: Option<&str>,
+    ) -> Result<String, Failure> {
+        let (bundles, name) = (self.bundles(), &expected.name);
+        let home = self.paths.bundles().join(name.as_str());
+        if let Some(folder) = switching.map(|folder| home.join(folder))
+            && let Ok(manifest) = Bundles::manifest(&folder)
+        {
+            // Complete and checked; unpacked again it would push the version
+            // before out of its place.
+            bundles.switch(name, &folder)?;
+            return Ok(manifest.version.to_string());
+        }
         let unpacked = bundles.unpack(package, expected)?;
-        let envs = taken.job.terms.envs.as_ref();
-        if let Err(failure) = self.check(&unpacked.manifest, &unpacked.folder, envs) {
+        let (manifest, folder) = (&unpacked.manifest, &unpacked.folder);
+        if let Err(failure) = self.check_as_it_will_run(taken, manifest, folder, before) {
             // Nothing will ever switch to it.
-            if let Err(error) = bundles.prune(&expected.name) {
-                log::warn!("{} is left: {error}", unpacked.folder.display());
+            if let Err(error) = bundles.prune(name) {
+                log::warn!("{} is left: {error}", folder.display());
             }
             return Err(failure);
         }
-        self.step(taken, "switching")?;
-        bundles.switch(&expected.name, &unpacked.folder)?;
-        Ok(Placed {
-            manifest: unpacked.manifest,
-            folder: unpacked.folder,
-        })
+        let last = folder.file_name().unwrap_or_default().to_string_lossy();
+        self.step(taken, &format!("switching {last}"))?;
+        bundles.switch(name, folder)?;
+        Ok(manifest.version.to_string())
     }
 
-    fn place_packaged(
+    /// The version's own check, with the environment it will run in: the
+    /// job's, or else that of an earlier job.
+    fn check_as_it_will_run(
         &self,
         taken: &TakenJob,
-        kind: Kind,
-        package: &Path,
-        header: &package::Header,
+        manifest: &Manifest,
+        folder: &Path,
+        before: Option<&Before>,
     ) -> Result<(), Failure> {
-        let query = |command: &package::Command| self.query(command);
-        let is_installed = || -> Result<bool, Failure> {
-            let found = installer::installed(kind, &header.name, &query)?;
-            Ok(found.is_some_and(|version| version == header.full_version()))
-        };
-        let record = installer_record(&taken.job.id);
-        if taken.steps.iter().any(|step| step == "installer") {
-            // An earlier BootAgent began it: its end is awaited, and then the
-            // database knows better than any memory.
-            let limit = Duration::from_secs(self.config.jobs.installer_timeout);
-            let end = self.ask(|reply| JobRequest::Await {
-                name: record.clone(),
-                limit,
-                reply,
-            });
-            if end == OneshotEnd::TimedOut {
-                return Err(Failure::new(
-                    ErrorCode::INSTALLER_TIMED_OUT,
-                    "the package manager was killed at its deadline",
-                ));
-            }
-            if is_installed()? {
-                return Ok(());
-            }
-        } else {
-            self.step(taken, "installer")?;
-        }
-        let downgrade = match taken.job.terms.downgrade {
-            Some(true) => Downgrade::Allowed,
-            Some(false) | None => Downgrade::Refused,
-        };
-        let command = installer::install(kind, package, downgrade)
-            .ok_or_else(|| Failure::new(ErrorCode::PACKAGE_KIND_UNSUPPORTED, "no installer"))?;
-        self.run_until_unlocked(kind, &record, command)?;
-        if is_installed()? {
-            return Ok(());
-        }
-        Err(Failure::new(
-            ErrorCode::INSTALLER_FAILED,
-            format!(
-                "{kind} said it was done, but its database has no {} {}",
-                header.name,
-                header.full_version()
-            ),
-        ))
-    }
-
-    /// Runs the package manager, again while another one holds its lock.
-    pub(super) fn run_until_unlocked(
-        &self,
-        kind: Kind,
-        record: &str,
-        mut command: package::Command,
-    ) -> Result<(), Failure> {
-        let seconds = self.config.jobs.installer_timeout;
-        command.deadline = command.deadline.min(Duration::from_secs(seconds));
-        let give_up = Instant::now() + command.lock_wait;
-        loop {
-            let (exit, output) = self.run_installer(record, &command).map_err(|error| {
-                Failure::new(
-                    ErrorCode::INSTALLER_FAILED,
-                    "the package manager was not started",
-                )
-                .because(error)
-            })?;
-            match installer::judge(kind, exit, truncate(&output, 64 * 1024)) {
-                Verdict::Done => return Ok(()),
-                Verdict::Failed(failure) => return Err(failure),
-                Verdict::Locked(failure) if Instant::now() >= give_up => return Err(failure),
-                Verdict::Locked(_) => std::thread::sleep(LOCK_PAUSE),
-            }
-        }
-    }
-
-    /// Where the package that is in place is kept.
-    fn kept(&self, name: &AgentName) -> PathBuf {
-        self.paths.packages().join(format!("{name}.current"))
-    }
-
-    /// Keeps the package that is in place, and the one before it.
-    fn keep(&self, name: &AgentName, package: &Path) {
-        let current = self.kept(name);
-        let previous = self.paths.packages().join(format!("{name}.previous"));
-        let same = checksum_of(&current).is_some_and(|sum| checksum_of(package) == Some(sum));
-        if !same {
-            let _ = std::fs::rename(&current, &previous);
-        }
-        if let Err(error) = std::fs::rename(package, &current) {
-            log::warn!("{name}: its package is not kept: {error}");
-        }
-    }
-}
-
-/// Name of the run record and cgroup of a job's installer.
-pub(super) fn installer_record(job: &str) -> String {
-    let digest = Sha256::digest(job.as_bytes());
-    let short: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("job.installer-{short}")
-}
-
-fn checksum_of(path: &Path) -> Option<Checksum> {
-    let mut file = std::fs::File::open(path).ok()?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer).ok()? {
-            0 => return Some(Checksum(hash.finalize().into())),
-            count => hash.update(&buffer[..count]),
-        }
+        let former = before.and_then(|before| before.given().envs);
+        let envs = taken.job.terms.envs.as_ref().or(former.as_ref());
+        self.check(manifest, folder, envs)
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bootagent_protocol::{AgentName, ErrorCode};
 
-use super::install::installer_record;
-use super::{Success, Worker, name, unknown};
+use super::packaged::installer_record;
+use super::{Outcome, Worker, name, unknown};
 use crate::download::Failure;
 use crate::engine::waiter::Settled;
 use crate::engine::{JobRequest, WantedChange};
@@ -14,7 +14,7 @@ use crate::journal::TakenJob;
 use crate::package::{Bundles, Command, Exit, Kind, Removal, archive::Bounds, installer};
 
 impl Worker {
-    pub(super) fn uninstall(&self, taken: &TakenJob) -> Result<Success, Failure> {
+    pub(super) fn uninstall(&self, taken: &TakenJob) -> Result<Outcome, Failure> {
         let name = name(taken)?;
         let stopped = self.ask(|reply| JobRequest::Want {
             name: name.clone(),
@@ -42,7 +42,7 @@ impl Worker {
             name: name.clone(),
             reply,
         });
-        Ok(Success::new("success"))
+        Ok(Outcome::success("success"))
     }
 
     /// Removes the rpm or deb that brought the manifest, if one did.

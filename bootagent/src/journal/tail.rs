@@ -28,12 +28,19 @@ pub struct OutputPlace {
 
 /// The last lines, once the logger has emptied the FIFO or had its time.
 pub fn read(place: &OutputPlace) -> Vec<String> {
+    read_after(place, 0)
+}
+
+/// The same of what was printed after the log had `mark` bytes.
+pub fn read_after(place: &OutputPlace, mark: u64) -> Vec<String> {
     wait_until_drained(place);
     let Ok(mut file) = std::fs::File::open(&place.log) else {
         return Vec::new();
     };
     let length = file.metadata().map_or(0, |metadata| metadata.len());
-    let start = length.saturating_sub(TAIL_BYTES);
+    // A shorter one is another one: it was rotated since.
+    let mark = if mark > length { 0 } else { mark };
+    let start = length.saturating_sub(TAIL_BYTES).max(mark);
     let mut bytes = Vec::new();
     let read = file
         .seek(SeekFrom::Start(start))
@@ -43,7 +50,7 @@ pub fn read(place: &OutputPlace) -> Vec<String> {
     }
     let text = String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}");
     let mut lines: Vec<&str> = text.lines().collect();
-    if start > 0 && !lines.is_empty() {
+    if start > mark && !lines.is_empty() {
         // The first one is cut somewhere in its middle.
         lines.remove(0);
     }

@@ -146,6 +146,13 @@ impl Bundles {
         (Some(&previous) != self.current(name).as_ref()).then_some(previous)
     }
 
+    /// What was current before is not wanted back: removes it, and everything
+    /// else that is not current.
+    pub fn forget_previous(&self, name: &AgentName) -> Result<(), Failure> {
+        remove_tree(&self.home(name).join(PREVIOUS))?;
+        self.prune(name)
+    }
+
     /// The manifest of a folder.
     ///
     /// # Errors

@@ -74,6 +74,11 @@ impl Stage {
         }
     }
 
+    /// The process of the agent that runs beforehand.
+    pub(crate) fn running(&self) -> Process {
+        self.running
+    }
+
     /// A job that installs `package` from a file of this machine.
     pub(crate) fn install(&self, id: &str, name: &str, package: &[u8]) -> Value {
         package_job(&self.files, id, name, package)
