@@ -12,6 +12,9 @@ use e2e::server::Server;
 use e2e::wait;
 use serde_json::{Value, json};
 
+#[path = "crash/rollback.rs"]
+mod rollback;
+
 const JOURNAL: &str = "var/lib/bootagent/journal/journal";
 /// Kills spread over one install.
 const POINTS: u32 = 44;
