@@ -83,8 +83,12 @@ pub struct Usage {
     pub cpu: Option<Duration>,
     /// Time spent waiting for quota.
     pub throttled: Option<Duration>,
+    /// Periods of 100 ms in which it had to wait.
+    pub throttled_periods: Option<u64>,
     /// Processes the out-of-memory killer took.
     pub oom_kills: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
 }
 
 impl Cgroups {

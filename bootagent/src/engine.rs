@@ -37,6 +37,7 @@ mod requests;
 mod supervise;
 mod trial;
 pub mod waiter;
+mod watch;
 
 pub(crate) use adopt::{Loaded, scan};
 pub use child::now;
@@ -100,6 +101,8 @@ pub struct Engine {
     is_checking: bool,
     next_number: u32,
     started_at: Uptime,
+    /// When children without cgroups were looked at.
+    watched_at: Uptime,
     is_leaving: bool,
     /// When it rests, unless more happens: much code ran that is not needed
     /// again soon.
@@ -153,6 +156,7 @@ impl Engine {
             is_checking: false,
             next_number: 0,
             started_at: now,
+            watched_at: now,
             is_leaving: false,
             rests_at: Some(now + REST_AFTER),
         })
@@ -251,6 +255,7 @@ impl Engine {
             .chain(self.push.deadline())
             .chain(self.logger.retry_at)
             .chain(self.control.accepts_at)
+            .chain(self.watch_deadline())
             .chain(self.watchdog_deadline())
             .chain(self.rests_at)
             .min()
@@ -283,6 +288,7 @@ impl Engine {
             self.start_logger();
         }
         self.resume_control(now);
+        self.watch();
         self.feed_watchdog(now);
         if self.rests_at.is_some_and(|at| at <= now) {
             self.rests_at = None;

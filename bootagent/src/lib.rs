@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod download;
 pub mod engine;
+pub mod family;
 pub mod handover;
 pub mod host;
 pub mod jobs;

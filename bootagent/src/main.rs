@@ -150,7 +150,7 @@ fn daemon(args: &Args) -> anyhow::Result<()> {
         Cgroups::open(&config.cgroup_name())
     };
     if let (Cgroups::Unavailable(reason), false) = (&cgroups, host.uses_scope()) {
-        log::warn!("limits are not enforced: {reason}");
+        log::warn!("no cgroups, limits are kept by looking: {reason}");
     }
     let host = Host { cgroups, ..host };
     if let Some(damage) = damage {

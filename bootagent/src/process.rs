@@ -32,8 +32,16 @@ pub struct Stat {
     pub state: u8,
     /// The parent.
     pub parent: i32,
+    /// The session, by the pid of who began it.
+    pub session: i32,
+    /// CPU time used, in clock ticks.
+    pub cpu_ticks: u64,
+    /// Its threads.
+    pub threads: u64,
     /// Start time in clock ticks since boot.
     pub start_ticks: u64,
+    /// Pages in memory.
+    pub resident_pages: u64,
 }
 
 impl Stat {
@@ -54,15 +62,18 @@ pub fn stat(pid: i32) -> Option<Stat> {
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     let close = text.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
-    let parent = fields.next()?.parse().ok()?;
-    // Field 3 is the state, 4 the parent; 17 further fields lead to field 22.
-    let start_ticks = fields.nth(17)?.parse().ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // As proc(5) counts them: the state is field 3.
+    let field = |number: usize| fields.get(number - 3);
+    let number = |at: usize| field(at)?.parse::<u64>().ok();
     Some(Stat {
-        state,
-        parent,
-        start_ticks,
+        state: *field(3)?.as_bytes().first()?,
+        parent: field(4)?.parse().ok()?,
+        session: field(6)?.parse().ok()?,
+        cpu_ticks: number(14)? + number(15)?,
+        threads: number(20)?,
+        start_ticks: number(22)?,
+        resident_pages: number(24)?,
     })
 }
 
@@ -148,14 +159,18 @@ mod tests {
 
     #[test]
     fn a_command_name_with_parentheses_and_blanks_is_read_over() {
-        let text = b"12 (a) b (c)) S 7 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1 1";
+        let text = b"12 (a) b (c)) S 7 11 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1 9";
         let parsed = parse_stat(text);
         assert_eq!(
             parsed,
             Some(Stat {
                 state: b'S',
                 parent: 7,
-                start_ticks: 4242
+                session: 12,
+                cpu_ticks: 5 + 6,
+                threads: 1,
+                start_ticks: 4242,
+                resident_pages: 9,
             })
         );
         assert_eq!(parse_stat(b"12 (a"), None);

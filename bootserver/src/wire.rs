@@ -147,8 +147,10 @@ pub fn merge_readings(mut agents: Vec<AgentReport>, readings: Vec<Readings>) -> 
         agent.message = readings.message;
         if let Some(limits) = &mut agent.limits {
             limits.memory_used = readings.memory_used;
+            limits.pids_used = readings.pids_used;
             limits.cpu_seconds = readings.cpu_seconds;
             limits.throttled_seconds = readings.throttled_seconds;
+            limits.throttled_periods = readings.throttled_periods;
         }
     }
     agents
@@ -174,16 +176,20 @@ fn split_readings(mut agent: AgentReport) -> Result<(AgentReport, Readings), Wir
         retry_in: agent.retry_in.take(),
         message: agent.message.take().as_deref().map(cut),
         memory_used: limits.as_ref().and_then(|limits| limits.memory_used),
+        pids_used: limits.as_ref().and_then(|limits| limits.pids_used),
         cpu_seconds: limits.as_ref().and_then(|limits| limits.cpu_seconds),
         throttled_seconds: limits.as_ref().and_then(|limits| limits.throttled_seconds),
+        throttled_periods: limits.as_ref().and_then(|limits| limits.throttled_periods),
     };
     if let Some(limits) = limits {
         limits.enforced_by = cut(&limits.enforced_by);
         limits.cpu = limits.cpu.as_deref().map(cut);
         limits.memory = limits.memory.as_deref().map(cut);
         limits.memory_used = None;
+        limits.pids_used = None;
         limits.cpu_seconds = None;
         limits.throttled_seconds = None;
+        limits.throttled_periods = None;
     }
     Ok((agent, readings))
 }

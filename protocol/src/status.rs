@@ -122,7 +122,8 @@ pub struct AgentReport {
 /// How a child's limits are enforced and what it used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LimitsReport {
-    /// `cgroup2`, `cgroup1`, `rlimit` or `none`.
+    /// `cgroup2`, `cgroup1`, `watch` (looked at now and then, and killed),
+    /// `rlimit` or `none`.
     pub enforced_by: String,
     /// Percent of one core in force.
     #[serde(rename = "CPU", default, skip_serializing_if = "Option::is_none")]
@@ -130,15 +131,27 @@ pub struct LimitsReport {
     /// Memory in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    /// Processes and threads in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u64>,
+    /// Open files of one process in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
     /// Bytes of memory in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_used: Option<u64>,
+    /// Processes and threads there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_used: Option<u64>,
     /// Seconds of CPU used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
     /// Seconds spent waiting for quota.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled_seconds: Option<f64>,
+    /// Periods of 100 ms in which it had to wait for quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_periods: Option<u64>,
     /// Times the out-of-memory killer struck.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,

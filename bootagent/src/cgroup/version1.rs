@@ -144,7 +144,9 @@ impl Hierarchies {
             memory: number("memory", "memory.usage_in_bytes"),
             cpu: number("cpuacct", "cpuacct.usage").map(Duration::from_nanos),
             throttled: key("cpu", "cpu.stat", "throttled_time").map(Duration::from_nanos),
+            throttled_periods: key("cpu", "cpu.stat", "nr_throttled"),
             oom_kills: key("memory", "memory.oom_control", "oom_kill"),
+            pids: number("pids", "pids.current"),
         }
     }
 

@@ -94,7 +94,11 @@ pub(super) fn usage(folder: &Path) -> Usage {
             .and_then(|text| text.parse().ok()),
         cpu: microseconds("usage_usec"),
         throttled: microseconds("throttled_usec"),
+        throttled_periods: keyed(&cpu, "nr_throttled"),
         oom_kills: keyed(&events, "oom_kill"),
+        pids: read(&folder.join("pids.current"))
+            .ok()
+            .and_then(|text| text.parse().ok()),
     }
 }
 

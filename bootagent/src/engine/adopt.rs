@@ -233,11 +233,11 @@ impl Engine {
 
     /// A child whose package is gone: nothing of it is left but its state.
     pub(super) fn forget(&mut self, name: &AgentName) {
-        if let Some(child) = self.children.remove(name) {
+        if let Some(mut child) = self.children.remove(name) {
             // Somebody may have started it while its package went: nobody
             // will ever supervise what runs of it.
             if child.running.is_some() {
-                child.kill();
+                child.kill(&self.host);
             }
             if let Some(group) = &child.group {
                 let _ = group.remove();

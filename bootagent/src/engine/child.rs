@@ -13,13 +13,12 @@ use anyhow::Context;
 use bootagent_core::restart::{self, Kind, Policy, Record, Spec};
 use bootagent_kit::clock;
 use bootagent_kit::fs::ensure_dir;
-use bootagent_protocol::{
-    AgentName, AgentReport, AgentState, AgentType, Limits, LimitsReport, Manifest,
-};
+use bootagent_protocol::{AgentName, AgentReport, AgentState, AgentType, Limits, Manifest};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
 use crate::cgroup::Group;
+use crate::family::Family;
 use crate::host::Host;
 use crate::journal::tail::OutputPlace;
 use crate::metafile::ChildIntent;
@@ -40,7 +39,7 @@ pub struct Running {
     /// Says why exec failed.
     failure: Option<OwnedFd>,
     /// OOM kills of its group when it was started.
-    oom_kills_before: u64,
+    pub oom_kills_before: u64,
 }
 
 impl Running {
@@ -65,6 +64,8 @@ pub struct Child {
     pub running: Option<Running>,
     /// Its cgroup, once it was started.
     pub group: Option<Group>,
+    /// Its processes, where there is no cgroup.
+    pub family: Family,
     /// Whether the end of everything it started is awaited.
     pub awaits_gone: bool,
     /// What its last STATUS= said.
@@ -119,6 +120,7 @@ impl Child {
             intent,
             running: None,
             group: None,
+            family: Family::default(),
             awaits_gone: false,
             status: String::new(),
             exec_failure: None,
@@ -192,6 +194,7 @@ impl Child {
                 .write(&host.paths.records(), name.as_str())?;
             Ok(())
         })?;
+        self.family = Family::of(spawned.handle.identity());
         self.running = Some(Running {
             handle: spawned.handle,
             is_ours: true,
@@ -205,6 +208,7 @@ impl Child {
     /// had counted so many OOM kills.
     pub fn adopt_process(&mut self, handle: Handle, oom_kills_before: u64) {
         let is_ours = handle.is_child();
+        self.family = Family::of(handle.identity());
         self.running = Some(Running {
             handle,
             is_ours,
@@ -268,13 +272,13 @@ impl Child {
         envs
     }
 
-    fn notify_path(&self, host: &Host) -> PathBuf {
+    pub(super) fn notify_path(&self, host: &Host) -> PathBuf {
         host.paths.notify_sockets().join(self.name().as_str())
     }
 
     /// Asks its main process to stop; once that has ended, everything it left
-    /// behind. Without a group that was killed with its main process.
-    pub fn send_stop_signal(&self) {
+    /// behind.
+    pub fn send_stop_signal(&mut self, host: &Host) {
         let name = self.manifest.stop_signal.trim_start_matches("SIG");
         let signal = format!("SIG{name}").parse().unwrap_or(Signal::SIGTERM);
         match (&self.running, &self.group) {
@@ -284,30 +288,42 @@ impl Child {
                 }
             }
             (None, Some(group)) => group.signal(signal),
-            (None, None) => {}
+            (None, None) => {
+                self.look(host);
+                self.family.signal(signal);
+            }
         }
     }
 
     /// Kills everything it started.
-    pub fn kill(&self) {
-        if let Some(group) = &self.group {
-            group.kill();
+    pub fn kill(&mut self, host: &Host) {
+        match &self.group {
+            Some(group) => group.kill(),
+            None => {
+                self.look(host);
+                self.family.signal(Signal::SIGKILL);
+            }
         }
         if let Some(running) = &self.running {
-            if self.group.is_none() {
-                // Its main process is not reaped yet, so the number is its own.
-                let _ = nix::sys::signal::killpg(
-                    nix::unistd::Pid::from_raw(running.handle.identity().pid),
-                    Signal::SIGKILL,
-                );
-            }
             let _ = running.handle.signal(Signal::SIGKILL);
         }
     }
 
     /// Whether its main process and all others have ended.
-    pub fn is_gone(&self) -> bool {
-        self.running.is_none() && self.group.as_ref().is_none_or(Group::is_empty)
+    pub fn is_gone(&mut self, host: &Host) -> bool {
+        if self.running.is_some() {
+            return false;
+        }
+        match &self.group {
+            Some(group) => group.is_empty(),
+            None => {
+                // Who ended may have left others behind.
+                self.family.is_gone() && {
+                    self.look(host);
+                    self.family.is_gone()
+                }
+            }
+        }
     }
 
     /// Keeps what the policy must know after a restart of ours.
@@ -331,13 +347,6 @@ impl Child {
     pub fn end_process(&mut self) {
         let running = self.running.take();
         self.exec_failure = running.and_then(|running| sys::exec_failure(&running.failure?));
-    }
-
-    /// How often the kernel's out-of-memory killer struck in this run.
-    pub fn oom_kills(&self) -> u64 {
-        let before = self.running.as_ref().map(|r| r.oom_kills_before);
-        let now = self.group.as_ref().map(Group::oom_kills);
-        now.unwrap_or(0).saturating_sub(before.unwrap_or(0))
     }
 
     /// Its line in a status.
@@ -374,33 +383,6 @@ impl Child {
                 .map(|running| running.handle.identity().pid),
             limits: self.limits_report(host),
         }
-    }
-
-    fn limits_report(&self, host: &Host) -> Option<LimitsReport> {
-        let limits = self.limits();
-        let Some(group) = &self.group else {
-            // Open files are limited without cgroups too; nothing else is.
-            let enforced_by = if limits.files.is_some() {
-                "rlimit"
-            } else {
-                "none"
-            };
-            let report = LimitsReport {
-                enforced_by: enforced_by.into(),
-                ..LimitsReport::default()
-            };
-            return (!limits.is_empty()).then_some(report);
-        };
-        let usage = group.usage();
-        Some(LimitsReport {
-            enforced_by: host.cgroups.kind().to_owned(),
-            cpu: limits.cpu.map(|cpu| cpu.to_string()),
-            memory: limits.memory.map(|memory| memory.to_string()),
-            memory_used: usage.memory,
-            cpu_seconds: usage.cpu.map(|cpu| cpu.as_secs_f64()),
-            throttled_seconds: usage.throttled.map(|throttled| throttled.as_secs_f64()),
-            oom_kills: usage.oom_kills,
-        })
     }
 }
 

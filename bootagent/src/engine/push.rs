@@ -299,7 +299,9 @@ impl Engine {
     fn notices(&self) -> Vec<String> {
         let mut notices = self.host.journal.troubles();
         if let crate::cgroup::Cgroups::Unavailable(reason) = &self.host.cgroups {
-            notices.push(format!("limits are not enforced: {reason}"));
+            notices.push(format!(
+                "no cgroups: memory and pids are kept by a look every 2 s, CPU is not limited: {reason}"
+            ));
         }
         match self.host.privilege {
             crate::spawn::Privilege::Ourselves => {

@@ -39,19 +39,12 @@ impl Engine {
         }
     }
 
-    /// Without a cgroup the process group is all there is: what is left of it
-    /// is killed while the zombie still holds its number.
-    fn before_reaping(&self, pid: Pid) {
-        let mut children = self.children.values();
-        let is_grouped_by_session = children.any(|child| {
-            child.group.is_none()
-                && child
-                    .running
-                    .as_ref()
-                    .is_some_and(|r| r.handle.identity().pid == pid.as_raw())
-        });
+    /// What a oneshot without a cgroup leaves behind is killed by its process
+    /// group, while the zombie still holds its number.
+    fn before_reaping(&mut self, pid: Pid) {
+        self.look_before_reaping(pid.as_raw());
         let mut oneshots = self.oneshots.values();
-        if is_grouped_by_session || oneshots.any(|o| o.is_killed_by_session(pid.as_raw())) {
+        if oneshots.any(|o| o.is_killed_by_session(pid.as_raw())) {
             let _ = killpg(pid, Signal::SIGKILL);
         }
     }
@@ -99,26 +92,13 @@ impl Engine {
         let Some(child) = self.children.get_mut(name) else {
             return;
         };
-        let end = end_of(exit, child.oom_kills(), &child.manifest.exit_codes);
+        let end = match child.family.struck.take() {
+            Some(limit) => End::Limit(limit),
+            None => end_of(exit, child.oom_kills(), &child.manifest.exit_codes),
+        };
         child.awaits_gone = true;
         child.end_process();
         self.tell(name, Event::Exited(end));
-    }
-
-    /// Tells every child whose last process has ended.
-    pub(super) fn check_gone(&mut self) {
-        let gone: Vec<AgentName> = self
-            .children
-            .iter()
-            .filter(|(_, child)| child.awaits_gone && child.is_gone())
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in gone {
-            if let Some(child) = self.children.get_mut(&name) {
-                child.awaits_gone = false;
-            }
-            self.tell(&name, Event::Gone);
-        }
     }
 }
 

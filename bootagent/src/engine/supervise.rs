@@ -30,13 +30,13 @@ impl Engine {
         match effect {
             Effect::Start => return Some(self.start(name)),
             Effect::SendStopSignal => {
-                if let Some(child) = self.children.get(name) {
-                    child.send_stop_signal();
+                if let Some(child) = self.children.get_mut(name) {
+                    child.send_stop_signal(&self.host);
                 }
             }
             Effect::Kill => {
                 if let Some(child) = self.children.get_mut(name) {
-                    child.kill();
+                    child.kill(&self.host);
                     child.awaits_gone = true;
                 }
             }
@@ -136,6 +136,10 @@ impl Engine {
                     End::Limit(restart::Limit::Memory) => {
                         let limit = child.limits().memory.map(|memory| memory.to_string());
                         format!("killed at its memory limit {}", limit.unwrap_or_default())
+                    }
+                    End::Limit(restart::Limit::Pids) => {
+                        let limit = child.limits().pids.unwrap_or_default();
+                        format!("killed at its limit of {limit} processes")
                     }
                     _ => end.to_string(),
                 };

@@ -110,19 +110,27 @@ pub struct AgentReportSchema {
 #[derive(ToSchema)]
 #[schema(as = LimitsReport)]
 pub struct LimitsReportSchema {
-    /// `cgroup2`, `cgroup1`, `rlimit` or `none`.
+    /// `cgroup2`, `cgroup1`, `watch`, `rlimit` or `none`.
     enforced_by: String,
     /// Percent of one core.
     #[schema(rename = "CPU")]
     cpu: Option<String>,
     /// Memory.
     memory: Option<String>,
+    /// Processes and threads.
+    pids: Option<u64>,
+    /// Open files of one process.
+    files: Option<u64>,
     /// Bytes of memory in use.
     memory_used: Option<u64>,
+    /// Processes and threads there are.
+    pids_used: Option<u64>,
     /// Seconds of CPU used.
     cpu_seconds: Option<f64>,
     /// Seconds spent waiting for quota.
     throttled_seconds: Option<f64>,
+    /// Periods of 100 ms in which it had to wait for quota.
+    throttled_periods: Option<u64>,
     /// Times the out-of-memory killer struck.
     oom_kills: Option<u64>,
 }

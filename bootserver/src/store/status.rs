@@ -49,12 +49,18 @@ pub struct Readings {
     /// Bytes of memory in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_used: Option<u64>,
+    /// Processes and threads there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids_used: Option<u64>,
     /// Seconds of CPU used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
     /// Seconds spent waiting for quota.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled_seconds: Option<f64>,
+    /// Periods in which it had to wait for quota.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_periods: Option<u64>,
 }
 
 /// What seldom changes: written only when its digest does.

@@ -107,6 +107,17 @@ fn show_agents(agents: &[AgentReport]) {
                 most.unwrap_or_else(|| "-".into())
             )
         });
+        let cpu = limits.and_then(|limits| {
+            let waited = limits.throttled_seconds.filter(|seconds| *seconds >= 0.1);
+            let waited = waited.map(|seconds| format!(" ({seconds:.1} throttled)"));
+            let used = format!("{:.1} s", limits.cpu_seconds?);
+            Some(used + &waited.unwrap_or_default())
+        });
+        let number = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
+        let pids = limits.and_then(|limits| {
+            let most = limits.pids.map_or("-".into(), |most| most.to_string());
+            Some(format!("{}/{most}", limits.pids_used?))
+        });
         [
             agent.name.clone(),
             agent.version.clone(),
@@ -118,6 +129,9 @@ fn show_agents(agents: &[AgentReport]) {
                 "-".into()
             },
             used.unwrap_or_else(|| "-".into()),
+            cpu.unwrap_or_else(|| "-".into()),
+            pids.unwrap_or_else(|| "-".into()),
+            number(limits.and_then(|limits| limits.oom_kills)),
             agent.anomalies.unwrap_or(0).to_string(),
             detail.join("; "),
         ]
@@ -129,6 +143,9 @@ fn show_agents(agents: &[AgentReport]) {
         "PID",
         "UPTIME",
         "MEMORY",
+        "CPU",
+        "PIDS",
+        "OOM",
         "ANOMALIES",
         "DETAIL",
     ];
