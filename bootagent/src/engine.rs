@@ -16,10 +16,9 @@ use bootagent_protocol::AgentName;
 use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 
-use crate::config::Config;
 use crate::handover::Handover;
 use crate::host::Host;
-use crate::journal::TakenJob;
+use crate::jobs::Order;
 use crate::metafile::Metafile;
 use crate::uplink::Attempted;
 
@@ -33,6 +32,7 @@ mod poller;
 mod push;
 mod reap;
 mod reexec;
+mod reload;
 mod requests;
 mod supervise;
 mod trial;
@@ -91,7 +91,7 @@ pub struct Engine {
     oneshots: HashMap<u32, Oneshot>,
     logger: Logger,
     push: Push,
-    jobs: Sender<TakenJob>,
+    jobs: Sender<Order>,
     control: control::Control,
     /// Held for life, also by the program that is executed in our place.
     lock: Flock<File>,
@@ -126,7 +126,7 @@ pub struct Parts {
     /// To the push thread.
     pub uplink: Sender<crate::uplink::Attempt>,
     /// To the job worker.
-    pub jobs: Sender<TakenJob>,
+    pub jobs: Sender<Order>,
     /// The enrolment token, if one was given.
     pub enrolment_token: Option<bootagent_kit::Secret>,
 }
@@ -331,41 +331,6 @@ impl Engine {
     fn free_number(&mut self) -> u32 {
         self.next_number = self.next_number.wrapping_add(1);
         self.next_number
-    }
-
-    /// SIGHUP: the manifests and the configuration are read again. A wrong
-    /// configuration changes nothing.
-    fn reload(&mut self) {
-        match Config::load(&self.host.config_path) {
-            Ok(config) => self.use_config(&config),
-            Err(error) => {
-                log::error!(
-                    "the configuration stays as it was: {:#}",
-                    anyhow::Error::from(error)
-                );
-            }
-        }
-        self.load_manifests();
-        log::info!("configuration and manifests read again");
-    }
-
-    /// The restart policy holds from now on; what other threads were started
-    /// with needs a new start.
-    fn use_config(&mut self, config: &Config) {
-        let with_policy = Config {
-            restart: config.restart.clone(),
-            ..self.host.config.clone()
-        };
-        if with_policy != *config {
-            log::warn!("only [restart] holds at once; restart bootagent for the other changes");
-        }
-        self.host.config = with_policy;
-        let policy = self.host.config.policy();
-        for child in self.children.values_mut() {
-            child
-                .machine
-                .reconfigure(child::spec(&child.manifest, policy));
-        }
     }
 
     /// The end of the daemon, not of its children.

@@ -52,6 +52,15 @@ pub struct Worker {
     pub inbox: Inbox,
 }
 
+/// What the worker is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Do this.
+    Job(Box<TakenJob>),
+    /// From now on by this configuration.
+    Config(Box<Config>),
+}
+
 /// What a job says that went well, or that left the host on another version
 /// than the one it tried.
 #[derive(Debug)]
@@ -90,19 +99,22 @@ impl Outcome {
 
 impl Worker {
     /// Starts the thread; jobs that a crash interrupted come first.
-    pub fn start(self, interrupted: Vec<TakenJob>) -> io::Result<Sender<TakenJob>> {
+    pub fn start(mut self, interrupted: Vec<TakenJob>) -> io::Result<Sender<Order>> {
         let (jobs, orders) = channel();
         bootagent_kit::thread::spawn("jobs", move || self.run(interrupted, &orders))?;
         Ok(jobs)
     }
 
-    fn run(&self, interrupted: Vec<TakenJob>, orders: &Receiver<TakenJob>) {
+    fn run(&mut self, interrupted: Vec<TakenJob>, orders: &Receiver<Order>) {
         for job in interrupted {
             log::info!("job {}: taken up again", job.job.id);
             self.process(&job);
         }
-        while let Ok(job) = orders.recv() {
-            self.process(&job);
+        while let Ok(order) = orders.recv() {
+            match order {
+                Order::Job(job) => self.process(&job),
+                Order::Config(config) => self.config = *config,
+            }
         }
     }
 

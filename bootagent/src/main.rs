@@ -181,7 +181,7 @@ fn daemon(args: &Args) -> anyhow::Result<()> {
         false => enrolment_token(args, &config)?,
     };
     let parts = Parts {
-        uplink: uplink::start(uplink::client_options(&config), journal, inbox)?,
+        uplink: uplink::start(journal, inbox)?,
         jobs: worker.start(interrupted)?,
         listener,
         enrolment_token,

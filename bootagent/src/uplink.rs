@@ -35,6 +35,8 @@ pub struct Attempt {
     pub call: Call,
     /// The token the call carries.
     pub token: Option<Secret>,
+    /// Its deadlines, and whom to trust.
+    pub options: ClientOptions,
 }
 
 /// What is said. A status gets its results and events from the journal.
@@ -73,32 +75,23 @@ pub enum Answer {
 }
 
 /// Starts the thread.
-pub fn start(
-    options: ClientOptions,
-    journal: JournalHandle,
-    inbox: Inbox,
-) -> io::Result<Sender<Attempt>> {
+pub fn start(journal: JournalHandle, inbox: Inbox) -> io::Result<Sender<Attempt>> {
     let (attempts, orders) = channel();
-    bootagent_kit::thread::spawn("uplink", move || run(&options, &journal, &inbox, &orders))?;
+    bootagent_kit::thread::spawn("uplink", move || run(&journal, &inbox, &orders))?;
     Ok(attempts)
 }
 
-fn run(
-    options: &ClientOptions,
-    journal: &JournalHandle,
-    inbox: &Inbox,
-    orders: &Receiver<Attempt>,
-) {
+fn run(journal: &JournalHandle, inbox: &Inbox, orders: &Receiver<Attempt>) {
     while let Ok(attempt) = orders.recv() {
-        let attempted = ask(options, journal, attempt);
+        let attempted = ask(journal, attempt);
         inbox.send(Message::Attempted(Box::new(attempted)));
     }
 }
 
-fn ask(options: &ClientOptions, journal: &JournalHandle, attempt: Attempt) -> Attempted {
+fn ask(journal: &JournalHandle, attempt: Attempt) -> Attempted {
     // A client per exchange: certificates are read when they are needed and
     // freed afterwards, and a replaced `ca_file` is seen.
-    let client = match Client::new(options) {
+    let client = match Client::new(&attempt.options) {
         Ok(client) => client,
         Err(error) => return failed(Outcome::Refused, &anyhow::Error::from(error)),
     };

@@ -158,12 +158,20 @@ impl Agent {
     /// # Panics
     /// When it runs already.
     pub fn run(&mut self) {
-        assert!(self.daemon.is_none(), "the daemon runs already");
         let output = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.folder.path().join("output"))
             .expect("a file for its output");
+        self.run_with_output(output);
+    }
+
+    /// Starts the daemon, which prints into `output`.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn run_with_output(&mut self, output: std::fs::File) {
+        assert!(self.daemon.is_none(), "the daemon runs already");
         let errors = output.try_clone().expect("a second descriptor");
         let program = self.program.clone().into_os_string();
         let mut words = self.launcher.iter().map(OsString::from).chain([program]);

@@ -4,13 +4,15 @@
 //! (coloured on a terminal) and to a file at once. The file is rotated by
 //! size and count. What to log at which level is the caller's business.
 //!
-//! The one rule: logging never fails the program. On a full disk lines are
-//! counted instead of written, and the number is told when it works again.
+//! The one rule: logging never fails the program. On a full disk, or on a
+//! console nobody reads, lines are counted instead of written, and the number
+//! is told when it works again.
 
+mod console;
 mod file;
 mod line;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -55,6 +57,7 @@ pub fn init_with(
             true => Colour::Ansi,
             false => Colour::None,
         },
+        console: Mutex::default(),
         file: match file {
             Some(path) => Some(Mutex::new(LogFile::open(path, rotation)?)),
             None => None,
@@ -81,6 +84,7 @@ enum Colour {
 
 struct Logger {
     colour: Colour,
+    console: Mutex<console::Console>,
     file: Option<Mutex<LogFile>>,
 }
 
@@ -100,8 +104,10 @@ impl Log for Logger {
             Colour::Ansi => line::coloured(plain, record.level()),
             Colour::None => plain.to_owned(),
         };
-        // A console that went away (EPIPE, EIO) is no reason to stop.
-        let _ = std::io::stderr().lock().write_all(shown.as_bytes());
+        {
+            let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
+            console.show(&mut std::io::stderr().lock(), &shown);
+        }
         if let Some(file) = &self.file {
             // A panic while the file was locked leaves it as it was: usable.
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,8 +13,9 @@ use bootagent_protocol::{RegisterReply, RegisterRequest, StatusRequest, Uplink};
 
 use super::{Engine, now};
 use crate::host;
+use crate::jobs::Order;
 use crate::metafile::Metafile;
-use crate::uplink::{Answer, Attempt, Attempted, Call};
+use crate::uplink::{Answer, Attempt, Attempted, Call, client_options};
 
 /// Longest identity a server may give.
 const MAX_AGENTSN_BYTES: usize = 64;
@@ -149,6 +150,7 @@ impl Engine {
             server,
             call,
             token,
+            options: client_options(&self.host.config),
         });
     }
 
@@ -201,7 +203,7 @@ impl Engine {
                 let is_busy = !taken.is_empty();
                 for job in taken {
                     log::info!("job {}: {} taken", job.job.id, job.job.action.as_str());
-                    let _ = self.jobs.send(job);
+                    let _ = self.jobs.send(Order::Job(Box::new(job)));
                 }
                 if registers_again {
                     log::warn!("{server} wants this host to register again");
