@@ -180,6 +180,11 @@ impl Machine {
         Ok(())
     }
 
+    /// Where a file of the machine is on this one.
+    pub fn path(&self, below: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.init)).join(below)
+    }
+
     /// Runs `work` in the machine's network: what it listens on, the machine
     /// reaches at 127.0.0.1.
     ///

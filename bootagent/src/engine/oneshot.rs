@@ -28,6 +28,8 @@ use crate::sys::{self, Account};
 /// Pause between two kills of one that is overdue and still there: on cgroup
 /// v1 a fork can outrun the loop that kills.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
+/// Kills after which nobody waits any more: it is in the kernel's hands.
+const KILLS_AWAITED: u32 = 4;
 
 /// A program to be run once.
 pub struct OneshotOrder {
@@ -86,6 +88,7 @@ pub(super) struct Oneshot {
     group: Option<Group>,
     deadline: Uptime,
     is_overdue: bool,
+    kills: u32,
     leftovers: Leftovers,
     reply: Option<Sender<OneshotEnd>>,
 }
@@ -122,6 +125,20 @@ impl Oneshot {
             )),
         }
     }
+}
+
+/// What a package's scriptlet has started and left running, for an event.
+fn describe(pids: &[i32]) -> String {
+    let name = |pid: &i32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        format!("{pid} ({})", name.trim())
+    };
+    let first: Vec<String> = pids.iter().take(5).map(name).collect();
+    format!(
+        "a scriptlet left {} processes running, which are left alone: {}",
+        pids.len(),
+        first.join(", ")
+    )
 }
 
 fn create(path: &Path) -> anyhow::Result<OwnedFd> {
@@ -177,6 +194,7 @@ impl Engine {
             group,
             deadline: now() + order.deadline,
             is_overdue: false,
+            kills: 0,
             leftovers: order.leftovers,
             reply: Some(order.reply),
         };
@@ -211,6 +229,7 @@ impl Engine {
             group,
             deadline: now() + limit,
             is_overdue: false,
+            kills: 0,
             leftovers: Leftovers::Keep,
             reply: Some(reply),
         };
@@ -228,6 +247,13 @@ impl Engine {
                 oneshot.is_overdue = true;
                 oneshot.deadline = now + KILL_AGAIN;
                 oneshot.kill();
+                oneshot.kills = oneshot.kills.saturating_add(1);
+                if oneshot.kills == KILLS_AWAITED
+                    && let Some(reply) = oneshot.reply.take()
+                {
+                    log::error!("{}: was killed and is still there", oneshot.name);
+                    let _ = reply.send(OneshotEnd::TimedOut);
+                }
             }
         }
     }
@@ -249,6 +275,13 @@ impl Engine {
             }
             // What stays in it keeps it; it is removed at a later start.
             let _ = group.remove();
+            let left = match oneshot.leftovers {
+                Leftovers::Keep if !oneshot.is_overdue => group.processes(),
+                Leftovers::Keep | Leftovers::Kill => Vec::new(),
+            };
+            if !left.is_empty() {
+                self.host.event("leftover", &oneshot.name, describe(&left));
+            }
         }
         RunRecord::remove(&self.host.paths.records(), &oneshot.name);
         let failure = oneshot.failure.as_ref().and_then(sys::exec_failure);

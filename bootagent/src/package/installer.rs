@@ -131,6 +131,11 @@ pub fn judge(kind: Kind, exit: Exit, tail: &str) -> Verdict {
         Exit::Code(code) if tail.contains("which is newer than") => Verdict::Failed(older(
             &format!("{kind} install refused (exit {code}): {last}"),
         )),
+        Exit::Code(code) if is_full(tail) => Verdict::Failed(failure(
+            ErrorCode::NO_SPACE,
+            &format!("found no room (exit {code})"),
+            "free some bytes or inodes and order it again",
+        )),
         Exit::Code(code) => Verdict::Failed(failure(
             ErrorCode::INSTALLER_FAILED,
             &format!("failed (exit {code})"),
@@ -161,6 +166,16 @@ fn is_locked(tail: &str, exit: Exit) -> bool {
         Exit::TimedOut => rpm_waited,
         _ => refused.iter().any(|words| tail.contains(words)),
     }
+}
+
+/// rpm adds up beforehand what it needs; dpkg finds out when it writes.
+fn is_full(tail: &str) -> bool {
+    let words = ["No space left on device", "Disk quota exceeded"];
+    let needs = |line: &str| {
+        let said = ["installing package", " needs ", " filesystem"];
+        said.iter().all(|words| line.contains(words))
+    };
+    words.iter().any(|words| tail.contains(words)) || tail.lines().any(needs)
 }
 
 /// The version of `name` the database has as completely installed, as the

@@ -196,7 +196,7 @@ fn polite() -> Value {
 fn the_result_comes_after_the_window_and_nothing_waits_for_it() {
     let stage = Stage::new("");
     let begun = Instant::now();
-    let job = watched(&stage, "good", &version("1.1.0", &["--ready"]), 4);
+    let job = watched(&stage, "good", &version("1.1.0", &["--ready"]), 10);
     stage.fake.offer(job);
     let new = up(&stage, "1.1.0");
     // Meanwhile the host reports, lists the job, and has no result for it.
@@ -209,7 +209,7 @@ fn the_result_comes_after_the_window_and_nothing_waits_for_it() {
     });
     assert_eq!(listed.body["jobs"], json!([]));
     let result = stage.fake.result("good");
-    assert!(begun.elapsed() >= Duration::from_secs(4), "{result}");
+    assert!(begun.elapsed() >= Duration::from_secs(10), "{result}");
     assert_eq!(
         (&result["errcode"], &result["tried"], &result["running"]),
         (&json!(0), &json!("1.1.0"), &json!("1.1.0"))
@@ -232,7 +232,7 @@ fn the_result_comes_after_the_window_and_nothing_waits_for_it() {
 #[test]
 fn what_an_operator_does_in_the_window_is_not_held_against_the_version() {
     let stage = Stage::new("");
-    let job = watched(&stage, "restarted", &version("1.1.0", &["--ready"]), 3);
+    let job = watched(&stage, "restarted", &version("1.1.0", &["--ready"]), 8);
     stage.fake.offer(job);
     let first = up(&stage, "1.1.0");
     stage.host.ask(&["restart", NAME]);
@@ -246,7 +246,7 @@ fn what_an_operator_does_in_the_window_is_not_held_against_the_version() {
     );
     assert_eq!(stage.host.process(NAME), Some(second));
 
-    let job = watched(&stage, "stopped", &version("1.2.0", &["--ready"]), 3);
+    let job = watched(&stage, "stopped", &version("1.2.0", &["--ready"]), 8);
     stage.fake.offer(job);
     up(&stage, "1.2.0");
     stage.host.ask(&["stop", NAME]);

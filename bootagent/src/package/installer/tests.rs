@@ -137,3 +137,39 @@ fn half_an_install_is_not_installed() {
     assert_eq!(parse_rpm_version("3\t1-1\n").as_deref(), Some("3:1-1"));
     assert_eq!(parse_rpm_version(""), None);
 }
+
+#[test]
+fn a_full_disk_is_told_from_a_broken_package() {
+    let said = [
+        (
+            Kind::Rpm,
+            "\tinstalling package mover-2-1.x86_64 needs 8MB more space on the /usr filesystem",
+        ),
+        (
+            Kind::Rpm,
+            "\tinstalling package mover-2-1.x86_64 needs 3 more inodes on the / filesystem",
+        ),
+        (
+            Kind::Rpm,
+            "error: unpacking of archive failed on file /usr/a;65: cpio: write failed - No space left on device",
+        ),
+        (
+            Kind::Deb,
+            "dpkg-deb: error: failed to write (No space left on device)",
+        ),
+    ];
+    for (kind, line) in said {
+        match judge(kind, Exit::Code(1), line) {
+            Verdict::Failed(failure) => assert_eq!(failure.code, ErrorCode::NO_SPACE, "{line}"),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    match judge(
+        Kind::Rpm,
+        Exit::Code(1),
+        "error: installing package mover failed",
+    ) {
+        Verdict::Failed(failure) => assert_eq!(failure.code, ErrorCode::INSTALLER_FAILED),
+        other => panic!("{other:?}"),
+    }
+}
