@@ -11,6 +11,11 @@ root:root 755 /usr/lib/bootagent/agents
 root:root 644 /usr/lib/systemd/system/bootagent.service
 root:root 644 /usr/lib/tmpfiles.d/bootagent.conf
 root:root 755 /usr/sbin/bootagent
+root:root 644 /usr/share/bash-completion/completions/bootagent
+root:root 644 /usr/share/bash-completion/completions/bootctl
+root:root 644 /usr/share/man/man1/bootctl.1.gz
+root:root 644 /usr/share/man/man5/bootagent.toml.5.gz
+root:root 644 /usr/share/man/man8/bootagent.8.gz
 root:root 755 /var/lib/bootagent
 root:root 755 /var/log/bootagent
 ";
