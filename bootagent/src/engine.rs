@@ -34,6 +34,7 @@ mod reap;
 mod reexec;
 mod reload;
 mod requests;
+mod summary;
 mod supervise;
 mod trial;
 pub mod waiter;
@@ -99,6 +100,8 @@ pub struct Engine {
     handover: Option<Handover>,
     /// A new program at our path is being looked at.
     is_checking: bool,
+    /// What systemd was told last.
+    said: String,
     next_number: u32,
     started_at: Uptime,
     /// When children without cgroups were looked at.
@@ -154,6 +157,7 @@ impl Engine {
             lock: parts.lock,
             handover: parts.handover,
             is_checking: false,
+            said: String::new(),
             next_number: 0,
             started_at: now,
             watched_at: now,
@@ -181,6 +185,7 @@ impl Engine {
             }
             self.check_gone();
             self.tick();
+            self.say_status();
         }
         self.leave();
         Ok(())
@@ -307,25 +312,7 @@ impl Engine {
         {
             let _ = bootagent_kit::notify::watchdog();
             *at = now + *interval;
-            self.say_status();
         }
-    }
-
-    /// One line for `systemctl status`.
-    fn say_status(&self) {
-        let running = self
-            .children
-            .values()
-            .filter(|child| child.running.is_some());
-        let (running, all) = (running.count(), self.children.len());
-        let server = match (&self.push.problem, self.push.server()) {
-            (Some(problem), _) => problem.clone(),
-            (None, Some(server)) => format!("server {server}"),
-            (None, None) => "no server is known".into(),
-        };
-        let version = crate::host::VERSION;
-        let text = format!("bootagent {version}: {running} of {all} agents run; {server}");
-        let _ = bootagent_kit::notify::status(&text);
     }
 
     fn free_number(&mut self) -> u32 {

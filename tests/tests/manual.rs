@@ -3,13 +3,13 @@
 //! The one rule: an option, command or key that is added is in all of them, or
 //! this fails.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e::binaries;
 
 fn packaging(path: &str) -> PathBuf {
-    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     repository.join("packaging").join(path)
 }
 
@@ -20,8 +20,8 @@ fn read(path: &str) -> String {
 
 /// What a program's `-h` lists: the first words of its lines, such as `-c`,
 /// `-V` and `--version`, or `status`.
-fn listed(program: PathBuf) -> Vec<String> {
-    let output = Command::new(&program).arg("-h").output();
+fn listed(program: &Path) -> Vec<String> {
+    let output = Command::new(program).arg("-h").output();
     let help = String::from_utf8(output.expect("it can be run").stdout).expect("text");
     let mut found = Vec::new();
     for line in help.lines() {
@@ -78,7 +78,7 @@ fn every_option_and_command_is_in_the_manual_and_nothing_else() {
         (binaries::bootagent(), "man/bootagent.8"),
         (binaries::bootctl(), "man/bootctl.1"),
     ] {
-        let said = listed(program);
+        let said = listed(&program);
         let mut described = defined(&read(page), "Cm");
         // An option of one command stands with that command.
         described.retain(|word| said.contains(word) || word != "-c");
@@ -92,7 +92,7 @@ fn every_option_and_command_can_be_completed() {
         (binaries::bootagent(), "completion/bootagent.bash"),
         (binaries::bootctl(), "completion/bootctl.bash"),
     ] {
-        let said = listed(program);
+        let said = listed(&program);
         let name = file
             .trim_start_matches("completion/")
             .trim_end_matches(".bash");

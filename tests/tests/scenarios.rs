@@ -17,6 +17,8 @@ mod failing_children;
 mod limits;
 #[path = "scenarios/main_job.rs"]
 mod main_job;
+#[path = "scenarios/notify.rs"]
+mod notify;
 #[path = "scenarios/own_config.rs"]
 mod own_config;
 #[path = "scenarios/processes.rs"]
@@ -29,6 +31,8 @@ mod refused_jobs;
 mod refused_packages;
 #[path = "scenarios/rollback.rs"]
 mod rollback;
+#[path = "scenarios/secrets.rs"]
+mod secrets;
 #[path = "scenarios/signatures.rs"]
 mod signatures;
 #[path = "scenarios/sources.rs"]
