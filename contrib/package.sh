@@ -158,11 +158,11 @@ stage_bootagent() {
     install -D -m 0644 "$packaging/bootagent.service" "$stage/usr/lib/systemd/system/bootagent.service"
     install -D -m 0644 "$packaging/bootagent.tmpfiles" "$stage/usr/lib/tmpfiles.d/bootagent.conf"
     install -D -m 0644 "$packaging/bootagent.toml" "$stage/usr/share/doc/bootagent/bootagent.toml"
-    local page
+    local page target
     for page in "$packaging"/man/*; do
-        install -d -m 0755 "$stage/usr/share/man/man${page##*.}"
-        gzip -9n <"$page" >"$stage/usr/share/man/man${page##*.}/$(basename "$page").gz"
-        chmod 0644 "$stage/usr/share/man/man${page##*.}/$(basename "$page").gz"
+        target=$stage/usr/share/man/man${page##*.}/$(basename "$page").gz
+        install -D -m 0644 /dev/null "$target"
+        gzip -9nc "$page" >"$target"
     done
     for page in "$packaging"/completion/*.bash; do
         install -D -m 0644 "$page" "$stage/usr/share/bash-completion/completions/$(basename "$page" .bash)"

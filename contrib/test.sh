@@ -34,7 +34,7 @@ step_lint() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 
 step_scripts() {
     # Scriptlets are checked as they are packaged, by tests/tests/packaging.rs; this is their source.
-    git ls-files -z '*.sh' .ci/run | grep -zv '^packaging/steps.sh$' |
+    git ls-files -z '*.sh' '*.bash' .ci/run | grep -zv '^packaging/steps.sh$' |
         xargs -0 shellcheck -x -P SCRIPTDIR
 }
 
