@@ -10,6 +10,7 @@
 //! --lock FILE         holds FILE locked for life; when somebody else does,
 //!                     writes FILE.conflict and ends with 77
 //! --print TEXT        prints a line
+//! --flood MIB         prints so much at once, in lines
 //! --status TEXT       says STATUS=TEXT
 //! --ready             says READY=1
 //! --talk MS           says STATUS= for so long, without a pause
@@ -75,6 +76,7 @@ fn run() -> Result<ExitCode> {
                 None => return Ok(ExitCode::from(CONFLICT)),
             },
             "--print" => println!("{}", value()?),
+            "--flood" => flood(value()?.parse()?)?,
             "--status" => say(&format!("STATUS={}", value()?))?,
             "--ready" => say("READY=1")?,
             "--talk" => {
@@ -170,6 +172,16 @@ fn lock(name: &str) -> Result<Option<Flock<File>>> {
         }
         Err((_, errno)) => Err(errno).context("locking"),
     }
+}
+
+fn flood(mebibytes: usize) -> Result<()> {
+    let line = format!("{}\n", "flood ".repeat(10));
+    let lines = line.repeat((64 << 10) / line.len());
+    let mut output = std::io::stdout().lock();
+    for _ in 0..(mebibytes << 20) / lines.len() {
+        output.write_all(lines.as_bytes())?;
+    }
+    Ok(output.flush()?)
 }
 
 fn say(line: &str) -> Result<()> {
