@@ -38,6 +38,11 @@ pub fn child() -> PathBuf {
     beside_this_test().join("e2e-child")
 }
 
+/// What runs a program as on an old kernel. Cargo builds it with the tests.
+pub fn old_kernel() -> PathBuf {
+    beside_this_test().join("e2e-old-kernel")
+}
+
 /// The folder of the programs.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();

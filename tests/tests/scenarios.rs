@@ -19,6 +19,8 @@ mod limits;
 mod main_job;
 #[path = "scenarios/notify.rs"]
 mod notify;
+#[path = "scenarios/old_kernel.rs"]
+mod old_kernel;
 #[path = "scenarios/own_config.rs"]
 mod own_config;
 #[path = "scenarios/processes.rs"]
