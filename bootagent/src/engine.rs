@@ -73,6 +73,10 @@ pub enum Message {
 /// How long a group that is being emptied is left alone between two looks.
 const GONE_CHECK: std::time::Duration = std::time::Duration::from_millis(10);
 
+/// Suspended for longer than this is suspended: the two clocks are not read
+/// at the same moment.
+const SUSPEND: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// How often the end of a process is looked for that the kernel cannot tell.
 const UNWATCHED_CHECK: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -106,6 +110,8 @@ pub struct Engine {
     started_at: Uptime,
     /// When children without cgroups were looked at.
     watched_at: Uptime,
+    /// How long the machine was suspended, at the last look.
+    suspended: std::time::Duration,
     is_leaving: bool,
     /// When it rests, unless more happens: much code ran that is not needed
     /// again soon.
@@ -161,6 +167,7 @@ impl Engine {
             next_number: 0,
             started_at: now,
             watched_at: now,
+            suspended: bootagent_kit::clock::suspended(),
             is_leaving: false,
             rests_at: Some(now + REST_AFTER),
         })
@@ -184,6 +191,7 @@ impl Engine {
                 self.on_adopted_end(pid);
             }
             self.check_gone();
+            self.notice_suspend();
             self.tick();
             self.say_status();
         }
@@ -271,6 +279,19 @@ impl Engine {
         self.rests_at = Some(now() + REST_AFTER);
     }
 
+    /// After a suspend nobody is condemned for what he could not do in it.
+    fn notice_suspend(&mut self) {
+        let suspended = bootagent_kit::clock::suspended();
+        if suspended.saturating_sub(self.suspended) > SUSPEND {
+            log::info!("the machine was suspended");
+            let names: Vec<AgentName> = self.children.keys().cloned().collect();
+            for name in names {
+                self.tell(&name, restart::Event::Suspended);
+            }
+        }
+        self.suspended = suspended;
+    }
+
     /// Does what is due. Everything that had arrived was delivered before.
     fn tick(&mut self) {
         let now = now();
@@ -281,6 +302,9 @@ impl Engine {
             .map(|(name, _)| name.clone())
             .collect();
         for name in due {
+            // What it said may have come since the wait ended, or be more
+            // than one turn reads.
+            self.hear(&name);
             self.tell(&name, restart::Event::Tick);
         }
         for child in self.children.values_mut() {

@@ -13,6 +13,8 @@ mod durable;
 mod fail_over;
 #[path = "scenarios/failing_children.rs"]
 mod failing_children;
+#[path = "scenarios/health.rs"]
+mod health;
 #[path = "scenarios/limits.rs"]
 mod limits;
 #[path = "scenarios/main_job.rs"]

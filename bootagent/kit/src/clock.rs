@@ -21,6 +21,12 @@ pub fn boottime() -> Duration {
     Duration::from(now)
 }
 
+/// How long this machine was suspended since boot.
+pub fn suspended() -> Duration {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("it is always readable");
+    boottime().saturating_sub(Duration::from(now))
+}
+
 /// The id of this boot, a UUID; another one after each reboot.
 pub fn boot_id() -> io::Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");

@@ -8,6 +8,12 @@ use bootagent_protocol::AgentName;
 use super::{Engine, Source, now};
 use crate::host::new_event;
 
+/// Messages of one child that are read in one turn.
+const PER_TURN: usize = 16;
+/// Messages that can wait in a socket: net.unix.max_dgram_qlen, 512 at most
+/// where nobody changed it.
+const BEFORE_JUDGED: usize = 512;
+
 impl Engine {
     /// Hands `event` to the machine of `name` and does every effect, and what
     /// follows from them.
@@ -182,22 +188,37 @@ impl Engine {
         child.waiters.report(report, wanted, &why, &errors);
     }
 
-    /// Reads what a child said about itself.
+    /// Reads what a child said about itself: a bounded number per turn, so
+    /// that a flood does not hold up others.
     pub(super) fn on_notify(&mut self, number: u32) {
         let found = self.children.iter().find_map(|(name, child)| {
-            let (socket, _) = child.notify.as_ref().filter(|(_, own)| *own == number)?;
-            Some((name.clone(), socket.try_clone().ok()?))
+            child.notify.as_ref().filter(|(_, own)| *own == number)?;
+            Some(name.clone())
         });
-        let Some((name, socket)) = found else { return };
-        // A bounded number per turn, so that a flood does not hold up others.
+        if let Some(name) = found {
+            self.read_notify(&name, PER_TURN);
+        }
+    }
+
+    /// Reads everything a child has said, before it is judged.
+    pub(super) fn hear(&mut self, name: &AgentName) {
+        self.read_notify(name, BEFORE_JUDGED);
+    }
+
+    fn read_notify(&mut self, name: &AgentName, most: usize) {
+        let socket = self.children.get(name).and_then(|child| {
+            let (socket, _) = child.notify.as_ref()?;
+            socket.try_clone().ok()
+        });
+        let Some(socket) = socket else { return };
         let mut buffer = [0; 4096];
-        for _ in 0..16 {
+        for _ in 0..most {
             let Ok(length) = socket.recv(&mut buffer) else {
                 return;
             };
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
             for line in text.lines() {
-                self.on_notify_line(&name, line);
+                self.on_notify_line(name, line);
             }
         }
     }

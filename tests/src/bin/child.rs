@@ -13,6 +13,7 @@
 //! --flood MIB         prints so much at once, in lines
 //! --status TEXT       says STATUS=TEXT
 //! --ready             says READY=1
+//! --ping MS           says WATCHDOG=1 every 100 ms for so long
 //! --talk MS           says STATUS= for so long, without a pause
 //! --after MS          waits
 //! --ignore-term       goes on when it is asked to stop
@@ -79,6 +80,13 @@ fn run() -> Result<ExitCode> {
             "--flood" => flood(value()?.parse()?)?,
             "--status" => say(&format!("STATUS={}", value()?))?,
             "--ready" => say("READY=1")?,
+            "--ping" => {
+                let end = std::time::Instant::now() + Duration::from_millis(value()?.parse()?);
+                while std::time::Instant::now() < end && !asked.load(Ordering::Relaxed) {
+                    say("WATCHDOG=1")?;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            }
             "--talk" => {
                 let end = std::time::Instant::now() + Duration::from_millis(value()?.parse()?);
                 while std::time::Instant::now() < end && !asked.load(Ordering::Relaxed) {

@@ -233,3 +233,64 @@ fn a_logger_whose_record_was_lost_is_taken_over_and_goes_on() {
     logger.signal(Signal::SIGKILL);
     wait::until_true("another one", || host.log().contains("the logger ended"));
 }
+
+#[test]
+fn a_record_that_names_somebody_else_by_now_touches_nobody() {
+    let mut stage = Stage::new("");
+    let main = install(&stage, "keeper", &["--ready"]);
+    let mut sleeper = Command::new("sleep")
+        .arg("600")
+        .spawn()
+        .expect("sleep is there");
+    let foreign = Process::of(i32::try_from(sleeper.id()).expect("a pid")).expect("it runs");
+    stage.host.kill();
+    main.signal(Signal::SIGKILL);
+    wait::until_true("its end", || !main.is_alive());
+    // Its pid was used again; and an agent that is no more, and one of
+    // another boot, had that pid too.
+    let records = stage.host.path("run/bootagent/children");
+    let text = std::fs::read_to_string(records.join("keeper.json")).expect("a record");
+    let mut record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    record["identity"]["pid"] = json!(foreign.pid);
+    record["identity"]["start_ticks"] = json!(foreign.start_ticks + 1);
+    let write = |name: &str, record: &serde_json::Value| {
+        std::fs::write(records.join(name), record.to_string()).expect("writable");
+    };
+    write("keeper.json", &record);
+    write("ghost.json", &record);
+    record["identity"]["start_ticks"] = json!(foreign.start_ticks);
+    record["identity"]["boot_id"] = json!("00000000-0000-4000-8000-000000000000");
+    record["boot_id"] = record["identity"]["boot_id"].clone();
+    write("earlier.json", &record);
+    stage.host.run();
+    stage.host.until_confirmed();
+    stage.host.ask(&["start", "keeper"]);
+    let next = stage.host.process("keeper").expect("it runs");
+    assert_ne!(next, foreign);
+    stage.host.ask(&["stop", "keeper"]);
+    assert!(!next.is_alive());
+    assert!(foreign.is_alive());
+    sleeper.kill().expect("ours");
+    sleeper.wait().expect("ours");
+}
+
+#[test]
+fn empty_groups_of_agents_that_are_no_more_are_removed_at_a_start() {
+    if !is_root() {
+        println!("SKIPPED: what is left of groups, because cgroups need root");
+        return;
+    }
+    let mut stage = Stage::new("");
+    stage.host.kill();
+    let parents = control_group::folders(stage.host.cgroup());
+    assert!(!parents.is_empty());
+    for parent in &parents {
+        std::fs::create_dir_all(parent.join("long-gone")).expect("a group");
+    }
+    stage.host.run();
+    stage.host.until_confirmed();
+    let left = || control_group::of_child(stage.host.cgroup(), "long-gone");
+    wait::until_true("their removal", || left().is_empty());
+    assert!(!control_group::of_child(stage.host.cgroup(), "worker").is_empty());
+    stage.assert_undisturbed();
+}

@@ -126,6 +126,7 @@ impl Child {
             Event::WatchdogPing => self.pinged(now, &mut effects),
             Event::Exited(end) => self.exited(end, now, &mut effects),
             Event::Gone => self.gone(&mut effects),
+            Event::Suspended => self.suspended(now),
             Event::Tick => self.tick(now, &mut effects),
         }
         // What must survive is kept before anything is done.

@@ -36,6 +36,9 @@ pub enum Event {
     /// Its main process has ended and its cgroup is empty. Sent after each
     /// [`Event::Exited`], as soon as it is true; more than once does no harm.
     Gone,
+    /// The machine was suspended: the child could do nothing meanwhile, so
+    /// whatever time it was given begins anew. Sent before the next tick.
+    Suspended,
     /// [`super::Child::deadline`] may have passed. Whatever has arrived
     /// before is delivered before, or a READY=1 in the queue comes too late.
     Tick,

@@ -102,6 +102,7 @@ fn event(words: &mut Words<'_>) -> Event {
         "ping" => Event::WatchdogPing,
         "exited" => Event::Exited(end(words)),
         "gone" => Event::Gone,
+        "suspended" => Event::Suspended,
         "tick" | "wake" => Event::Tick,
         other => words.fail(&format!("nothing is called `{other}`")),
     }

@@ -215,6 +215,30 @@ impl Child {
         }
     }
 
+    /// Gives the full time once more to a child that is to do something in it.
+    pub(super) fn suspended(&mut self, now: Uptime) {
+        let spec = self.spec;
+        match &mut self.stage {
+            Stage::Starting { coming, .. } => match coming {
+                Coming::Ready { limit } => *limit = Patience::new(spec.start_timeout, now),
+                Coming::Alive { .. } => {}
+            },
+            Stage::Up { started_at, .. } => {
+                let started_at = *started_at;
+                self.stage = self.up(started_at, now);
+            }
+            Stage::Leaving { phase, .. } => match phase {
+                Phase::Asked { limit } => *limit = Patience::new(spec.stop_timeout, now),
+                Phase::Killed { .. } | Phase::Stuck { .. } => {}
+            },
+            Stage::Idle
+            | Stage::Done
+            | Stage::Fatal
+            | Stage::Waiting { .. }
+            | Stage::Spawning { .. } => {}
+        }
+    }
+
     /// Does what is due at `now`; afterwards nothing is. The bound only cuts
     /// off what cannot be: a clock that stands at its end.
     pub(super) fn tick(&mut self, now: Uptime, effects: &mut Vec<Effect>) {
