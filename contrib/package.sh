@@ -156,6 +156,11 @@ stage_bootagent() {
     install -D -m 0755 "$built/bootagent" "$stage/usr/sbin/bootagent"
     install -D -m 0755 "$built/bootctl" "$stage/usr/bin/bootctl"
     install -D -m 0644 "$packaging/bootagent.service" "$stage/usr/lib/systemd/system/bootagent.service"
+    install -D -m 0644 "$packaging/bootagent-watcher.service" \
+        "$stage/usr/lib/systemd/system/bootagent-watcher.service"
+    # Wanted by the boot itself: nothing has to be enabled, and nobody disables it.
+    install -d -m 0755 "$stage/usr/lib/systemd/system/multi-user.target.wants"
+    ln -s ../bootagent-watcher.service "$stage/usr/lib/systemd/system/multi-user.target.wants/"
     install -D -m 0644 "$packaging/bootagent.tmpfiles" "$stage/usr/lib/tmpfiles.d/bootagent.conf"
     install -D -m 0644 "$packaging/bootagent.toml" "$stage/usr/share/doc/bootagent/bootagent.toml"
     local page target

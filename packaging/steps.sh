@@ -71,6 +71,9 @@ take_over() {
 
 # The package goes: the children and the daemon end, what they know stays.
 stop_service() {
+    # It would put the package back.
+    ! systemd_runs || systemctl stop bootagent-watcher.service >/dev/null 2>&1 || true
+    rm -f /usr/lib/bootagent/bootagent.saved || true
     if [ -S /run/bootagent/bootagent.sock ] && [ -x /usr/bin/bootctl ]; then
         timeout 120 /usr/bin/bootctl stop --all </dev/null ||
             tell "could not stop every agent; those that still run: bootctl status"

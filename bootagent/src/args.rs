@@ -57,6 +57,8 @@ pub enum Mode {
     Doctor(DoctorArgs),
     /// `--logger`: be the second process, which writes what children print.
     Logger(LoggerArgs),
+    /// `--watcher`: watch an upgrade of BootAgent.
+    Watcher,
 }
 
 /// What `bootctl doctor` hands over.
@@ -145,6 +147,7 @@ impl Args {
                     Mode::Doctor(doctor) => doctor.form = Form::Json,
                     _ => return Err(Long("json").unexpected()),
                 },
+                Long("watcher") => args.mode = Mode::Watcher,
                 Long("logger") => args.mode = Mode::Logger(parse_logger(&mut parser)?),
                 other => return Err(other.unexpected()),
             }

@@ -107,6 +107,8 @@ pub struct JobsConfig {
     pub installer_timeout: u64,
     /// Seconds a sub-agent's own check may take.
     pub check_timeout: u64,
+    /// Seconds a new BootAgent may take until a server has answered it.
+    pub confirm_timeout: u64,
 }
 
 impl Default for Config {
@@ -176,6 +178,7 @@ impl Default for JobsConfig {
         Self {
             installer_timeout: 600,
             check_timeout: 30,
+            confirm_timeout: 300,
         }
     }
 }
@@ -314,6 +317,11 @@ impl Validate for Config {
             day.contains(&jobs.check_timeout),
             "jobs.check_timeout",
             "1 to 86400 seconds",
+        )?;
+        need(
+            (5..=86_400).contains(&jobs.confirm_timeout),
+            "jobs.confirm_timeout",
+            "5 to 86400 seconds",
         )
     }
 }

@@ -35,6 +35,8 @@ pub enum Request {
     StopAll,
     /// Execute the program at the daemon's path in its place.
     Reexec,
+    /// Call the servers now, whatever was waited for.
+    Call,
     /// Stop and start a child.
     Restart {
         /// Which one.

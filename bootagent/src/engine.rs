@@ -46,6 +46,7 @@ pub use control::open_socket;
 pub use installed::{Given, Known, Run};
 pub use oneshot::{Leftovers, OneshotEnd, OneshotOrder};
 pub use poller::handled_signals;
+pub(crate) use push::server_list;
 pub use reexec::Orderer;
 pub use requests::{JobRequest, WantedChange};
 pub use trial::Sighting;

@@ -24,6 +24,7 @@ use crate::spawn::Privilege;
 
 mod install;
 mod keep;
+mod own;
 mod packaged;
 mod program;
 mod rollback;
@@ -42,6 +43,8 @@ const MAX_CAUSE_BYTES: usize = 4096;
 pub struct Worker {
     /// The configuration.
     pub config: Config,
+    /// Where it was read.
+    pub config_path: PathBuf,
     /// The layout.
     pub paths: Paths,
     /// How checks get their account.

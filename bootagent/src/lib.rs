@@ -21,4 +21,6 @@ pub mod record;
 pub mod selftest;
 pub mod spawn;
 pub mod sys;
+pub mod takeover;
 pub mod uplink;
+pub mod watcher;

@@ -22,7 +22,7 @@ use bootagent::journal::thread::JournalHandle;
 use bootagent::metafile::{Metafile, Origin};
 use bootagent::paths::Paths;
 use bootagent::spawn::Privilege;
-use bootagent::{logger, selftest, sys, uplink};
+use bootagent::{logger, selftest, sys, uplink, watcher};
 use bootagent_kit::servers::ServerList;
 use bootagent_kit::{Secret, clock, notify};
 use bootagent_protocol::ARCH;
@@ -88,6 +88,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
             sys::keep_one_heap();
             logger::run(args)?;
         }
+        Mode::Watcher => watcher::run(args.level)?,
         Mode::Run => daemon(args)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -141,7 +142,7 @@ fn daemon(args: &Args) -> anyhow::Result<()> {
         inbox: inbox.clone(),
         paths: paths.clone(),
         config: config.clone(),
-        config_path,
+        config_path: config_path.clone(),
     };
     let cgroups = if host.uses_scope() {
         // The logger's scope; opened once the logger runs.
@@ -164,6 +165,7 @@ fn daemon(args: &Args) -> anyhow::Result<()> {
     }
     let worker = Worker {
         config: config.clone(),
+        config_path,
         paths: paths.clone(),
         privilege,
         journal: journal.clone(),

@@ -80,6 +80,17 @@ impl Paths {
         self.state().join("packages")
     }
 
+    /// How far an upgrade of BootAgent itself is.
+    pub fn takeover(&self) -> PathBuf {
+        self.state().join("takeover")
+    }
+
+    /// The program that watches such an upgrade, and that can be put back. Not
+    /// in /var, where a program may be forbidden.
+    pub fn saved_program(&self) -> PathBuf {
+        self.at("usr/lib/bootagent/bootagent.saved")
+    }
+
     /// A sub-agent's own state.
     pub fn agent_state(&self, name: &AgentName) -> PathBuf {
         self.state().join("agents").join(name.as_str())
@@ -113,6 +124,11 @@ impl Paths {
     /// Held for life, so that there is one BootAgent per root.
     pub fn lock(&self) -> PathBuf {
         self.run().join("lock")
+    }
+
+    /// Held while an upgrade is watched.
+    pub fn watcher_lock(&self) -> PathBuf {
+        self.run().join("watcher.lock")
     }
 
     /// Where `bootctl` speaks to us.

@@ -58,10 +58,12 @@ fn the_example_names_every_key_and_its_default() {
                 keep: _,
                 rate: _,
             },
-        jobs: JobsConfig {
-            installer_timeout: _,
-            check_timeout: _,
-        },
+        jobs:
+            JobsConfig {
+                installer_timeout: _,
+                check_timeout: _,
+                confirm_timeout: _,
+            },
     } = Config::default();
     for key in [
         "root",
@@ -89,6 +91,7 @@ fn the_example_names_every_key_and_its_default() {
         "[jobs]",
         "installer_timeout",
         "check_timeout",
+        "confirm_timeout",
     ] {
         let is_there = |line: &str| line == key || line.starts_with(&format!("{key} = "));
         assert!(text.lines().any(is_there), "{key} is not in the example");

@@ -31,6 +31,7 @@
 //! - [`restart`]: one child. Start, stop, kill, hold-off, fatal.
 //! - [`schedule`]: when the server is called, and with what.
 //! - [`failover`]: which server it is.
+//! - [`takeover`]: whether a new BootAgent has taken over.
 //! - [`version`]: which of two versions is newer.
 //! - [`watch`]: a new version of one child, on trial.
 //!
@@ -43,6 +44,7 @@ extern crate alloc;
 pub mod failover;
 pub mod restart;
 pub mod schedule;
+pub mod takeover;
 pub mod time;
 pub mod version;
 pub mod watch;

@@ -8,7 +8,7 @@
 //! sides; read the difference before you believe it.
 //!
 //! Each machine has one file here that touches its API: `child.rs`,
-//! `schedule.rs`, `failover.rs`, `watch.rs`.
+//! `schedule.rs`, `failover.rs`, `watch.rs`, `takeover.rs`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -19,6 +19,8 @@ mod child;
 mod failover;
 #[path = "scenarios/schedule.rs"]
 mod schedule;
+#[path = "scenarios/takeover.rs"]
+mod takeover;
 #[path = "scenarios/watch.rs"]
 mod watch;
 #[path = "scenarios/words.rs"]
@@ -51,7 +53,7 @@ fn check(scenario: &str) -> String {
         let input = input.trim_end();
         let mut words = Words::new(input, number + 1);
         let decided = match words.peek() {
-            "child" | "schedule" | "failover" | "watch" => {
+            "child" | "schedule" | "failover" | "watch" | "takeover" => {
                 let (made, decided) = make(&mut words);
                 machine = Some(made);
                 now = Uptime::ZERO;
@@ -84,6 +86,7 @@ fn make(words: &mut Words<'_>) -> (Box<dyn Machine>, String) {
         "schedule" => schedule::make(words),
         "failover" => failover::make(words),
         "watch" => watch::make(words),
+        "takeover" => takeover::make(words),
         other => words.fail(&format!("no machine is called `{other}`")),
     }
 }
@@ -183,11 +186,16 @@ fn a_new_version_is_judged_as_its_scenarios_say() {
 }
 
 #[test]
+fn a_new_bootagent_is_watched_as_the_scenarios_say() {
+    run("takeover-");
+}
+
+#[test]
 fn every_scenario_is_run_by_one_of_these_tests() {
     for entry in fs::read_dir(folder()).expect("the scenario folder is part of the sources") {
         let name = entry.expect("a readable folder").file_name();
         let name = name.to_string_lossy();
-        let known = ["restart-", "schedule-", "failover-", "watch-"];
+        let known = ["restart-", "schedule-", "failover-", "watch-", "takeover-"];
         assert!(
             !name.ends_with(".txt") || known.iter().any(|prefix| name.starts_with(prefix)),
             "{name} is run by nobody"

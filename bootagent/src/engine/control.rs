@@ -159,6 +159,11 @@ impl Engine {
                 self.control_want(connection, &name, WantedChange::Restart);
             }
             Request::StopAll => self.stop_all(connection),
+            Request::Call => {
+                self.on_schedule(bootagent_core::schedule::Event::Changed);
+                self.on_schedule(bootagent_core::schedule::Event::Urgent);
+                answer(&connection, &Reply::Done("the servers are called".into()));
+            }
             Request::Reexec => self.reexec(super::Orderer::Bootctl(connection)),
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Push {
     pub(super) answered_at: Option<Uptime>,
     /// What went wrong last, until something goes well.
     pub(super) problem: Option<String>,
+    /// Who waits until a server has answered a status of this program.
+    checked_in: Vec<Sender<()>>,
     /// systemd's watchdog: how often it is fed, and when next.
     pub(super) watchdog: Option<(Duration, Uptime)>,
 }
@@ -85,6 +87,7 @@ impl Push {
             registers_again: false,
             answered_at: None,
             problem: None,
+            checked_in: Vec::new(),
             watchdog,
         }
     }
@@ -190,6 +193,9 @@ impl Engine {
             } => {
                 self.push.problem = None;
                 self.push.answered_at = Some(now());
+                for waiting in self.push.checked_in.drain(..) {
+                    let _ = waiting.send(());
+                }
                 if !self.metafile.confirmed {
                     log::info!("{server} confirmed this host as {}", self.metafile.agentsn);
                     self.metafile.confirmed = true;
@@ -334,6 +340,14 @@ impl Engine {
         }
         notices.truncate(50);
         notices
+    }
+
+    /// Tells `reply` once a server has answered a status of this program.
+    pub(super) fn tell_checked_in(&mut self, reply: Sender<()>) {
+        match self.push.answered_at {
+            Some(_) => drop(reply.send(())),
+            None => self.push.checked_in.push(reply),
+        }
     }
 
     /// Other servers or another step, by a `config` job.

@@ -108,6 +108,11 @@ pub enum JobRequest {
         /// Who waits.
         reply: Sender<(ServerList, Option<Secret>)>,
     },
+    /// Wait until a server has answered a status of this program.
+    CheckedIn {
+        /// Who waits.
+        reply: Sender<()>,
+    },
     /// Execute the program at our path in our place.
     Reexec {
         /// Told only when it failed, and why.
@@ -179,6 +184,7 @@ impl Engine {
                 let token = self.metafile.token.clone().map(Secret::new);
                 let _ = reply.send((self.push.servers().clone(), token));
             }
+            JobRequest::CheckedIn { reply } => self.tell_checked_in(reply),
             JobRequest::Reexec { reply } => self.reexec(super::Orderer::Job(reply)),
         }
     }

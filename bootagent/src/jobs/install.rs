@@ -23,10 +23,7 @@ impl Worker {
     pub(super) fn install(&self, taken: &TakenJob) -> Result<Outcome, Failure> {
         let name = name(taken)?;
         if name.as_str().eq_ignore_ascii_case("bootagent") {
-            return Err(Failure::new(
-                ErrorCode::PACKAGE_KIND_UNSUPPORTED,
-                "BootAgent does not upgrade itself by a job yet: install its package by hand",
-            ));
+            return self.upgrade_self(taken);
         }
         let result = self.install_agent(taken, &name);
         if result.is_err() {

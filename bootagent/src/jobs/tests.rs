@@ -18,6 +18,7 @@ fn worker(root: &Path) -> (Worker, Receiver<Message>) {
     let (inbox, messages) = Inbox::new().expect("an inbox");
     let worker = Worker {
         config: Config::default(),
+        config_path: paths.config(),
         paths,
         privilege: Privilege::Ourselves,
         journal: JournalHandle::start(journal).expect("a thread"),

@@ -225,3 +225,14 @@ fn a_job_that_runs_over_a_reexec_ends_once_and_well() {
         assert_eq!(scene.host.child_file("worker", "alone.conflict"), None);
     }
 }
+
+#[test]
+fn bootagent_itself_is_no_bundle() {
+    let scene = Scene::new("");
+    let mut job = scene.install("own", &Bundle::new("bootagent", "9.9.9", &[]));
+    job["name"] = json!("BootAgent");
+    let said = scene.fake.fail(job, 3005);
+    assert!(said.contains("order its rpm or deb"), "{said}");
+    assert_eq!(scene.host.process("worker"), Some(scene.child));
+    assert!(!scene.host.path("var/lib/bootagent/takeover").exists());
+}
