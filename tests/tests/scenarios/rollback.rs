@@ -444,3 +444,61 @@ fn a_check_sees_the_environment_the_version_will_run_in() {
         (&json!("1.2.0"), &json!("running"))
     );
 }
+
+#[test]
+fn a_job_that_does_not_say_how_long_has_its_version_watched_all_the_same() {
+    let stage = Stage::new("");
+    let late = version("2.0.0", &["--ready", "--after", "3000", "--exit", "3"]);
+    let mut job = watched(&stage, "late", &late, 0);
+    job["watch"] = Value::Null;
+    stage.fake.offer(job);
+    let result = stage.fake.result("late");
+    assert_eq!(result["errcode"], 4006, "{result}");
+    the_first_version_runs_again(&stage);
+}
+
+/// What is left of a host after its power went: what it had on disk.
+fn reboot(stage: &mut Stage) {
+    stage.host.kill();
+    for process in stage.host.recorded() {
+        process.signal(Signal::SIGKILL);
+        wait::until_true("its end", || !process.is_alive());
+    }
+    std::fs::remove_dir_all(stage.host.path("run/bootagent")).expect("it is in memory");
+    stage.host.run();
+}
+
+#[test]
+fn a_reboot_in_the_window_is_no_end_of_the_version_and_hides_none() {
+    let mut stage = Stage::new("");
+    let good = version("1.1.0", &["--lock", "alone", "--ready"]);
+    stage.fake.offer(watched(&stage, "good", &good, 8));
+    up(&stage, "1.1.0");
+    reboot(&mut stage);
+    let result = stage.fake.result("good");
+    assert_eq!(
+        (&result["errcode"], &result["running"]),
+        (&json!(0), &json!("1.1.0")),
+        "{result}"
+    );
+    up(&stage, "1.1.0");
+
+    // Comes up once, and after the reboot never again.
+    let once = version("2.0.0", &[]).key("exec", json!(["./once"])).file(
+        "once",
+        b"#!/bin/sh\n[ ! -e \"$STATE_DIRECTORY/ran\" ] || exit 5\n\
+          : > \"$STATE_DIRECTORY/ran\"\nexec ./run --marker 2.0.0 --ready\n",
+        0o755,
+    );
+    stage.fake.offer(watched(&stage, "once", &once, 600));
+    up(&stage, "2.0.0");
+    reboot(&mut stage);
+    let result = stage.fake.result("once");
+    assert_eq!(
+        (&result["errcode"], &result["tried"], &result["running"]),
+        (&json!(4006), &json!("2.0.0"), &json!("1.1.0")),
+        "{result}"
+    );
+    let cause = e2e::server::text(&result, "cause");
+    assert!(cause.contains("exit code 5"), "{cause}");
+}
