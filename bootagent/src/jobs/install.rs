@@ -40,6 +40,11 @@ impl Worker {
         if let (Some(before), Some(tried)) = (&progress.before, &progress.up) {
             return self.try_out(taken, name, before.as_ref(), tried, Start::Resumed);
         }
+        if let (Some(before), Some(folder)) = (&progress.before, &progress.switching)
+            && let Some(version) = self.switch_again(name, folder)?
+        {
+            return self.try_out(taken, name, before.as_ref(), &version, Start::Now);
+        }
         let expected = Expected {
             name: name.clone(),
             version: taken.job.terms.version.clone(),
@@ -57,10 +62,7 @@ impl Worker {
         };
         let before = before.as_ref();
         let placed = match kind {
-            Kind::Bundle => {
-                let folder = progress.switching.as_deref();
-                self.place_bundle(taken, &package, &expected, before, folder)
-            }
+            Kind::Bundle => self.place_bundle(taken, &package, &expected, before),
             Kind::Rpm | Kind::Deb => self
                 .place_packaged(taken, kind, &package, &header)
                 .and_then(|()| {
@@ -181,26 +183,28 @@ impl Worker {
         Bundles::new(&self.paths.bundles(), package::archive::Bounds::default())
     }
 
-    /// Unpacks, checks and switches; returns the version. `switching` is the
-    /// folder an interrupted run of this job was about to switch to.
+    /// Switches to the folder an interrupted run of this job was about to
+    /// switch to; returns its version, none where the folder is not whole. It
+    /// was verified and checked then; unpacked again it would push the version
+    /// before out of its place.
+    fn switch_again(&self, name: &AgentName, folder: &str) -> Result<Option<String>, Failure> {
+        let folder = self.paths.bundles().join(name.as_str()).join(folder);
+        let Ok(manifest) = Bundles::manifest(&folder) else {
+            return Ok(None);
+        };
+        self.bundles().switch(name, &folder)?;
+        Ok(Some(manifest.version.to_string()))
+    }
+
+    /// Unpacks, checks and switches; returns the version.
     fn place_bundle(
         &self,
         taken: &TakenJob,
         package: &Path,
         expected: &Expected,
         before: Option<&Before>,
-        switching: Option<&str>,
     ) -> Result<String, Failure> {
         let (bundles, name) = (self.bundles(), &expected.name);
-        let home = self.paths.bundles().join(name.as_str());
-        if let Some(folder) = switching.map(|folder| home.join(folder))
-            && let Ok(manifest) = Bundles::manifest(&folder)
-        {
-            // Complete and checked; unpacked again it would push the version
-            // before out of its place.
-            bundles.switch(name, &folder)?;
-            return Ok(manifest.version.to_string());
-        }
         let unpacked = bundles.unpack(package, expected)?;
         let (manifest, folder) = (&unpacked.manifest, &unpacked.folder);
         if let Err(failure) = self.check_as_it_will_run(taken, manifest, folder, before) {
