@@ -39,8 +39,14 @@ step_scripts() {
 }
 
 # --no-fail-fast: one run tells everything. --nocapture would mix the output of tests that run at once;
-# --show-output gives that of passed ones too, which is where SKIPPED stands.
-step_test() { cargo test --locked --workspace --no-fail-fast -- --show-output; }
+# --show-output gives that of passed ones too, which is where SKIPPED stands. The runner says how many tests
+# of one program run at once; cargo takes it from a variable that names the platform.
+step_test() {
+    local platform
+    platform=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    env "CARGO_TARGET_${platform}_RUNNER=$repository/contrib/run-test.sh" \
+        cargo test --locked --workspace --no-fail-fast -- --show-output
+}
 
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
 

@@ -1,7 +1,7 @@
-"""Measures BootAgent on one host beside supervisord and runit; prints BENCHMARKS.md.
+"""Measures BootAgent on one host, beside other supervisors; prints BENCHMARKS.md.
 
 A small server of document 002 in this file hands out the jobs, so that nothing but the agent is
-measured. A child writes down when it began; that moment, not polling, ends a measurement.
+measured. A child tells when it began; that moment, not polling, ends a measurement.
 """
 
 import argparse
@@ -14,9 +14,13 @@ import platform
 import signal
 import statistics
 import subprocess
+import sys
 import tarfile
 import threading
 import time
+
+from many import one_round, pss_kib, remove_groups, switches
+from supervisors import PEERS, version
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -73,25 +77,6 @@ def bundle(path, version, script):
             archive.addfile(info, io.BytesIO(data.encode()))
 
 
-def pss_kib(pids):
-    total = 0
-    for pid in pids:
-        for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total
-
-
-def switches(pids):
-    total = 0
-    for pid in pids:
-        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-            for line in (task / "status").read_text().splitlines():
-                if line.startswith("voluntary_ctxt_switches"):
-                    total += int(line.split()[1])
-    return total
-
-
 def agent_round(options, number):
     """One fresh host: install latency, PSS and wake-ups with one idle child."""
     root = options.work / f"host-{number}"
@@ -126,110 +111,108 @@ def agent_round(options, number):
         subprocess.run([*control, "stop", "--all"], stdout=subprocess.DEVNULL, check=False)
         agent.send_signal(signal.SIGTERM)
         agent.wait(30)
+        remove_groups(root)
         server.shutdown()
 
 
-def peer_round(argv, work):
-    """PSS of a peer with one idle child, the child itself not counted."""
-    peer = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=work)
-    try:
-        def tree():
-            found = {peer.pid}
-            for _ in range(4):
-                for entry in pathlib.Path("/proc").iterdir():
-                    if entry.name.isdigit():
-                        try:
-                            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                        except (OSError, IndexError):
-                            continue
-                        if parent in found:
-                            found.add(int(entry.name))
-            return found
-
-        def command(pid):
-            try:
-                return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-            except OSError:
-                return ""
-
-        wait_for("the peer's child", lambda: any(command(pid) == "sleep" for pid in tree()))
-        time.sleep(3)
-        return pss_kib(pid for pid in tree() if command(pid) != "sleep")
-    finally:
-        for pid in sorted(tree(), reverse=True):
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
-        peer.wait(30)
+OURS, BARE = "bootagent", "bootagent, no cgroups"
 
 
-def supervisord(work):
-    work.mkdir()
-    (work / "supervisord.conf").write_text(
-        f"[supervisord]\nnodaemon=true\nlogfile={work}/log\npidfile={work}/pid\n"
-        "[program:idle]\ncommand=sleep 100000\n")
-    return ["supervisord", "-c", str(work / "supervisord.conf")]
+def side_by_side(options, counts):
+    """{(supervisor, count): [figures of each round]}, the supervisors taking turns."""
+    server = Server()
+    figures = {}
+    for number in range(options.rounds):
+        for count in counts:
+            for name in (OURS, BARE, *PEERS):
+                print(f"round {number + 1}: {name}, {count} children", file=sys.stderr)
+                found = one_round(options, name, count, number, server)
+                figures.setdefault((name, count), []).append(found)
+    server.shutdown()
+    return figures
 
 
-def runit(work):
-    service = work / "services/idle"
-    (service / "log").mkdir(parents=True)
-    (work / "logs").mkdir()
-    (service / "run").write_text("#!/bin/sh\nexec sleep 100000\n")
-    (service / "log/run").write_text(f"#!/bin/sh\nexec svlogd {work}/logs\n")
-    for script in (service / "run", service / "log/run"):
-        script.chmod(0o755)
-    return ["runsvdir", str(work / "services")]
+def median(rounds, key):
+    values = [entry[key] for entry in rounds if entry[key] is not None]
+    return statistics.median(values)
+
+
+def table(options, figures, count):
+    """One row per supervisor, with the ratio to ours."""
+    our_pss, our_time = (median(figures[OURS, count], key) for key in ("pss", "time"))
+    rows = []
+    for name in (OURS, BARE, *PEERS):
+        rounds = figures[name, count]
+        pss, until, wakeups = (median(rounds, key) for key in ("pss", "time", "wakeups"))
+        shown = name if name not in PEERS else f"{name} {version(name, options)}"
+        rows.append(f"| {shown} | {rounds[0]['processes']} | {pss / 1024:.2f} MB | {pss / our_pss:.1f} "
+                    f"| {until:.0f} ms | {until / our_time:.1f} | {wakeups:.0f} |")
+    return "\n".join(rows)
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--programs", type=pathlib.Path, required=True)
-    parser.add_argument("--work", type=pathlib.Path, required=True)
-    parser.add_argument("--rounds", type=int, default=5)
+    for name in ("programs", "work", "memory", "idle-program", "horust", "former"):
+        parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--idle", type=int, default=60)
     options = parser.parse_args()
+    options.fifo = options.memory / "began"
+    os.mkfifo(options.fifo)
 
-    ours, peers = [], {"supervisord": [], "runit": []}
-    for number in range(options.rounds):
-        ours.append(agent_round(options, number))
-        for name, make in (("supervisord", supervisord), ("runit", runit)):
-            folder = options.work / f"{name}-{number}"
-            peers[name].append(peer_round(make(folder), options.work))
-
-    def median(key):
-        return statistics.median(entry[key] for entry in ours)
-
+    ours = [agent_round(options, number) for number in range(options.rounds)]
+    figures = side_by_side(options, (4, 100))
     size = (options.programs / "bootagent").stat().st_size
     cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
-    pss = median("pss")
+    goal = {(name, count, key): median(figures[name, count], key) for name in (OURS, BARE) for count in (4, 100)
+            for key in ("pss", "time", "wakeups")}
+    heading = """| supervisor | processes | PSS | ratio | until all run | ratio | wake-ups a minute |
+|---|---|---|---|---|---|---|"""
     print(f"""# Benchmarks
 
-Written by `contrib/bench.sh`: ours and the peers in one run on one machine, medians of {options.rounds} rounds.
+Written by `contrib/bench.sh`: ours and the peers in one run on one machine, taking turns, medians of
+{options.rounds} rounds (wake-ups: of the first).
 
-Machine: {cpu}, {os.cpu_count()} cores, Linux {platform.release()}, {time.strftime('%Y-%m-%d')}.
+Machine: {cpu}, {os.cpu_count()} cores, Linux {platform.release()}, {time.strftime('%Y-%m-%d')}; load average
+{os.getloadavg()[2]:.1f} over the last 15 minutes.
 
-## One host, one idle child
+## One host
 
 | what | goal | measured |
 |---|---|---|
 | `bootagent`, stripped | at most 4.5 MB | {size / 1e6:.2f} MB |
-| PSS of daemon and logger, with journal and limits | at most 2.5 MB | {pss / 1024:.2f} MB |
-| wake-ups per minute of daemon and logger, idle for {options.idle} s | 0 between deadlines | {median('wakeups'):.1f} |
-| reply with a bundle job sent, to the child's first line run (`file://`, 1 KB) | under 200 ms | {median('latency'):.0f} ms |
+| PSS of daemon and logger, 4 children, with TLS, journal and limits | at most 2.5 MB | {goal[OURS, 4, 'pss'] / 1024:.2f} MB |
+| the same with 100 children | at most 3 MB | {goal[OURS, 100, 'pss'] / 1024:.2f} MB |
+| start of the daemon to 100 children running, a cgroup each | under 200 ms | {goal[OURS, 100, 'time']:.0f} ms |
+| the same without cgroups | under 120 ms | {goal[BARE, 100, 'time']:.0f} ms |
+| wake-ups a minute of daemon and logger, 100 idle children | at most 1 | {goal[OURS, 100, 'wakeups']:.0f} |
+| reply with a bundle job sent, to the child's first line run (`file://`, 1 KB) | under 200 ms | {median(ours, 'latency'):.0f} ms |
 
-## Peers: PSS of the supervisor with one idle child
+## Beside others, 4 idle children
 
-| supervisor | PSS | ratio to ours |
-|---|---|---|
-| bootagent, daemon and logger | {pss / 1024:.2f} MB | 1.0 |""")
-    for name, values in peers.items():
-        value = statistics.median(values)
-        print(f"| {name} | {value / 1024:.2f} MB | {value / pss:.1f} |")
-    print("""
-supervisord and runit keep processes running; they have no server, journal, limits or packages. runit is
-counted with its logger (runsvdir, runsv, svlogd).""")
+{heading}
+{table(options, figures, 4)}
+
+## Beside others, 100 idle children
+
+{heading}
+{table(options, figures, 100)}
+
+PSS is that of all processes of the supervisor, loggers included, children not. The time runs from the start of
+the supervisor until the last child has said by a byte in a FIFO that it runs. Everybody's files are in memory,
+as /run is; our journal and metafile are on the disk. Ours makes a cgroup with three limits per child unless it
+says otherwise. The peers keep processes running; they have no server, journal, limits or packages. runit and s6
+run without a logger per child, which would double their processes.
+
+{by_hand(options)}""", end="")
 
 
-main()
+def by_hand(options):
+    """What people measured and wrote down: it stays as it is."""
+    heading = "## By hand\n"
+    _, found, text = options.former.read_text().partition(heading)
+    return f"{heading}{text}" if found else f"{heading}\nNothing yet.\n"
+
+
+if __name__ == "__main__":
+    main()

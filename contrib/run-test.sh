@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs one test program for cargo, with as many tests at once as suits it: contrib/test.sh names this script
+# as cargo's runner.
+#
+# The scenarios of tests/ start real programs and then mostly wait for them: one per core leaves the cores
+# idle. All others compute, or measure, and stay at cargo's own choice.
+set -euo pipefail
+case $(basename "$1") in
+scenarios-*) export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))} ;;
+esac
+exec "$@"
