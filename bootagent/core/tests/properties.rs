@@ -199,7 +199,7 @@ proptest! {
             Some(started_at) => Found::Main { started_at },
             None => Found::Nothing,
         };
-        let (adopted, effects) = Child::adopt(spec, child.wanted(), child.record(), found, now);
+        let (adopted, effects) = Child::adopt(spec, child.wanted(), child.record(), found, End::Unknown, now);
         prop_assert_eq!(adopted.wanted(), child.wanted());
         if child.is_up() || child.retry_in(now).is_some() || child.state() == State::Fatal {
             prop_assert_eq!(effects, []);

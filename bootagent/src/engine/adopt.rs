@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bootagent_core::restart::{self, Event, Found, Wanted};
+use bootagent_core::restart::{self, End, Event, Found, Wanted};
 use bootagent_kit::fs::read_limited;
 use bootagent_protocol::{AgentName, MAX_MANIFEST_BYTES, Manifest};
 
@@ -198,7 +198,13 @@ impl Engine {
             None => Found::Nothing,
         };
         let spec = spec(&manifest, self.host.config.policy());
-        let (machine, effects) = restart::Child::adopt(spec, wanted, core_record, found, now());
+        let oom_kills = record.as_ref().map_or(0, |record| record.oom_kills);
+        let unseen = match &group {
+            Some(group) if group.oom_kills() > oom_kills => End::Limit(restart::Limit::Memory),
+            _ => End::Unknown,
+        };
+        let (machine, effects) =
+            restart::Child::adopt(spec, wanted, core_record, found, unseen, now());
         let mut child = Child::new(manifest, folder, machine, intent.clone());
         child.group = group;
         if let Some(handle) = handle {
@@ -210,7 +216,7 @@ impl Engine {
             {
                 log::error!("{name}: its end cannot be watched: {error}");
             }
-            child.adopt_process(handle, record.as_ref().map_or(0, |record| record.oom_kills));
+            child.adopt_process(handle, oom_kills);
             let owner = self.host.privilege.account(&child.manifest).ok().flatten();
             let owner = owner.map(|account| (account.uid, account.gid));
             let number = self.free_number();

@@ -72,6 +72,8 @@ pub struct Child {
     pub status: String,
     /// Why exec failed, if that is how the last run ended.
     pub exec_failure: Option<sys::ExecFailure>,
+    /// Processes the out-of-memory killer took in the run that ended.
+    pub lost_to_memory: u64,
     /// Limits that could not be set.
     pub limit_errors: Vec<String>,
     /// Where it says READY=1, and that socket's number in the poller.
@@ -124,6 +126,7 @@ impl Child {
             awaits_gone: false,
             status: String::new(),
             exec_failure: None,
+            lost_to_memory: 0,
             limit_errors: Vec::new(),
             notify: None,
             waiters: Waiters::default(),

@@ -92,9 +92,10 @@ impl Engine {
         let Some(child) = self.children.get_mut(name) else {
             return;
         };
+        child.lost_to_memory = child.oom_kills();
         let end = match child.family.struck.take() {
             Some(limit) => End::Limit(limit),
-            None => end_of(exit, child.oom_kills(), &child.manifest.exit_codes),
+            None => end_of(exit, child.lost_to_memory, &child.manifest.exit_codes),
         };
         child.awaits_gone = true;
         child.end_process();

@@ -147,6 +147,10 @@ impl Engine {
                         let limit = child.limits().pids.unwrap_or_default();
                         format!("killed at its limit of {limit} processes")
                     }
+                    End::Code(_) | End::Signal(_) if child.lost_to_memory > 0 => format!(
+                        "{end}; the out-of-memory killer took {} of its processes before",
+                        child.lost_to_memory
+                    ),
                     _ => end.to_string(),
                 };
                 format!(

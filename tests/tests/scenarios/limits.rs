@@ -142,6 +142,7 @@ fn a_helper_that_ran_out_of_memory_makes_no_later_end_one_by_the_limit() {
     }
     let told = scene.event("crash", "parent");
     assert!(told.contains("exit code 3"), "{told}");
+    assert!(told.contains("out-of-memory killer took 1"), "{told}");
     assert!(scene.host.child_log("parent").contains("goes on"));
     let killed = scene.limits("parent")["oom_kills"].as_u64();
     assert!(killed.is_some_and(|kills| kills > 0), "{killed:?}");
@@ -160,6 +161,23 @@ fn a_helper_that_ran_out_of_memory_makes_no_later_end_one_by_the_limit() {
             .count()
             == 2
     });
+}
+
+#[test]
+fn an_end_by_the_memory_limit_that_nobody_saw_is_told_as_one() {
+    let mut scene = Scene::start(&[]);
+    if control_group::folders(scene.host.cgroup()).is_empty() {
+        println!("SKIPPED: an out-of-memory kill, because there are no cgroups here");
+        return;
+    }
+    let flags = ["--ready", "--after", "3000", "--allocate", "256"];
+    scene.install("greedy", &flags, json!({ "memory": "48M" }));
+    let child = scene.host.process("greedy").expect("it runs");
+    scene.host.kill();
+    wait::until_true("its end", || !child.is_alive());
+    scene.host.run();
+    let told = scene.event("killed", "greedy");
+    assert!(told.contains("memory limit 48M"), "{told}");
 }
 
 #[test]

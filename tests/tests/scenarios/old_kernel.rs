@@ -67,7 +67,9 @@ fn on_an_old_kernel_children_are_installed_restarted_stopped_and_taken_over() {
 
     // Stopped with all it started; one of them does not care for the signal.
     if is_root() && !control_group::folders(host.cgroup()).is_empty() {
-        assert_eq!(process::with_argument(&orphan).len(), 1);
+        wait::until_true("its orphan, alone", || {
+            process::with_argument(&orphan).len() == 1
+        });
         fake.fail(
             json!({ "id": "stop", "action": "stop", "name": "old" }),
             5002,

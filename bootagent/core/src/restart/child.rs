@@ -47,13 +47,15 @@ impl Child {
     /// 2. Unless the record says that it was on its way out: then it goes, and
     ///    what was to follow follows.
     /// 3. Leftovers are killed before anything else happens.
-    /// 4. A recorded run that is not there has ended by [`End::Unknown`],
-    ///    now, since nobody knows when.
+    /// 4. A recorded run that is not there has ended by `unseen`, which is
+    ///    [`End::Unknown`] unless something tells more; now, since nobody
+    ///    knows when.
     pub fn adopt(
         spec: Spec,
         wanted: Wanted,
         record: Record,
         found: Found,
+        unseen: End,
         now: Uptime,
     ) -> (Self, Vec<Effect>) {
         let mut child = Self::new(spec);
@@ -68,7 +70,7 @@ impl Child {
             (_, Last::Running { started_at }) => match found {
                 Found::Main { .. } => Then::Obey,
                 Found::Leftovers | Found::Nothing => {
-                    child.judge(End::Unknown, started_at, now, &mut effects)
+                    child.judge(unseen, started_at, now, &mut effects)
                 }
             },
             (_, Last::Ended { at, manner }) => Then::Await { since: at, manner },

@@ -51,7 +51,11 @@ impl Machine for Subject {
             "adopt" => {
                 words.next();
                 let (wanted, record, found) = past(words);
-                let (child, effects) = Child::adopt(self.spec, wanted, record, found, now);
+                let unseen = match words.value("unseen") {
+                    Some("memory") => End::Limit(Limit::Memory),
+                    _ => End::Unknown,
+                };
+                let (child, effects) = Child::adopt(self.spec, wanted, record, found, unseen, now);
                 self.child = child;
                 effects
             }
