@@ -2,7 +2,7 @@
 # Installs what the tests need and runs every check, in the order in which they are cheapest to fail.
 #
 #   contrib/test.sh            everything
-#   contrib/test.sh STEP...    only these steps: format lint scripts test doc
+#   contrib/test.sh STEP...    only these steps: format lint scripts test doc fuzz
 #
 # A test that cannot run on this machine prints "SKIPPED: reason"; they are listed at the end. The logs
 # of the steps are in target/test-logs.
@@ -11,14 +11,14 @@ set -euo pipefail
 cd "$repository"
 
 logs=$repository/target/test-logs
-steps=(format lint scripts test doc)
+steps=(format lint scripts test doc fuzz)
 summary=()
 
 # What tests start or read: compilers and packagers, the Debian tree, namespaces, cmake.
 install_needs() {
     need_rust
     need git=git make=make cmake=cmake shellcheck=shellcheck dash=dash python3=python3 objdump=binutils ar=binutils \
-        rpmbuild=rpm dpkg-deb=dpkg unshare=util-linux nsenter=util-linux ip=iproute2 \
+        rpmbuild=rpm dpkg-deb=dpkg unshare=util-linux nsenter=util-linux ip=iproute2 strace=strace c++=g++ \
         minisign=minisign mandoc=mandoc
     # Only root can make machines and the lab's guests and run an FTP server; without it those tests skip
     # themselves.
@@ -48,6 +48,11 @@ step_test() {
         cargo test --locked --workspace --no-fail-fast -- --show-output
 }
 
+step_fuzz() {
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+    contrib/fuzz.sh
+}
+
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
 
 run_step() {
@@ -60,7 +65,7 @@ run_step() {
 
 [ $# -eq 0 ] || steps=("$@")
 for step in "${steps[@]}"; do
-    declare -F "step_$step" >/dev/null || die "there is no step '$step'; steps: format lint scripts test doc"
+    declare -F "step_$step" >/dev/null || die "there is no step '$step'; steps: format lint scripts test doc fuzz"
 done
 mkdir -p "$logs"
 rm -f "$logs"/*.log

@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod journal;
 pub mod logger;
 pub mod metafile;
+pub mod notification;
 pub mod package;
 pub mod paths;
 pub mod process;

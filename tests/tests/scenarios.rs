@@ -9,6 +9,8 @@ mod actions;
 mod bootctl;
 #[path = "scenarios/durable.rs"]
 mod durable;
+#[path = "scenarios/events.rs"]
+mod events;
 #[path = "scenarios/fail_over.rs"]
 mod fail_over;
 #[path = "scenarios/failing_children.rs"]

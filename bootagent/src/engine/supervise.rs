@@ -7,6 +7,7 @@ use bootagent_protocol::AgentName;
 
 use super::{Engine, Source, now};
 use crate::host::new_event;
+use crate::notification::{self, Notification};
 
 /// Messages of one child that are read in one turn.
 const PER_TURN: usize = 16;
@@ -215,30 +216,26 @@ impl Engine {
             socket.try_clone().ok()
         });
         let Some(socket) = socket else { return };
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; notification::MAX_BYTES];
         for _ in 0..most {
             let Ok(length) = socket.recv(&mut buffer) else {
                 return;
             };
-            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            for line in text.lines() {
-                self.on_notify_line(name, line);
+            for said in notification::parse(&buffer[..length]) {
+                self.on_notification(name, said);
             }
         }
     }
 
-    fn on_notify_line(&mut self, name: &AgentName, line: &str) {
-        match line.split_once('=') {
-            Some(("READY", "1")) => self.tell(name, Event::Ready),
-            Some(("WATCHDOG", "1")) => self.tell(name, Event::WatchdogPing),
-            Some(("STATUS", text)) => {
+    fn on_notification(&mut self, name: &AgentName, said: Notification) {
+        match said {
+            Notification::Ready => self.tell(name, Event::Ready),
+            Notification::Watchdog => self.tell(name, Event::WatchdogPing),
+            Notification::Status(text) => {
                 if let Some(child) = self.children.get_mut(name) {
-                    let text = text.replace('\0', "");
-                    child.status = bootagent_protocol::truncate(&text, 256).to_owned();
+                    child.status = text;
                 }
             }
-            // STOPPING=1 and what later versions of systemd know.
-            _ => {}
         }
     }
 }
