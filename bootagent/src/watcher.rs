@@ -96,11 +96,13 @@ struct Watcher {
 impl Watcher {
     fn watch(&self) -> anyhow::Result<()> {
         let confirm = Duration::from_secs(self.config.jobs.confirm_timeout);
-        let mut mind = takeover::Takeover::new(Patience {
+        let patience = Patience {
             confirm,
             alive: ALIVE.min(confirm),
             starts: STARTS,
-        });
+        };
+        let mut mind = takeover::Takeover::new(patience);
+        let mut job = None;
         loop {
             let upgrade = match self.takeover.standing() {
                 Some(Standing::Open(upgrade)) => upgrade,
@@ -111,6 +113,11 @@ impl Watcher {
                 }
                 Some(Standing::Confirmed(_) | Standing::WentBack(_)) | None => return Ok(()),
             };
+            if job.as_ref() != Some(&upgrade.job) {
+                // The next upgrade began before we saw the end of this one.
+                mind = takeover::Takeover::new(patience);
+                job = Some(upgrade.job.clone());
+            }
             let phase = match upgrade.phase {
                 Phase::Installing => takeover::Phase::Installing,
                 Phase::Executed => takeover::Phase::Executed,
@@ -151,7 +158,13 @@ impl Watcher {
                     .and_then(|pid| i32::try_from(pid).ok());
                 (Daemon::Answers(pid.unwrap_or(0)), status)
             }
-            Err(AskError::Unreachable { .. } | AskError::Ended) => (Daemon::Gone, Value::Null),
+            Err(AskError::Unreachable { .. } | AskError::Ended) => {
+                let daemon = match restore::is_stopped() {
+                    true => Daemon::Stopped,
+                    false => Daemon::Gone,
+                };
+                (daemon, Value::Null)
+            }
             Err(AskError::Silent(_) | AskError::Broken(_)) => (Daemon::Silent, Value::Null),
         }
     }

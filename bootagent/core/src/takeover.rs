@@ -40,6 +40,8 @@ pub enum Daemon {
     Silent,
     /// Nobody is there.
     Gone,
+    /// Nobody is there, because somebody stopped it.
+    Stopped,
 }
 
 /// What the old program was told when it asked the servers itself.
@@ -188,6 +190,14 @@ impl Takeover {
             }
             Daemon::Silent => Cause::Hangs,
             Daemon::Gone => Cause::Crashes,
+            Daemon::Stopped => {
+                // Nobody is judged for it; all its time begins anew.
+                (self.missed, self.process) = (None, None);
+                if let State::Awaiting { .. } = self.state {
+                    self.state = self.awaiting(Hurried::No, now);
+                }
+                return self.starts;
+            }
         };
         let since = self.missed.map_or(now, |(since, _)| since);
         self.missed = Some((since, cause));

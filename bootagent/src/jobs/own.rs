@@ -142,6 +142,10 @@ impl Worker {
             }
             return self.leave_to_the_watcher(takeover, &upgrade, &failure.describe());
         }
+        // One of an upgrade before may have ended at the moment it was seen.
+        if let Err(failure) = self.start_watcher() {
+            log::error!("the watcher does not run: {}", failure.describe());
+        }
         upgrade.phase = Phase::Executed;
         match takeover.advance(&upgrade).map_err(not_written)? {
             true => self.execute(taken, takeover, &upgrade),

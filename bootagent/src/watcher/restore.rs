@@ -125,6 +125,14 @@ impl Watcher {
     }
 }
 
+/// Whether an operator has stopped the service. One that ends by itself is
+/// started again by systemd, and never inactive.
+pub(super) fn is_stopped() -> bool {
+    let words = ["systemctl", "is-active", "bootagent.service"];
+    let asked = run(&package::Command::new(&words, VERSION_DEADLINE));
+    asked.is_ok_and(|(_, said)| said.trim() == "inactive")
+}
+
 fn says_version(program: &Path, version: &str) -> bool {
     let words = [program.as_os_str(), OsStr::new("-V")];
     let said = run(&package::Command::new(&words, VERSION_DEADLINE));

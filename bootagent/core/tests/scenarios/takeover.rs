@@ -49,6 +49,7 @@ impl Machine for Subject {
                 let daemon = match words.next() {
                     "silent" => Daemon::Silent,
                     "gone" => Daemon::Gone,
+                    "stopped" => Daemon::Stopped,
                     pid => Daemon::Answers(pid.parse().unwrap_or_else(|_| words.fail("a pid"))),
                 };
                 Event::Looked(phase, daemon)
