@@ -15,6 +15,9 @@ patience=120
 
 say() { printf '%s\n' "== $*"; }
 
+# Whatever somebody sets the clock to; bash's own SECONDS would follow it.
+uptime_seconds() { cut -d. -f1 /proc/uptime; }
+
 # check COMMAND...: it must succeed.
 check() {
     if "$@"; then
@@ -27,10 +30,10 @@ check() {
 
 # wait_for SECONDS COMMAND...: it must succeed in time. What it prints is dropped.
 wait_for() {
-    local seconds=$1 end=$((SECONDS + $1))
+    local seconds=$1 end=$(($(uptime_seconds) + $1))
     shift
     until "$@" >/dev/null 2>&1; do
-        if [ $SECONDS -ge $end ]; then
+        if [ "$(uptime_seconds)" -ge $end ]; then
             printf 'FAILED: after %s s still not: %s\n' "$seconds" "$*"
             exit 1
         fi
@@ -42,14 +45,40 @@ wait_for() {
 # soon COMMAND...: the same with a bound that is no part of what is tested.
 soon() { wait_for $patience "$@"; }
 
+at_least() { [ "$1" -ge "$2" ]; }
+
 # not COMMAND...: succeeds when the command fails.
 not() { ! "$@"; }
 
-# fresh [LINE...]: BootAgent as on a new host, with these lines as its configuration and no child.
+# fresh [LINE...]: BootAgent as on a new host, with these lines as its configuration and no child. It is
+# served by $servers, if that is set.
 fresh() {
     clear_away
     printf '%s\n' "$@" >$configuration
+    [ -z "${servers:-}" ] || printf 'BOOTAGENT_OPTIONS="-S %s"\n' "$servers" >/etc/bootagent/options
     systemctl start bootagent
+}
+
+# serve: a server of document 002 at 127.0.0.1:8080 that accepts everybody and orders nothing, until the
+# scenario ends. What it is told is in $asked, a line each.
+asked=/run/lab/asked
+serve() {
+    servers=127.0.0.1:8080
+    # shellcheck disable=SC2016 # perl's variables
+    setsid perl -MIO::Socket::INET -e '
+        $| = 1;
+        my $listener = IO::Socket::INET->new(LocalAddr => $ARGV[0], Listen => 64, ReuseAddr => 1) or die "$!";
+        while (my $connection = $listener->accept) {
+            my $length = 0;
+            while (<$connection>) {
+                last if /^\r?\n$/;
+                $length = $1 if /^content-length: *(\d+)/i;
+            }
+            read $connection, my $body, $length;
+            print "$body\n";
+            print $connection "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"status\":0}";
+            close $connection;
+        }' $servers >$asked 2>/run/lab/serve.log &
 }
 
 # clear_away: BootAgent is stopped, and nothing of it is left but its package.
@@ -80,6 +109,20 @@ field() {
 }
 
 pid_of() { field "$1" pid; }
+
+# notices: what BootAgent says of itself.
+notices() { bootctl --json status | jq -r '.status.notices[]'; }
+notices_name() { notices | grep -qi "$1"; }
+
+daemon() { systemctl show -p MainPID --value bootagent; }
+another_daemon_runs() { systemctl is-active --quiet bootagent && [ "$(daemon)" != "$1" ]; }
+# kill_daemon: kill -9, and systemd starts the next one.
+kill_daemon() {
+    local old
+    old=$(daemon)
+    kill -9 "$old"
+    soon another_daemon_runs "$old"
+}
 
 is_in_state() { [ "$(field "$1" status)" = "$2" ]; }
 

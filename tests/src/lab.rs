@@ -2,7 +2,7 @@
 //!
 //! Software emulation, so it runs wherever QEMU does, slowly. `lab/image.sh`
 //! makes the disk (the cached tree of `contrib/tree.sh` with our package in
-//! it), `lab/serve.sh` is the guest's side: it runs the scripts it is sent over
+//! it), [`cut`] what a power cut leaves of one, `lab/serve.sh` is the guest's side: it runs the scripts it is sent over
 //! a virtio port. The one rule: a guest that hangs or dies is an error with the
 //! end of its console, at a deadline, and nothing of it outlives the test.
 
@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::tree::repository;
 
+pub mod cut;
 mod guest;
 
 pub use guest::{Guest, Verdict};
@@ -23,9 +24,10 @@ pub use guest::{Guest, Verdict};
 /// What the lab's programs are packaged as.
 const VERSION: &str = "1.2.1-1";
 /// What must be installed, by program: Debian's package.
-const NEEDS: [(&str, &str); 3] = [
+const NEEDS: [(&str, &str); 4] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mke2fs", "e2fsprogs"),
+    ("debugfs", "e2fsprogs"),
     ("unshare", "util-linux"),
 ];
 
@@ -102,42 +104,28 @@ impl Lab {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         self.folder.join(format!("{number}-{what}"))
     }
-
-    /// A copy of the disk, for a guest whose writes shall be kept.
-    ///
-    /// # Errors
-    /// When there is no room.
-    pub fn disk(&self) -> Result<PathBuf> {
-        self.copy(&self.image)
-    }
-
-    /// A copy of a disk.
-    ///
-    /// # Errors
-    /// When there is no room.
-    pub fn copy(&self, disk: &Path) -> Result<PathBuf> {
-        let copy = self.path("disk");
-        let copied = Command::new("cp")
-            .args(["--sparse=always", "--reflink=auto"])
-            .args([disk, &copy])
-            .output()?;
-        let said = String::from_utf8_lossy(&copied.stderr);
-        ensure!(copied.status.success(), "copying the disk: {said}");
-        Ok(copy)
-    }
 }
 
-/// What a guest's disk is, and what becomes of its writes.
+/// What becomes of a guest's writes. Those to its own disk are always gone
+/// with it.
 #[derive(Debug, Clone, Copy)]
 pub enum Disk<'a> {
-    /// The lab's own; writes are gone with the guest.
+    /// There is no other disk.
     Throwaway,
-    /// This one; it is written.
-    Kept(&'a Path),
-    /// This one is written, and each write and flush is noted in the second
-    /// file, in their order: what a power cut at any moment may leave can be
-    /// put together from it.
-    Logged(&'a Path, &'a Path),
+    /// What BootAgent keeps is on this disk.
+    State(&'a Path),
+    /// The same, and each write and flush is noted in the second file.
+    LoggedState(&'a Path, &'a Path),
+}
+
+impl Disk<'_> {
+    /// What the guest's kernel, and so its units, are told of it.
+    fn words(self) -> &'static str {
+        match self {
+            Disk::Throwaway => "",
+            Disk::State(_) | Disk::LoggedState(..) => "lab.state",
+        }
+    }
 }
 
 fn keep() -> Command {

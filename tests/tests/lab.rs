@@ -5,13 +5,18 @@
 //! run one after the other. The one rule: a scenario cleans up before itself,
 //! not behind, so that one that failed does not fail the next.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use e2e::lab::{Disk, Guest, obstacle};
 use e2e::tree::repository;
 
 /// The guest the scenarios share, one at a time.
 static SHARED: Mutex<Option<Guest>> = Mutex::new(None);
+
+/// One guest at a time works: whoever has this.
+fn turn() -> MutexGuard<'static, Option<Guest>> {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs `tests/lab/NAME.sh` in the shared guest.
 #[track_caller]
@@ -22,7 +27,7 @@ fn scenario(name: &str) {
     }
     let path = repository().join(format!("tests/lab/{name}.sh"));
     let script = std::fs::read_to_string(&path).expect("a scenario");
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut shared = turn();
     // Taken out: a guest that does not answer is not given to the next one.
     let mut guest = match shared.take() {
         Some(guest) => guest,
@@ -39,6 +44,26 @@ fn scenario(name: &str) {
 #[test]
 fn vlans_netem_and_pppoe_with_chap_work_in_the_guest() {
     scenario("network");
+}
+
+#[test]
+fn a_child_outlives_whatever_systemd_or_a_kill_does_to_bootagent() {
+    scenario("service");
+}
+
+#[test]
+fn limits_of_cgroup_v2_are_enforced() {
+    scenario("limits");
+}
+
+#[test]
+fn a_clock_that_is_set_restarts_and_stalls_nothing() {
+    scenario("clock");
+}
+
+#[test]
+fn a_full_disk_stops_no_supervision_and_is_made_good() {
+    scenario("disk_full");
 }
 
 #[test]

@@ -24,8 +24,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// How often systemd is asked for the scope before we do without it.
 const SCOPE_TRIES: u32 = 3;
-/// How long systemd may take to make the scope.
-const SCOPE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long systemd may take to make the scope: on a slow host that is just
+/// booting 10 s were not enough.
+const SCOPE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The logger process.
 #[derive(Default)]

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,9 @@ const SCRIPT: u64 = 420;
 const ANSWER: Duration = Duration::from_secs(90);
 /// Between two looks at what QEMU has not made yet.
 const LOOK: Duration = Duration::from_millis(50);
+/// What the kernel is told.
+const KERNEL: &str = "console=ttyS0 root=/dev/vda rootfstype=ext4 rw quiet panic=-1 \
+    net.ifnames=0 mitigations=off audit=0 nmi_watchdog=0";
 /// Lines of the console in an error.
 const TAIL: usize = 30;
 
@@ -56,8 +59,8 @@ impl Guest {
     /// # Errors
     /// When it does not, with the end of its console.
     pub fn boot(disk: Disk<'_>) -> Result<Self> {
-        let begun = Instant::now();
         let lab = Lab::get();
+        let begun = Instant::now();
         let (console, socket, log) = (lab.path("console"), lab.path("port"), lab.path("qemu.log"));
         let mut qemu = Command::new("qemu-system-x86_64");
         // Software emulation everywhere: KVM is not on every machine.
@@ -71,10 +74,7 @@ impl Guest {
             .arg("-initrd")
             .arg(&lab.initrd)
             .arg("-append")
-            .arg(
-                "console=ttyS0 root=/dev/vda rootfstype=ext4 rw quiet panic=-1 net.ifnames=0 \
-                 mitigations=off audit=0 nmi_watchdog=0",
-            )
+            .arg(format!("{KERNEL} {}", disk.words()))
             .args(["-netdev", "user,id=net"])
             .args(["-device", "virtio-net-pci,netdev=net,romfile="])
             .arg("-chardev")
@@ -84,8 +84,8 @@ impl Guest {
             ))
             .args(["-device", "virtio-serial-pci"])
             .args(["-device", "virtserialport,chardev=port,name=lab"])
-            .args(["-device", "virtio-blk-pci,drive=disk"])
-            .args(drive(lab, disk));
+            .args(["-device", "virtio-blk-pci,drive=system"])
+            .args(drives(lab, disk));
         let (keeper, pid) = start_kept(&qemu, &log)?;
         let mut guest = Self {
             keeper,
@@ -193,33 +193,36 @@ impl Drop for Guest {
     }
 }
 
-/// The arguments that give QEMU its disk.
-fn drive(lab: &Lab, disk: Disk<'_>) -> Vec<String> {
-    // Like a disk with a volatile cache: the guest's flushes are what makes
-    // its writes last.
-    let raw = |path: &std::path::Path| {
-        format!(
-            "if=none,id=disk,format=raw,cache=writeback,file={}",
-            path.display()
-        )
+/// The arguments that give QEMU its disks.
+fn drives(lab: &Lab, disk: Disk<'_>) -> Vec<String> {
+    let system = format!(
+        "if=none,id=system,format=raw,snapshot=on,file={}",
+        lab.image.display()
+    );
+    let mut words = vec!["-drive".to_owned(), system];
+    // A disk whose cache is lost with the power: the guest's flushes are what
+    // makes its writes last. This machine need not sync for it.
+    let file = |node: &str, path: &Path| {
+        let path = path.display();
+        format!("driver=file,node-name={node},filename={path},cache.no-flush=on")
     };
     match disk {
-        Disk::Throwaway => vec!["-drive".into(), format!("{},snapshot=on", raw(&lab.image))],
-        Disk::Kept(path) => vec!["-drive".into(), raw(path)],
-        Disk::Logged(path, log) => {
-            vec![
-                "-blockdev".into(),
-                format!("driver=file,node-name=data,filename={}", path.display()),
-                "-blockdev".into(),
-                format!("driver=file,node-name=log,filename={}", log.display()),
-                "-blockdev".into(),
-                "driver=blklogwrites,node-name=disk,file=data,log=log".into(),
-            ]
-        }
+        Disk::Throwaway => return words,
+        Disk::State(path) => words.extend(["-blockdev".into(), file("state", path)]),
+        Disk::LoggedState(path, log) => words.extend([
+            "-blockdev".into(),
+            file("data", path),
+            "-blockdev".into(),
+            file("log", log),
+            "-blockdev".into(),
+            "driver=blklogwrites,node-name=state,file=data,log=log".into(),
+        ]),
     }
+    words.extend(["-device".into(), "virtio-blk-pci,drive=state".into()]);
+    words
 }
 
-fn connect(socket: &std::path::Path, end: Instant) -> Result<UnixStream> {
+fn connect(socket: &Path, end: Instant) -> Result<UnixStream> {
     loop {
         if let Ok(stream) = UnixStream::connect(socket) {
             return Ok(stream);

@@ -44,9 +44,27 @@ ExecStart=/usr/lib/lab/serve.sh
 KillMode=process
 OOMScoreAdjust=-1000
 UNIT
+# The packaged unit, but for the pause that a kill -9 would otherwise cost each time.
+install -d "$root/etc/systemd/system/bootagent.service.d"
+printf '[Service]\nRestartSec=500ms\n' >"$root/etc/systemd/system/bootagent.service.d/lab.conf"
 wants=$root/etc/systemd/system/multi-user.target.wants
 mkdir -p "$wants"
 ln -s ../lab.service "$wants/lab.service"
+# A second disk, if there is one, has what BootAgent keeps.
+cat >"$root/etc/systemd/system/lab-state.service" <<'UNIT'
+[Unit]
+Description=What BootAgent keeps is on a disk of its own
+Before=bootagent.service
+ConditionKernelCommandLine=lab.state
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'until [ -b /dev/vdb ]; do sleep 0.2; done; mount -t ext4 /dev/vdb /var/lib/bootagent'
+TimeoutStartSec=300
+UNIT
+mkdir -p "$root/etc/systemd/system/bootagent.service.requires"
+ln -s ../lab-state.service "$root/etc/systemd/system/bootagent.service.requires/lab-state.service"
 # What no scenario needs costs seconds of every emulated boot.
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
     fstrim.timer motd-news.timer snmpd.service systemd-pcrphase.service systemd-pcrphase-sysinit.service \
@@ -56,5 +74,6 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
 done
 
 rm -f "$image"
-# Room for what scenarios write; the file is sparse.
-mke2fs -q -t ext4 -L lab -d "$root" "$image" 2000M
+# Room for what scenarios write; the file is sparse. Nothing is kept for root, and there are few inodes, so
+# that either can be used up quickly.
+mke2fs -q -t ext4 -L lab -m 0 -N $(($(find "$root" -xdev | wc -l) + 4000)) -d "$root" "$image" 1600M
