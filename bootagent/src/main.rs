@@ -106,11 +106,7 @@ fn daemon(args: &Args) -> anyhow::Result<()> {
     let config = Config::load(&config_path)?;
     let paths = Paths::new(&config.root);
     paths.ensure()?;
-    let log_file = args
-        .log_file
-        .clone()
-        .unwrap_or_else(|| paths.logs().join("bootagent.log"));
-    bootagent_kit::log::init(args.level, Some(&log_file))?;
+    start_log(args, &paths)?;
     let mut handover = Handover::take();
     let lock = lock(&paths, handover.as_mut().and_then(|left| left.lock.take()))?;
     // Under the lock, nobody else writes there.
@@ -197,6 +193,20 @@ fn daemon(args: &Args) -> anyhow::Result<()> {
     engine.run(|| {
         let _ = notify::ready();
     })?;
+    Ok(())
+}
+
+/// Our log: the file of `-L`, which must be writable, or our own one. Where the
+/// root is read-only, the console alone is better than no supervisor.
+fn start_log(args: &Args, paths: &Paths) -> anyhow::Result<()> {
+    if let Some(file) = &args.log_file {
+        return Ok(bootagent_kit::log::init(args.level, Some(file))?);
+    }
+    let file = paths.logs().join("bootagent.log");
+    if let Err(error) = bootagent_kit::log::init(args.level, Some(&file)) {
+        bootagent_kit::log::init(args.level, None)?;
+        log::error!("{:#}", anyhow::Error::from(error));
+    }
     Ok(())
 }
 

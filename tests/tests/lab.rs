@@ -10,6 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use e2e::lab::{Disk, Guest, obstacle};
 use e2e::tree::repository;
 
+#[path = "lab/power.rs"]
+mod power;
+
 /// The guest the scenarios share, one at a time.
 static SHARED: Mutex<Option<Guest>> = Mutex::new(None);
 
@@ -64,6 +67,11 @@ fn a_clock_that_is_set_restarts_and_stalls_nothing() {
 #[test]
 fn a_full_disk_stops_no_supervision_and_is_made_good() {
     scenario("disk_full");
+}
+
+#[test]
+fn a_root_that_becomes_read_only_stops_no_supervision_and_is_made_good() {
+    scenario("read_only");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -426,7 +426,13 @@ pub fn make_folders(
         paths.agent_log_folder(name),
     ] {
         ensure_dir(&folder, 0o750)?;
-        if let Some((uid, gid)) = owner {
+        let is_its_own = |(uid, gid)| {
+            std::fs::metadata(&folder)
+                .is_ok_and(|folder| (folder.uid(), folder.gid()) == (uid, gid))
+        };
+        // Written only where something changes: a root that has become
+        // read-only must not keep an agent from being started again.
+        if let Some((uid, gid)) = owner.filter(|owner| !is_its_own(*owner)) {
             std::os::unix::fs::chown(&folder, Some(uid), Some(gid))
                 .with_context(|| format!("giving {} to its agent", folder.display()))?;
         }

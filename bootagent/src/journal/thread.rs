@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use super::Journal;
 use super::tail::{self, OutputPlace};
 
 type Task = Box<dyn FnOnce(&mut Keeper) + Send>;
+/// Between two tries to write what could not be written.
+const MEND: Duration = Duration::from_secs(30);
+
 /// What cannot be written at the moment, in words.
 type Troubles = Arc<Mutex<Vec<String>>>;
 
@@ -131,15 +134,29 @@ pub struct Hold(#[expect(dead_code, reason = "its drop is what is heard")] Sende
 
 impl Keeper {
     fn run(mut self, inbox: &Receiver<Task>, troubles: &Troubles) {
-        while let Ok(task) = inbox.recv() {
+        loop {
+            // While all is well it sleeps until it is needed.
+            let task = match self.is_whole() {
+                true => inbox.recv().map_err(RecvTimeoutError::from),
+                false => inbox.recv_timeout(MEND),
+            };
             self.mend();
-            task(&mut self);
+            match task {
+                Ok(task) => task(&mut self),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
             self.tell(troubles);
         }
     }
 
-    /// Tries again what could not be written. Each status asks for what the
-    /// journal holds, so a disk that has room again is found with the next one.
+    /// Whether all is on disk.
+    fn is_whole(&self) -> bool {
+        self.unwritten.is_none() && self.journal.trouble().is_none()
+    }
+
+    /// Tries again what could not be written: with whatever comes next, such as
+    /// a status, and by itself where nothing comes (no server is known).
     fn mend(&mut self) {
         self.journal.mend();
         if let Some((path, content, _)) = &self.unwritten
