@@ -157,14 +157,7 @@ impl TrustedKeys {
             return Ok(());
         }
         let signature = decode(signature)?;
-        let Comment { name, version } = Comment::parse(signature.trusted_comment())?;
-        let full = header.full_version();
-        let signed = version.to_string();
-        let expected = Expected {
-            name,
-            version: Some(version),
-        };
-        check(header, &expected).map_err(|_| differs("version", &signed, &full))
+        Comment::parse(signature.trusted_comment())?.check(header)
     }
 }
 
@@ -226,6 +219,16 @@ impl Comment {
             )),
         }
     }
+
+    /// Whether a package with this header is what was signed.
+    fn check(self, header: &Header) -> Result<(), Failure> {
+        let signed = self.version.to_string();
+        let expected = Expected {
+            name: self.name,
+            version: Some(self.version),
+        };
+        check(header, &expected).map_err(|_| differs("version", &signed, &header.full_version()))
+    }
 }
 
 #[cfg(test)]
@@ -258,6 +261,27 @@ mod tests {
             "Name=a version=1",
         ] {
             assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_signed_version_may_be_written_as_in_a_job() {
+        let header = Header {
+            name: "bootagent-flux-push".into(),
+            epoch: None,
+            version: "1.2.3".into(),
+            release: Some("1".into()),
+            arch: Some(bootagent_protocol::ARCH.into()),
+        };
+        let check = |version: &str| {
+            let text = format!("name=flux-push version={version}");
+            let comment = Comment::parse(&text).expect("it says both");
+            comment.check(&header).map_err(|failure| failure.code)
+        };
+        assert_eq!(check("1.2.3-1"), Ok(()));
+        assert_eq!(check("1.2.3"), Ok(()));
+        for other in ["1.2.3-2", "1.2.4-1", "1.2", "1:1.2.3-1"] {
+            assert_eq!(check(other), Err(ErrorCode::SIGNATURE_INVALID), "{other}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! bootctl answers a person, and says why a host is offline.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use e2e::agent::{Agent, Settings};
 use e2e::bundle::{Bundle, checksum};
@@ -8,6 +8,8 @@ use e2e::fake_server::{Answer, FakeServer};
 use e2e::server::Server;
 use e2e::wait;
 use serde_json::{Value, json};
+
+use super::stage::Stage;
 
 /// A host whose next status is far away: what is seen is what was arranged.
 fn settings(server: &Server) -> Settings {
@@ -167,6 +169,30 @@ fn the_doctor_tells_of_children_that_do_not_run() {
         has(&report, "warn", "agents", "worker is fatal"),
         "{report}"
     );
+}
+
+#[test]
+fn agents_of_this_host_are_completed_by_bash() {
+    let stage = Stage::new("");
+    let programs = e2e::binaries::bootctl();
+    let programs = programs.parent().expect("a folder").display().to_string();
+    let script = r#"
+        source "$1"; shift
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+        _bootctl
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let file = e2e::tree::repository().join("packaging/completion/bootctl.bash");
+    let root = stage.host.root().display().to_string();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new("bash")
+        .env("PATH", format!("{programs}:{path}"))
+        .args(["--norc", "-c", script, "bash"])
+        .arg(file)
+        .args(["bootctl", "-r", &root, "restart", "w"])
+        .output()
+        .expect("bash can be run");
+    assert_eq!(said(&output), format!("{}\n", super::stage::NAME));
 }
 
 #[test]
