@@ -154,6 +154,12 @@ fn an_upgrade_by_hand_keeps_daemon_and_children() {
             assert_eq!(run(&machine, kind.installed()), NEW);
             let executed = format!("readlink /proc/{}/exe", before.daemon.trim());
             assert_eq!(run(&machine, &executed), "/usr/sbin/bootagent\n");
+            // After a reboot in the middle of an upgrade its watcher is there
+            // without anybody's help.
+            run(
+                &machine,
+                "systemctl show -p Wants --value multi-user.target | grep -qw bootagent-watcher.service",
+            );
             // Where it does not run, it stays so.
             run(&machine, "systemctl stop bootagent");
             run(
@@ -405,12 +411,26 @@ fn a_server_in_trouble_takes_nothing_back() {
         machine.wait_until(asked, PATIENCE).expect("it asks");
         run(&machine, "systemctl -q is-active bootagent-watcher");
         assert_eq!(processes(&machine), before);
+        // Both crash: systemd starts both again, and the upgrade goes on.
+        run(
+            &machine,
+            "systemctl kill --kill-who=main -s KILL bootagent-watcher bootagent",
+        );
+        answers(&machine, NEW);
+        let watches = machine.wait_until("systemctl -q is-active bootagent-watcher", PATIENCE);
+        watches.expect("it is started again");
+        // Nor is a stop by an operator a reason to take anything back.
+        run(
+            &machine,
+            "systemctl stop bootagent; sleep 25; systemctl start bootagent",
+        );
+        answers(&machine, NEW);
         trouble.store(0, Ordering::SeqCst);
         run(&machine, "bootctl reexec");
         let done = result(&server, "1");
         assert_eq!(done["errcode"], 0, "{done}");
         answers(&machine, NEW);
-        assert_eq!(processes(&machine), before);
+        assert_eq!(processes(&machine).child, before.child);
         no_watcher_is_left(&machine);
     });
 }
