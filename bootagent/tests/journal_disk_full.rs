@@ -8,6 +8,7 @@ mod small_disk;
 use std::fs;
 use std::path::Path;
 
+use bootagent::journal::thread::JournalHandle;
 use bootagent::journal::{Journal, Unsent};
 use bootagent_protocol::{ErrorCode, Event, Job, JobResult};
 use nix::mount::{MsFlags, mount};
@@ -162,5 +163,35 @@ fn a_journal_on_a_disk_that_became_read_only_goes_on_in_memory() {
         let journal = open(&folder);
         assert_eq!(journal.unsent().events.len(), 2);
         assert_eq!(journal.unfinished().count(), 1);
+    });
+}
+
+#[test]
+fn what_cannot_be_written_is_said_and_the_metafile_is_not_forgotten() {
+    on_disk("size=1m", |disk| {
+        let mut journal = open(&disk.join("journal"));
+        until_full(&mut journal, disk);
+        let handle = JournalHandle::start(journal).expect("a thread");
+        let path = disk.join("metafile.json");
+        let (result, saved) = std::sync::mpsc::channel();
+        handle.save(path.clone(), vec![b'm'; 5000], move |written| {
+            let _ = result.send(written.is_ok());
+        });
+        assert_eq!(saved.recv(), Ok(false));
+        handle.wait(|_| ());
+        let troubles = handle.troubles();
+        assert!(
+            troubles.len() == 2
+                && troubles[0].contains("no job is taken")
+                && troubles[1].contains("metafile.json"),
+            "{troubles:?}"
+        );
+
+        free(disk);
+        // As each status does.
+        handle.wait(|journal| drop(journal.unsent()));
+        handle.wait(|_| ());
+        assert_eq!(handle.troubles(), Vec::<String>::new());
+        assert_eq!(fs::read(path).expect("there").len(), 5000);
     });
 }

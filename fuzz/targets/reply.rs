@@ -5,6 +5,18 @@ use bootagent::download::Url;
 use bootagent_kit::servers::{Server, ServerList};
 use bootagent_protocol::{ErrorCode, Job, RegisterReply, StatusReply};
 use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+/// Whether a number in it is not exactly kept when it is written and read
+/// again. A job has none; a field that nobody knows may.
+fn has_fraction(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64(),
+        Value::Array(values) => values.iter().any(has_fraction),
+        Value::Object(fields) => fields.values().any(has_fraction),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
 
 fuzz_target!(|data: &[u8]| {
     if let Ok(reply) = serde_json::from_slice::<RegisterReply>(data)
@@ -17,9 +29,14 @@ fuzz_target!(|data: &[u8]| {
     };
     let server: Server = "http://[::1]:8080".parse().expect("a server");
     for value in &reply.jobs {
-        let digest = Job::digest(value);
-        let again = serde_json::from_str(&value.to_string()).expect("JSON");
-        assert_eq!(digest, Job::digest(&again), "the same job has one digest");
+        if !has_fraction(value) {
+            let again = serde_json::from_str(&value.to_string()).expect("JSON");
+            assert_eq!(
+                Job::digest(value),
+                Job::digest(&again),
+                "as another server says it"
+            );
+        }
         match Job::parse(value) {
             Ok(job) => {
                 // As the journal keeps it.

@@ -211,16 +211,26 @@ impl Reader {
     }
 
     fn read(mut self, trace: &str) -> Vec<Call> {
+        // The other thread, which only waits for the writer's end, may cut a
+        // call in two: `PID call(begin <unfinished ...>`, and later
+        // `PID <... call resumed>end`.
+        let mut begun = HashMap::new();
         for line in trace.lines() {
-            assert!(
-                !line.contains("<unfinished"),
-                "two threads wrote at once: {line}"
-            );
             // `PID call(arguments) = result ...`
-            let Some((_, line)) = line.split_once(' ') else {
+            let Some((pid, line)) = line.split_once(' ') else {
                 continue;
             };
-            let Some((call, rest)) = line.trim_start().split_once('(') else {
+            let line = line.trim_start();
+            if let Some(begin) = line.strip_suffix(" <unfinished ...>") {
+                begun.insert(pid, begin);
+                continue;
+            }
+            let whole = line.strip_prefix("<... ").map(|rest| {
+                let end = rest.split_once('>').map_or("", |(_, end)| end);
+                format!("{}{end}", begun.remove(pid).unwrap_or_default())
+            });
+            let line = whole.as_deref().unwrap_or(line);
+            let Some((call, rest)) = line.split_once('(') else {
                 continue;
             };
             // Short calls are padded.
