@@ -83,10 +83,10 @@ fn a_ready_that_came_while_we_stood_still_counts() {
     let flags = ["--lock", "held", "--after", "1000", "--ready"];
     let bundle = Bundle::new("slow", "1.0.0", &flags)
         .notify()
-        .key("start_timeout", json!(3));
+        .key("start_timeout", json!(10));
     fake.offer(package_job(&files, "install", "slow", &bundle.build()));
     wait::until_true("its start", || host.child_file("slow", "held").is_some());
-    stand_still(&host, 6);
+    stand_still(&host, 14);
     let done = fake.result("install");
     assert_eq!(done["errcode"], 0, "{done}");
     assert_eq!(abnormal_ends(&fake), Vec::<Value>::new());
