@@ -17,6 +17,8 @@ work=$repository/target/bench
 memory=/dev/shm/bootagent-bench
 programs=${CARGO_TARGET_DIR:-$repository/target}/release
 horust=$cache/horust
+# The measuring scripts leave nothing beside themselves.
+export PYTHONDONTWRITEBYTECODE=1
 
 [ "$(id -u)" -eq 0 ] || die "run it as root: limits and the peers' packages need it"
 need_rust

@@ -200,8 +200,8 @@ Machine: {cpu}, {os.cpu_count()} cores, Linux {platform.release()}, {time.strfti
 
 PSS is that of all processes of the supervisor, loggers included, children not. The time runs from the start of
 the supervisor until the last child has said by a byte in a FIFO that it runs. Everybody's files are in memory,
-as /run is; our journal and metafile are on the disk. Ours makes a cgroup with three limits per child unless it
-says otherwise. The peers keep processes running; they have no server, journal, limits or packages. runit and s6
+as /run is; our journal and metafile are on the disk. Ours makes a cgroup with three limits per child; "no
+cgroups" has no limits either. The peers keep processes running; they have no server, journal, limits or packages. runit and s6
 run without a logger per child, which would double their processes.
 
 {by_hand(options)}""", end="")

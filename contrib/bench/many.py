@@ -115,8 +115,10 @@ def one_round(options, name, count, number, server):
     work = options.memory / f"{name.replace(', ', '-').replace(' ', '-')}-{count}-{number}"
     work.mkdir()
     if name.startswith("bootagent"):
-        argv = supervisors.bootagent(options, work, count, server)
-        if name == "bootagent, no cgroups":
+        bare = name == "bootagent, no cgroups"
+        # A limit without a cgroup is a watch that wakes; what is compared is starting and resting.
+        argv = supervisors.bootagent(options, work, count, server, {} if bare else supervisors.LIMITS)
+        if bare:
             argv = supervisors.without_cgroups(argv)
     else:
         argv = supervisors.PEERS[name](options, work, count)

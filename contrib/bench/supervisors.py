@@ -10,8 +10,11 @@ import re
 import subprocess
 
 
-def bootagent(options, work, count, server):
-    """Ours: COUNT packaged agents, each with limits. What has to survive is on the disk, unlike all else."""
+LIMITS = {"CPU": "50%", "memory": "20M", "pids": 16}
+
+
+def bootagent(options, work, count, server, limits):
+    """Ours: COUNT packaged agents, each with these limits. What has to survive is on the disk, unlike all else."""
     root = work / "root"
     disk = options.work / f"var-{work.name}"
     disk.mkdir()
@@ -21,8 +24,7 @@ def bootagent(options, work, count, server):
         folder = root / f"usr/lib/bootagent/agents/idle-{number}"
         folder.mkdir(parents=True)
         manifest = {"name": f"idle-{number}", "version": "1-1", "exec": [str(options.idle_program), str(options.fifo)],
-                    "type": "simple", "user": "root", "stop_timeout": 2,
-                    "limits": {"CPU": "50%", "memory": "20M", "pids": 16}}
+                    "type": "simple", "user": "root", "stop_timeout": 2, "limits": limits}
         (folder / "agent.json").write_text(json.dumps(manifest))
     config = work / "bootagent.toml"
     config.write_text(f'root = "{root}"\n[push]\nstep = 3600\n')
