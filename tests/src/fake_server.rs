@@ -199,7 +199,10 @@ impl FakeServer {
     /// Waits for the result of job `id`.
     pub fn result(&self, id: &str) -> Value {
         let what = format!("the result of job {id}");
-        wait::until(&what, || self.results(id).first().cloned())
+        // A download that is tried again, with pauses, takes up to 31 s by itself.
+        wait::within(wait::PATIENCE * 3, &what, || {
+            self.results(id).first().cloned()
+        })
     }
 
     /// Offers `job` and waits for its result, which has `code`; returns the
