@@ -11,7 +11,7 @@ state=/var/lib/bootagent
 configuration=/etc/bootagent/bootagent.toml
 
 # Seconds: enough for anything on a busy machine that emulates another one.
-patience=120
+patience=240
 
 say() { printf '%s\n' "== $*"; }
 

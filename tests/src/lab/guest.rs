@@ -17,9 +17,9 @@ use super::{Disk, Lab, left, start_kept};
 
 /// From QEMU's start until the guest takes commands. It takes 20 s on an idle
 /// machine; a busy one that emulates may be far slower.
-const BOOT: Duration = Duration::from_secs(420);
+const BOOT: Duration = Duration::from_secs(900);
 /// How long one script may run in the guest, in seconds.
-const SCRIPT: u64 = 420;
+const SCRIPT: u64 = 900;
 /// How much longer its answer may take: then the guest is dead.
 const ANSWER: Duration = Duration::from_secs(90);
 /// Between two looks at what QEMU has not made yet.

@@ -25,7 +25,7 @@ const JOBS: usize = 24;
 /// Moments of the record that are looked at.
 const MOMENTS: usize = 24;
 /// A job takes a second in a guest; more when others use the machine.
-const LONG: Duration = Duration::from_secs(400);
+const LONG: Duration = Duration::from_secs(900);
 /// The step of a host nobody ordered another one for.
 const STEP: u64 = 600;
 /// Seed of the moments and of what survives them; printed by a failure.
