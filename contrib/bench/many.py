@@ -90,13 +90,14 @@ def start(options, argv, work, count):
 def stop(supervisor):
     """Ends a supervisor and all that it started."""
     pids = tree(supervisor.pid)
-    # Children of ours outlive their supervisor on purpose; here nothing shall.
-    supervisor.kill()
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    # Children of ours outlive their supervisor on purpose; here nothing shall. All are stopped first, so that
+    # none starts again what was killed just before it.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
     supervisor.wait(30)
 
 
