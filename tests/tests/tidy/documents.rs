@@ -55,6 +55,22 @@ fn every_path_in_the_architecture_exists() {
 }
 
 #[test]
+fn every_trap_is_shown_by_tests_and_files_that_are_there() {
+    let spans = code_spans(&read(&root().join("tests/TRAPS.md")));
+    let sources: Vec<_> = files_ending_in(".rs").iter().map(|f| read(f)).collect();
+    let is_there = |span: &str| match is_path(span) {
+        true => root().join(span).exists(),
+        false => sources.iter().any(|s| s.contains(&format!("fn {span}("))),
+    };
+    let of_a_test = |span: &&String| is_path(span) || span.matches('_').count() > 2;
+    let named: Vec<_> = spans.iter().filter(of_a_test).collect();
+    assert!(named.len() > 40, "only {} were found", named.len());
+    let missing = named.iter().filter(|span| !is_there(span));
+    let missing: Vec<_> = missing.map(|span| (**span).clone()).collect();
+    assert_none(&missing, "tests/TRAPS.md names what is not there");
+}
+
+#[test]
 fn the_architecture_names_every_crate_and_no_function() {
     let spans = code_spans(&read(&root().join("ARCHITECTURE.md")));
     let mut wrong = Vec::new();
