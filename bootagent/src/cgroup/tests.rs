@@ -122,3 +122,28 @@ fn an_out_of_memory_kill_is_counted() {
         group.usage()
     );
 }
+
+#[test]
+fn a_group_that_was_left_frozen_runs_again_once_it_is_opened() {
+    let Some(parent) = Parent::new("frozen") else {
+        return;
+    };
+    let Group::Version1(hierarchies) = parent.group() else {
+        // On version 2 nothing is ever frozen: cgroup.kill is one write.
+        return;
+    };
+    let state = |state: &str| {
+        let folder = mounts::read().version1["freezer"].join(format!(
+            "bootagent-test-frozen-{}/child/freezer.state",
+            std::process::id()
+        ));
+        if !state.is_empty() {
+            write(&folder, state).expect("writable");
+        }
+        read(&folder).expect("readable")
+    };
+    assert_ne!(state("FROZEN"), "THAWED");
+    drop(hierarchies);
+    drop(parent.group());
+    assert_eq!(state(""), "THAWED");
+}

@@ -52,7 +52,17 @@ impl Hierarchies {
             std::fs::create_dir_all(&folder)?;
             folders.insert(controller.clone(), folder);
         }
-        Ok(Self { folders })
+        let group = Self { folders };
+        // A BootAgent that was killed in the midst of a kill left it frozen:
+        // whatever was put into it would stand still for ever.
+        group.set_freezer("THAWED");
+        Ok(group)
+    }
+
+    fn set_freezer(&self, state: &str) {
+        if let Some(folder) = self.folders.get("freezer") {
+            let _ = write(&folder.join("freezer.state"), state);
+        }
     }
 
     /// A folder whose `cgroup.procs` lists every process.
@@ -152,18 +162,9 @@ impl Hierarchies {
 
     pub(super) fn kill(&self) {
         // Frozen processes cannot fork away while the list is read.
-        let freezer = self
-            .folders
-            .get("freezer")
-            .map(|folder| folder.join("freezer.state"));
-        let set = |state: &str| {
-            freezer
-                .as_ref()
-                .is_some_and(|file| write(file, state).is_ok())
-        };
-        set("FROZEN");
+        self.set_freezer("FROZEN");
         kill_listed(&self.process_folder().join("cgroup.procs"));
-        set("THAWED");
+        self.set_freezer("THAWED");
     }
 
     pub(super) fn remove(&self) {
