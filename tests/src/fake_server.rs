@@ -199,7 +199,7 @@ impl FakeServer {
     /// Waits for the result of job `id`.
     pub fn result(&self, id: &str) -> Value {
         let what = format!("the result of job {id}");
-        // A download that is tried again, with pauses, takes up to 31 s by itself.
+        // A download that fails is tried five times, with pauses of 15 s in all.
         wait::within(wait::PATIENCE * 3, &what, || {
             self.results(id).first().cloned()
         })

@@ -207,6 +207,10 @@ fn without_cgroups_an_agent_over_its_memory_is_killed_with_all_it_started() {
         let told = scene.limits("greedy");
         told["memory_used"].as_u64() > Some(128 << 20) && told["pids_used"] == 2
     });
+    // It ignores TERM, and nobody here waits for stop_timeout.
+    for left in process::with_argument(&orphan) {
+        left.signal(Signal::SIGKILL);
+    }
 }
 
 #[test]
