@@ -154,7 +154,8 @@ needs_only_old_glibc() {
 stage_bootagent() {
     local built=$1 stage=$2
     install -D -m 0755 "$built/bootagent" "$stage/usr/sbin/bootagent"
-    install -D -m 0755 "$built/bootctl" "$stage/usr/bin/bootctl"
+    # systemd's packages own the name bootctl; steps.sh links it where it is free.
+    install -D -m 0755 "$built/bootctl" "$stage/usr/bin/bootagentctl"
     install -D -m 0644 "$packaging/bootagent.service" "$stage/usr/lib/systemd/system/bootagent.service"
     install -D -m 0644 "$packaging/bootagent-watcher.service" \
         "$stage/usr/lib/systemd/system/bootagent-watcher.service"

@@ -28,8 +28,27 @@ create_user() {
     fi
 }
 
+# The short name of bootagentctl. It belongs to systemd, whose packages have a program of that name (for boot
+# loaders) on some systems and not on others: taken where nothing is, also at an upgrade, never from anybody.
+link_bootctl() {
+    is_our_link && return 0
+    if [ -e /usr/bin/bootctl ] || [ -L /usr/bin/bootctl ]; then
+        tell "/usr/bin/bootctl is another program here; ours is bootagentctl"
+    else
+        ln -s bootagentctl /usr/bin/bootctl ||
+            tell "could not make the short name /usr/bin/bootctl; use bootagentctl"
+    fi
+}
+
+unlink_bootctl() {
+    ! is_our_link || rm -f /usr/bin/bootctl || tell "could not remove the link /usr/bin/bootctl"
+}
+
+is_our_link() { [ "$(readlink /usr/bin/bootctl 2>/dev/null)" = bootagentctl ]; }
+
 # The first installation: the service comes with every boot, and now.
 start_service() {
+    link_bootctl
     # Asked before the daemon runs: it makes the file at once.
     enrolled=no
     [ ! -e /var/lib/bootagent/metafile.json ] || enrolled=yes
@@ -58,11 +77,12 @@ start_service() {
 # A new version over an old one. Nothing is stopped and nothing restarted: the running daemon is asked
 # to execute its new file in place, which keeps the children.
 take_over() {
+    link_bootctl
     ! systemd_runs || systemctl daemon-reload || true
     ordered_by_bootagent && return 0
     # Not running: there is nothing to take over, and an operator's stop is kept.
     [ -S /run/bootagent/bootagent.sock ] || return 0
-    if said=$(timeout 60 /usr/bin/bootctl reexec 2>&1 </dev/null); then
+    if said=$(timeout 60 /usr/bin/bootagentctl reexec 2>&1 </dev/null); then
         tell "$said"
     else
         tell "$said; to change to this version: systemctl restart bootagent (the agents keep running)"
@@ -74,9 +94,9 @@ stop_service() {
     # It would put the package back.
     ! systemd_runs || systemctl stop bootagent-watcher.service >/dev/null 2>&1 || true
     rm -f /usr/lib/bootagent/bootagent.saved || true
-    if [ -S /run/bootagent/bootagent.sock ] && [ -x /usr/bin/bootctl ]; then
-        timeout 120 /usr/bin/bootctl stop --all </dev/null ||
-            tell "could not stop every agent; those that still run: bootctl status"
+    if [ -S /run/bootagent/bootagent.sock ] && [ -x /usr/bin/bootagentctl ]; then
+        timeout 120 /usr/bin/bootagentctl stop --all </dev/null ||
+            tell "could not stop every agent; those that still run: bootagentctl status"
     fi
     if have systemctl; then
         systemctl disable bootagent.service >/dev/null 2>&1 || true
@@ -128,6 +148,7 @@ rest_of_processes() {
 
 # After the files have gone.
 forget_service() {
+    unlink_bootctl
     if systemd_runs; then
         systemctl daemon-reload || true
         systemctl reset-failed bootagent.service >/dev/null 2>&1 || true
@@ -147,8 +168,8 @@ remove_state() {
 # A sub-agent's package goes while BootAgent runs: its process ends before its files do.
 stop_agent() {
     ordered_by_bootagent && return 0
-    if [ -S /run/bootagent/bootagent.sock ] && [ -x /usr/bin/bootctl ]; then
-        timeout 120 /usr/bin/bootctl stop "$agent" </dev/null >/dev/null 2>&1 || true
+    if [ -S /run/bootagent/bootagent.sock ] && [ -x /usr/bin/bootagentctl ]; then
+        timeout 120 /usr/bin/bootagentctl stop "$agent" </dev/null >/dev/null 2>&1 || true
     fi
 }
 

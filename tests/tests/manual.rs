@@ -76,7 +76,7 @@ fn assert_same(what: &str, mut left: Vec<String>, mut right: Vec<String>) {
 fn every_option_and_command_is_in_the_manual_and_nothing_else() {
     for (program, page) in [
         (binaries::bootagent(), "man/bootagent.8"),
-        (binaries::bootctl(), "man/bootctl.1"),
+        (binaries::bootctl(), "man/bootagentctl.1"),
     ] {
         let said = listed(&program);
         let mut described = defined(&read(page), "Cm");
@@ -90,7 +90,7 @@ fn every_option_and_command_is_in_the_manual_and_nothing_else() {
 fn every_option_and_command_can_be_completed() {
     for (program, file) in [
         (binaries::bootagent(), "completion/bootagent.bash"),
-        (binaries::bootctl(), "completion/bootctl.bash"),
+        (binaries::bootctl(), "completion/bootagentctl.bash"),
     ] {
         let said = listed(&program);
         let name = file
@@ -141,11 +141,11 @@ fn completions(file: &str, words: &[&str]) -> Vec<String> {
 
 #[test]
 fn what_follows_a_word_is_completed_by_what_it_wants() {
-    let offered = |words: &[&str]| completions("completion/bootctl.bash", words);
-    assert_eq!(offered(&["bootctl", "rest"]), ["restart"]);
-    assert_eq!(offered(&["bootctl", "--json", "do"]), ["doctor"]);
-    assert_eq!(offered(&["bootctl", "stop", "--a"]), ["--all"]);
-    assert_eq!(offered(&["bootctl", "help", "sh"]), ["sha256"]);
+    let offered = |words: &[&str]| completions("completion/bootagentctl.bash", words);
+    assert_eq!(offered(&["bootagentctl", "rest"]), ["restart"]);
+    assert_eq!(offered(&["bootagentctl", "--json", "do"]), ["doctor"]);
+    assert_eq!(offered(&["bootagentctl", "stop", "--a"]), ["--all"]);
+    assert_eq!(offered(&["bootagentctl", "help", "sh"]), ["sha256"]);
     let levels = completions("completion/bootagent.bash", &["bootagent", "-l", "d"]);
     assert_eq!(levels, ["debug"]);
 }

@@ -23,6 +23,8 @@ mod life;
 mod own_upgrade;
 #[path = "packaging/service.rs"]
 mod service;
+#[path = "packaging/short_name.rs"]
+mod short_name;
 
 /// The version that is installed first.
 const OLD: &str = "1.2.1-1";

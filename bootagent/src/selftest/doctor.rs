@@ -227,7 +227,7 @@ fn children(agents: &[AgentReport]) -> Vec<Check> {
             None if agent.status == AgentState::Fatal => {
                 let name = &agent.name;
                 text.push_str(&format!(
-                    "; bootctl events tells why, bootctl restart {name} tries again"
+                    "; bootagentctl events tells why, bootagentctl restart {name} tries again"
                 ));
             }
             None => {}

@@ -29,7 +29,7 @@ rm "$root/root/package.deb"
 umount "$root/proc"
 [ -z "$programs" ] || {
     install -m 0755 "$programs/bootagent" "$root/usr/sbin/bootagent"
-    install -m 0755 "$programs/bootctl" "$root/usr/bin/bootctl"
+    install -m 0755 "$programs/bootctl" "$root/usr/bin/bootagentctl"
 }
 
 install -D -m 0755 "$here/serve.sh" "$root/usr/lib/lab/serve.sh"

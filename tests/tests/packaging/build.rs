@@ -323,7 +323,8 @@ fn cmake_hands_the_server_list_to_cargo() {
     );
     let installed = succeed(Command::new(folder.path().join("usr/sbin/bootagent")).arg("-V"));
     assert_eq!(installed, version);
-    assert!(folder.path().join("usr/bin/bootctl").exists());
+    assert!(folder.path().join("usr/bin/bootagentctl").exists());
+    assert!(!folder.path().join("usr/bin/bootctl").exists());
 }
 
 #[test]

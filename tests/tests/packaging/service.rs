@@ -5,7 +5,7 @@ use super::*;
 /// What the package puts on a host: owner, group, mode, path.
 const LAYOUT: &str = "\
 root:root 755 /etc/bootagent
-root:root 755 /usr/bin/bootctl
+root:root 755 /usr/bin/bootagentctl
 root:root 755 /usr/lib/bootagent
 root:root 755 /usr/lib/bootagent/agents
 root:root 644 /usr/lib/systemd/system/bootagent-watcher.service
@@ -13,8 +13,8 @@ root:root 644 /usr/lib/systemd/system/bootagent.service
 root:root 644 /usr/lib/tmpfiles.d/bootagent.conf
 root:root 755 /usr/sbin/bootagent
 root:root 644 /usr/share/bash-completion/completions/bootagent
-root:root 644 /usr/share/bash-completion/completions/bootctl
-root:root 644 /usr/share/man/man1/bootctl.1.gz
+root:root 644 /usr/share/bash-completion/completions/bootagentctl
+root:root 644 /usr/share/man/man1/bootagentctl.1.gz
 root:root 644 /usr/share/man/man5/bootagent.toml.5.gz
 root:root 644 /usr/share/man/man8/bootagent.8.gz
 root:root 755 /var/lib/bootagent
@@ -37,6 +37,8 @@ fn the_host_is_right(machine: &Machine, version: &str) {
     );
     assert_eq!(user, "/var/lib/bootagent:/usr/sbin/nologin\nbootagent\n");
     run(machine, "test \"$(id -u bootagent)\" -lt 1000");
+    let link = run(machine, "readlink /usr/bin/bootctl");
+    assert_eq!(link, "bootagentctl\n");
     let said = run(machine, "/usr/sbin/bootagent -V");
     assert!(said.contains(version), "{said}");
 }
@@ -79,6 +81,7 @@ fn an_rpm_is_installed_upgraded_and_erased_where_no_systemd_runs() {
 
     run(&machine, "rpm -e bootagent");
     run(&machine, "test ! -e /usr/sbin/bootagent");
+    run(&machine, "test ! -L /usr/bin/bootctl");
     run(
         &machine,
         "test ! -e /usr/lib/systemd/system/bootagent.service",
@@ -116,6 +119,7 @@ fn a_deb_is_installed_upgraded_removed_and_purged_where_no_systemd_runs() {
 
     run(&machine, "dpkg -r bootagent");
     run(&machine, "test ! -e /usr/sbin/bootagent");
+    run(&machine, "test ! -L /usr/bin/bootctl");
     assert_eq!(
         run(&machine, "cat /var/lib/bootagent/metafile.json"),
         "known\n"

@@ -179,10 +179,10 @@ fn agents_of_this_host_are_completed_by_bash() {
     let script = r#"
         source "$1"; shift
         COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
-        _bootctl
+        _bootagentctl
         printf '%s\n' "${COMPREPLY[@]}"
     "#;
-    let file = e2e::tree::repository().join("packaging/completion/bootctl.bash");
+    let file = e2e::tree::repository().join("packaging/completion/bootagentctl.bash");
     let root = stage.host.root().display().to_string();
     let path = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("bash")

@@ -115,6 +115,14 @@ pub(crate) struct Args {
     pub(crate) order: Order,
 }
 
+/// What this program was called as: packages install it as bootagentctl, and as
+/// bootctl too where systemd's program is not.
+pub(crate) fn own_name() -> &'static str {
+    let typed = std::env::args_os().next().map(PathBuf::from);
+    let is_long = typed.is_some_and(|typed| typed.ends_with("bootagentctl"));
+    if is_long { "bootagentctl" } else { "bootctl" }
+}
+
 /// What `-h` prints.
 pub(crate) fn help() -> String {
     let rows = COMMANDS.iter().map(|command| {
@@ -122,7 +130,8 @@ pub(crate) fn help() -> String {
         format!("  {usage:<19}{}\n", command.summary)
     });
     format!(
-        "Usage: bootctl [-r ROOT] [--json] COMMAND\n\n{}\n{OPTIONS}",
+        "Usage: {} [-r ROOT] [--json] COMMAND\n\n{}\n{OPTIONS}",
+        own_name(),
         rows.collect::<String>()
     )
 }
@@ -138,7 +147,8 @@ fn help_of(word: &str) -> Result<String, lexopt::Error> {
     let command = find(word)?;
     let usage = format!("{} {}", command.word, command.operands);
     let mut text = format!(
-        "Usage: bootctl [-r ROOT] [--json] {}\n\n{}: {}.\n",
+        "Usage: {} [-r ROOT] [--json] {}\n\n{}: {}.\n",
+        own_name(),
         usage.trim_end(),
         command.word,
         command.summary
@@ -198,7 +208,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Args, lexopt::Error> {
             Long("all") => all = true,
             Short('c') => config = Some(PathBuf::from(parser.value()?)),
             Short('V') | Long("version") => {
-                let order = Order::Print(format!("bootctl {}\n", bootagent::host::VERSION));
+                let order = Order::Print(format!("{} {}\n", own_name(), bootagent::host::VERSION));
                 return Ok(Args {
                     root,
                     as_json,
@@ -255,7 +265,7 @@ fn simple(words: &[&str], all: bool) -> Result<Order, lexopt::Error> {
         (words, _) => {
             let command = find(words.first().unwrap_or(&""))?;
             let usage = format!("{} {}", command.word, command.operands);
-            return Err(format!("usage: bootctl {}", usage.trim_end()).into());
+            return Err(format!("usage: {} {}", own_name(), usage.trim_end()).into());
         }
     };
     Ok(Order::Ask(request, Extent::Whole))

@@ -1,4 +1,5 @@
-//! The `bootctl` program: a person's way to the daemon of this host.
+//! The `bootctl` program: a person's way to the daemon of this host. Packages
+//! call it bootagentctl, because the other name belongs to systemd.
 //!
 //! [`args`] is what was typed, [`show`] what is printed; `doctor` is done by
 //! bootagent itself, which has everything the checks need.
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     let args = match args::parse(lexopt::Parser::from_env()) {
         Ok(args) => args,
         Err(error) => {
-            eprintln!("bootctl: {error}\n\n{}", args::help());
+            eprintln!("{}: {error}\n\n{}", args::own_name(), args::help());
             return ExitCode::from(2);
         }
     };
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         Order::Ask(request, extent) => answer(&args, request, *extent),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("bootctl: {error:#}");
+        eprintln!("{}: {error:#}", args::own_name());
         ExitCode::FAILURE
     })
 }

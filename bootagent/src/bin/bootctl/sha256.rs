@@ -23,7 +23,7 @@ pub(crate) fn print(files: &[PathBuf], as_json: bool) -> ExitCode {
             }
             Ok(sum) => println!("{sum}  {}", path.display()),
             Err(error) => {
-                eprintln!("bootctl: {}: {error}", path.display());
+                eprintln!("{}: {}: {error}", crate::args::own_name(), path.display());
                 code = ExitCode::FAILURE;
             }
         }

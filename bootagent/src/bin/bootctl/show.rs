@@ -49,7 +49,7 @@ pub(crate) fn show(extent: Extent, reply: &Reply) {
             table(["SEQ", "TIME", "WHAT", "MESSAGE"], rows.collect());
         }
         Reply::Done(text) => println!("{}", visible(text)),
-        Reply::Failed(text) => eprintln!("bootctl: {}", visible(text)),
+        Reply::Failed(text) => eprintln!("{}: {}", crate::args::own_name(), visible(text)),
     }
 }
 

@@ -1,7 +1,8 @@
-# Completion of bootctl for bash. tests/tests/manual.rs compares it with `bootctl -h`.
+# Completion of bootagentctl for bash. tests/tests/manual.rs compares it with its `-h`.
+# Not for the name bootctl: that file belongs to systemd's program.
 # shellcheck shell=bash
 
-_bootctl() {
+_bootagentctl() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local commands='status agents jobs events start stop restart reexec doctor sha256 help'
     local options='-r --json -V --version -h --help'
@@ -33,7 +34,7 @@ _bootctl() {
     '') choices="$commands $options" ;;
     start | stop | restart)
         # The first column of the table, without its head; nothing where there is no daemon.
-        choices="$(bootctl "${root[@]}" agents 2>/dev/null | awk 'NR > 1 { print $1 }') -h"
+        choices="$("${COMP_WORDS[0]}" "${root[@]}" agents 2>/dev/null | awk 'NR > 1 { print $1 }') -h"
         [ "$command" != stop ] || choices+=' --all'
         ;;
     doctor) choices='-c -h --json' ;;
@@ -47,4 +48,4 @@ _bootctl() {
     mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$current")
 }
 
-complete -o filenames -F _bootctl bootctl
+complete -o filenames -F _bootagentctl bootagentctl
