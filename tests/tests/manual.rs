@@ -196,6 +196,22 @@ fn every_key_of_the_configuration_is_in_the_manual_and_nothing_else() {
 }
 
 #[test]
+fn the_pages_a_unit_names_are_there() {
+    let mut named = 0;
+    for unit in ["bootagent.service", "bootagent-watcher.service"] {
+        for word in read(unit).split(['=', ' ', '\n']) {
+            let Some(page) = word.strip_prefix("man:") else {
+                continue;
+            };
+            let page = page.replace('(', ".").replace(')', "");
+            assert!(packaging("man").join(&page).is_file(), "{unit}: {page}");
+            named += 1;
+        }
+    }
+    assert!(named >= 2, "{named}");
+}
+
+#[test]
 fn every_page_is_clean() {
     if Command::new("mandoc").arg("-h").output().is_err() {
         println!("SKIPPED: mandoc is missing; install the package mandoc");

@@ -275,7 +275,8 @@ fn bad_package(kind: Kind, folder: &Path, script: &str) -> PathBuf {
             "Name: bootagent\nVersion: {number}\nRelease: {release}\nSummary: bad\nLicense: none\n\
              %description\nbad\n%install\ncp -a {}/. %{{buildroot}}/\n%files\n/usr/sbin/*\n\
              /usr/bin/bootagentctl\n/usr/lib/systemd/system/bootagent*.service\n\
-             /usr/lib/systemd/system/multi-user.target.wants/*\n/usr/lib/tmpfiles.d/bootagent.conf\n/usr/share/doc/bootagent\n",
+             /usr/lib/systemd/system/multi-user.target.wants/*\n/usr/lib/tmpfiles.d/bootagent.conf\n\
+             /usr/share/doc/bootagent\n/usr/share/man/man*/*\n/usr/share/bash-completion/completions/*\n",
             stage.display()
         ),
     )
