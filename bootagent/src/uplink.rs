@@ -71,6 +71,8 @@ pub enum Answer {
         token: Option<Secret>,
         /// New jobs, journalled already.
         taken: Vec<TakenJob>,
+        /// Whether more waited for a server than one status carries.
+        has_more: bool,
     },
 }
 
@@ -203,20 +205,23 @@ fn failed(outcome: Outcome, error: &anyhow::Error) -> Attempted {
 fn take_in(journal: &JournalHandle, server: &str, unsent: &Unsent, reply: StatusReply) -> Answer {
     let (sent, server) = (unsent.clone(), server.to_owned());
     let jobs = reply.jobs;
-    let taken = journal.wait(move |journal| {
+    let (has_more, taken) = journal.wait(move |journal| {
         if let Err(error) = journal.acknowledge(&sent) {
             log::error!("{:#}", anyhow::Error::from(error));
         }
+        // Before the offers: a server that offers what is refused, again and
+        // again, is not to be asked without end.
+        let has_more = journal.has_unsent();
         let offered = jobs.iter().take(JOBS_PER_REPLY);
-        offered
-            .filter_map(|value| offer(journal, value, &server))
-            .collect()
+        let taken = offered.filter_map(|value| offer(journal, value, &server));
+        (has_more, taken.collect())
     });
     Answer::Status {
         next: reply.next,
         registers_again: reply.register.unwrap_or(false),
         token: reply.token.map(Secret::new),
         taken,
+        has_more,
     }
 }
 
@@ -287,5 +292,33 @@ pub fn client_options(config: &crate::config::Config) -> ClientOptions {
         connect_timeout: Duration::from_secs(config.push.connect_timeout),
         total_timeout: Duration::from_secs(config.push.timeout),
         user_agent: format!("bootagent/{}", crate::host::VERSION),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Journal;
+
+    #[test]
+    fn what_one_status_has_no_room_for_asks_for_the_next_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (mut journal, _) = Journal::open(folder.path(), "boot-1").expect("opens");
+        for number in 0..150 {
+            let event = crate::host::new_event("crash", "a", format!("number {number}"));
+            journal.event(event).expect("journalled");
+        }
+        let journal = JournalHandle::start(journal).expect("starts");
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let unsent = journal.wait(|journal| journal.unsent());
+            let Answer::Status { has_more, .. } =
+                take_in(&journal, "http://server", &unsent, StatusReply::default())
+            else {
+                panic!("a status is answered as one");
+            };
+            told.push((unsent.events.len(), has_more));
+        }
+        assert_eq!(told, [(100, true), (50, false)]);
     }
 }

@@ -190,6 +190,7 @@ impl Engine {
                 registers_again,
                 token,
                 taken,
+                has_more,
             } => {
                 self.push.problem = None;
                 self.push.answered_at = Some(now());
@@ -219,8 +220,9 @@ impl Engine {
                     let next = next.map(Duration::from_secs);
                     self.on_schedule(schedule::Event::Answered { next });
                 }
-                if is_busy {
-                    // Says which jobs were accepted, without waiting for a result.
+                if is_busy || has_more {
+                    // Says which jobs were accepted, without waiting for a result;
+                    // and what this status had no room for.
                     self.on_schedule(schedule::Event::Urgent);
                 }
             }

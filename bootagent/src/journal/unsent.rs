@@ -56,6 +56,20 @@ impl Journal {
         }
     }
 
+    /// Whether a result or an event waits for a server.
+    pub fn has_unsent(&self) -> bool {
+        let waits = |entry: &super::Entry| {
+            matches!(
+                entry.state,
+                EntryState::Finished {
+                    is_acknowledged: false,
+                    ..
+                }
+            )
+        };
+        !self.events.is_empty() || !self.refusals.is_empty() || self.entries.iter().any(waits)
+    }
+
     /// Drops what a server acknowledged.
     pub fn acknowledge(&mut self, sent: &Unsent) -> Result<(), JournalError> {
         if sent.results.is_empty() && sent.events.is_empty() {
