@@ -1,7 +1,8 @@
 //! The only unsafe code of the daemon: fork and exec, pidfd, prctl.
 //!
 //! Everything the child of a fork touches is prepared before the fork: between
-//! fork and exec it allocates nothing and takes no lock of ours.
+//! fork and exec it allocates nothing and takes no lock of ours. One long file,
+//! so that all of what the compiler cannot check is read at once.
 #![expect(
     unsafe_code,
     reason = "fork, exec, pidfd and prctl have no safe wrapper"

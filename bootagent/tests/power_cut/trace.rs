@@ -124,13 +124,7 @@ pub(crate) fn record(
     }
     strace
         .arg(std::env::current_exe().expect("this program"))
-        .args([
-            "--ignored",
-            "--exact",
-            "writer",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args(["--exact", "writer", "--nocapture", "--test-threads=1"])
         .env("POWER_CUT_FOLDER", &folder)
         .env("POWER_CUT_STORY", story)
         .env("RUST_BACKTRACE", "0")
