@@ -1,12 +1,17 @@
 //! Who calls: an operator by an API token, a host by its secret.
 //!
 //! Each is an extractor, so that a handler that names one cannot be reached
-//! without it.
+//! without it. A handler for operators names what it needs as well, `May<View>`
+//! for one; there is no other way to get at the [`Operator`].
+
+use std::marker::PhantomData;
 
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
 
+use crate::access::role::Role;
+use crate::access::scope::Scope;
 use crate::app::App;
 use crate::problem::Problem;
 use crate::store::host::SecretStanding;
@@ -17,6 +22,70 @@ use crate::token::Token;
 pub struct Operator {
     /// The token's id.
     pub token: String,
+    /// What they may do.
+    pub role: Role,
+    /// The hosts they may see.
+    pub scope: Scope,
+}
+
+/// What a route needs. The route's document says the same, as the security
+/// requirement `("operator" = ["viewer"])`, with `"fleet"` where a scope
+/// excludes; a test calls every route and compares.
+pub trait Need: Send + Sync + 'static {
+    /// The least role.
+    const ROLE: Role;
+    /// Which hosts it concerns.
+    const REACH: Reach;
+}
+
+/// Which hosts a route concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of the caller's scope: its handler passes the scope on to the store.
+    Scope,
+    /// All of them, so that whoever has a scope may not.
+    Fleet,
+}
+
+/// Reads what the scope holds: `["viewer"]`.
+#[derive(Debug)]
+pub enum View {}
+/// Reads what belongs to no host: `["viewer", "fleet"]`.
+#[derive(Debug)]
+pub enum ViewFleet {}
+/// Changes hosts of the scope: `["operator"]`.
+#[derive(Debug)]
+pub enum Operate {}
+/// Changes what all hosts share: `["operator", "fleet"]`.
+#[derive(Debug)]
+pub enum OperateFleet {}
+/// Manages users and reads what they did: `["admin", "fleet"]`.
+#[derive(Debug)]
+pub enum Administer {}
+
+macro_rules! need {
+    ($($need:ident: $role:ident, $reach:ident;)*) => {
+        $(impl Need for $need {
+            const ROLE: Role = Role::$role;
+            const REACH: Reach = Reach::$reach;
+        })*
+    };
+}
+
+need! {
+    View: Viewer, Scope;
+    ViewFleet: Viewer, Fleet;
+    Operate: Operator, Scope;
+    OperateFleet: Operator, Fleet;
+    Administer: Admin, Fleet;
+}
+
+/// An operator who may do what the route needs.
+#[derive(Debug)]
+pub struct May<N> {
+    /// Who it is.
+    pub operator: Operator,
+    need: PhantomData<N>,
 }
 
 /// A host with its own secret.
@@ -27,7 +96,7 @@ pub struct Host {
 }
 
 /// Anybody who may read packages.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Reader {
     /// A host fetches what it shall install.
     Host(Host),
@@ -35,14 +104,19 @@ pub enum Reader {
     Operator(Operator),
 }
 
-impl FromRequestParts<App> for Operator {
+impl<N: Need> FromRequestParts<App> for May<N> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let token = bearer(parts)?;
-        operator(app, &token)
+        let operator = operator(app, &token)
             .await?
-            .ok_or_else(|| Problem::unauthorized("the API token is unknown or revoked"))
+            .ok_or_else(|| Problem::unauthorized("the API token is unknown or revoked"))?;
+        allowed(&operator, N::ROLE, N::REACH)?;
+        Ok(Self {
+            operator,
+            need: PhantomData,
+        })
     }
 }
 
@@ -86,7 +160,27 @@ pub fn bearer(parts: &Parts) -> Result<Token, Problem> {
 
 async fn operator(app: &App, token: &Token) -> Result<Option<Operator>, Problem> {
     let id = app.store.api_token(&token.digest()).await?;
-    Ok(id.map(|token| Operator { token }))
+    Ok(id.map(|token| Operator {
+        token,
+        role: Role::Admin,
+        scope: Scope::fleet(),
+    }))
+}
+
+fn allowed(operator: &Operator, role: Role, reach: Reach) -> Result<(), Problem> {
+    if operator.role < role {
+        return Err(Problem::forbidden(&format!(
+            "this needs the role {}, and yours is {}",
+            role.as_str(),
+            operator.role.as_str()
+        )));
+    }
+    match reach {
+        Reach::Fleet if !operator.scope.is_fleet() => Err(Problem::forbidden(
+            "this concerns all hosts, and you are restricted to some",
+        )),
+        Reach::Fleet | Reach::Scope => Ok(()),
+    }
 }
 
 /// A secret that is used for the first time becomes the host's only one.
@@ -101,4 +195,38 @@ pub async fn host(app: &App, token: &Token) -> Result<Option<Host>, Problem> {
     Ok(Some(Host {
         agentsn: owner.agentsn,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::scope::HostSet;
+
+    fn operator(role: Role, selector: Option<&str>) -> Operator {
+        let set = selector.map(|text| HostSet::tags(text).expect("a selector"));
+        let scope = Scope::of(set).expect("one set");
+        Operator {
+            token: String::new(),
+            role,
+            scope,
+        }
+    }
+
+    #[test]
+    fn a_role_allows_what_the_ones_below_it_do_and_no_more() {
+        let roles = [Role::Viewer, Role::Operator, Role::Admin];
+        for has in roles {
+            for needed in roles {
+                let done = allowed(&operator(has, None), needed, Reach::Fleet);
+                assert_eq!(done.is_ok(), has >= needed, "{has:?} for {needed:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scope_excludes_from_what_concerns_all_hosts() {
+        let scoped = operator(Role::Admin, Some("svc=ecs"));
+        assert!(allowed(&scoped, Role::Viewer, Reach::Scope).is_ok());
+        assert!(allowed(&scoped, Role::Viewer, Reach::Fleet).is_err());
+    }
 }

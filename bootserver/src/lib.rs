@@ -1,8 +1,8 @@
 //! bootserver: the platform behind the hosts.
 //!
 //! Hosts call `/agent/...` and fetch `/packages/...`; operators use
-//! `/api/v1/...`. In reading order: `router` is the table of contents, `api`
-//! holds the handlers, `fleet` decides without clock, store or HTTP, `store`
+//! `/api/v1/...`. In reading order: `router` is the table of contents, `auth`
+//! says who calls and `access` what they may, `api` holds the handlers, `fleet` decides without clock, store or HTTP, `store`
 //! remembers (and alone knows SQL), `ingest` is the one writer of statuses.
 //! Nothing here ever connects to a host.
 
@@ -11,6 +11,7 @@ pub mod data_dir;
 pub mod first_start;
 pub mod serve;
 
+pub mod access;
 pub mod api;
 pub mod app;
 pub mod auth;

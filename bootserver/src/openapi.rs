@@ -31,12 +31,32 @@ pub enum Busy {
     Unavailable(#[to_schema] ProblemDocument),
 }
 
-/// Answers of every route that needs a token.
+/// Answers of routes for hosts.
 #[derive(IntoResponses)]
 pub enum Guarded {
     /// No token, or none that is in force here
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(#[to_schema] ProblemDocument),
+    /// The method is not one of this path
+    #[response(status = 405, content_type = "application/problem+json")]
+    Method(#[to_schema] ProblemDocument),
+    /// The server failed; its log says how
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(#[to_schema] ProblemDocument),
+    /// Later; Retry-After says when
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(#[to_schema] ProblemDocument),
+}
+
+/// Answers of routes for operators.
+#[derive(IntoResponses)]
+pub enum Allowed {
+    /// No token, or none that is in force here
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] ProblemDocument),
+    /// The token's role or scope does not allow this
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(#[to_schema] ProblemDocument),
     /// The method is not one of this path
     #[response(status = 405, content_type = "application/problem+json")]
     Method(#[to_schema] ProblemDocument),
@@ -118,7 +138,6 @@ pub enum Full {
             Errors are problem documents (RFC 9457).",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    security(("operator" = [])),
     tags(
         (name = "agent", description = "What hosts call"),
         (name = "enrolment tokens", description = "What lets hosts register"),
@@ -144,7 +163,11 @@ impl Modify for Tokens {
         };
         let components = openapi.components.get_or_insert_default();
         for (name, description) in [
-            ("operator", "An API token"),
+            (
+                "operator",
+                "An API token. The requirement names the least role (viewer, operator, admin), and \
+                 `fleet` where it must not be restricted to some hosts",
+            ),
             ("enrolment", "An enrolment token"),
             ("host", "The secret a host got when it registered"),
         ] {

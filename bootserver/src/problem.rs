@@ -73,6 +73,12 @@ impl Problem {
             .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
+    /// 403: who calls is known, and may not do this.
+    pub fn forbidden(detail: &str) -> Self {
+        let title = "Not allowed";
+        Self::new(StatusCode::FORBIDDEN, "forbidden", title, detail)
+    }
+
     /// 404: there is no such thing.
     pub fn not_found(what: &str) -> Self {
         let detail = format!("there is no such {what}");

@@ -10,7 +10,7 @@ use tokio::io::AsyncSeekExt;
 use crate::app::App;
 use crate::auth::Reader;
 use crate::file_body::FileBody;
-use crate::openapi::{Guarded, Missing, Unsatisfiable};
+use crate::openapi::{Allowed, Missing, Unsatisfiable};
 use crate::problem::{Problem, chain};
 use crate::range::{Wanted, wanted};
 use crate::store::package::PackageRow;
@@ -30,9 +30,9 @@ use crate::store::package::PackageRow;
         (status = 200, description = "The whole file", content_type = "application/octet-stream"),
         (status = 206, description = "A part of it", content_type = "application/octet-stream"),
         (status = 304, description = "If-None-Match names this file"),
-        Missing, Unsatisfiable, Guarded
+        Missing, Unsatisfiable, Allowed
     ),
-    security(("host" = []), ("operator" = []))
+    security(("host" = []), ("operator" = ["viewer"]))
 )]
 pub async fn download(
     _: Reader,

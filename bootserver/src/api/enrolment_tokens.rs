@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::list::{self, List};
 use crate::app::App;
-use crate::auth::Operator;
+use crate::auth::{May, OperateFleet, ViewFleet};
 use crate::clock::unix_millis;
 use crate::extract::{JsonBody, Params, PathId};
 use crate::fleet::tags::Tags;
-use crate::openapi::{BadBody, BadQuery, Guarded, Missing};
+use crate::openapi::{Allowed, BadBody, BadQuery, Missing};
 use crate::problem::Problem;
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::token::{Token, TokenKind};
@@ -118,11 +118,12 @@ pub struct PageParams {
     request_body = CreateEnrolmentToken,
     responses(
         (status = 201, description = "Made; the token is shown this once", body = NewEnrolmentTokenView),
-        BadBody, Guarded
-    )
+        BadBody, Allowed
+    ),
+    security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn create(
-    _: Operator,
+    _: May<OperateFleet>,
     State(app): State<App>,
     JsonBody(body): JsonBody<CreateEnrolmentToken>,
 ) -> Result<(StatusCode, Json<NewEnrolmentTokenView>), Problem> {
@@ -144,11 +145,12 @@ pub async fn create(
     operation_id = "list_enrolment_tokens",
     get, path = "/api/v1/enrolment-tokens", tag = "enrolment tokens", params(PageParams),
     responses(
-        (status = 200, description = "One page", body = List<EnrolmentTokenView>), BadQuery, Guarded
-    )
+        (status = 200, description = "One page", body = List<EnrolmentTokenView>), BadQuery, Allowed
+    ),
+    security(("operator" = ["viewer", "fleet"]))
 )]
 pub async fn list(
-    _: Operator,
+    _: May<ViewFleet>,
     State(app): State<App>,
     Params(params): Params<PageParams>,
 ) -> Result<Json<List<EnrolmentTokenView>>, Problem> {
@@ -165,10 +167,11 @@ pub async fn list(
     operation_id = "revoke_enrolment_token",
     delete, path = "/api/v1/enrolment-tokens/{id}", tag = "enrolment tokens",
     params(("id" = String, Path, description = "The token's id")),
-    responses((status = 204, description = "It does not hold any more"), Missing, Guarded)
+    responses((status = 204, description = "It does not hold any more"), Missing, Allowed),
+    security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn revoke(
-    _: Operator,
+    _: May<OperateFleet>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {

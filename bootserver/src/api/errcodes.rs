@@ -6,8 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::list::List;
-use crate::auth::Operator;
-use crate::openapi::Guarded;
+use crate::auth::{May, View};
+use crate::openapi::Allowed;
 
 /// One error code.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,9 +22,10 @@ pub struct ErrorCodeView {
 #[utoipa::path(
     operation_id = "list_errcodes",
     get, path = "/api/v1/errcodes", tag = "jobs",
-    responses((status = 200, description = "All codes", body = List<ErrorCodeView>), Guarded)
+    responses((status = 200, description = "All codes", body = List<ErrorCodeView>), Allowed),
+    security(("operator" = ["viewer"]))
 )]
-pub async fn list(_: Operator) -> Json<List<ErrorCodeView>> {
+pub async fn list(_: May<View>) -> Json<List<ErrorCodeView>> {
     let items = ErrorCode::TABLE
         .iter()
         .map(|row| ErrorCodeView {

@@ -7,9 +7,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::list::{self, List};
 use crate::app::App;
-use crate::auth::Operator;
+use crate::auth::{May, View};
 use crate::extract::Params;
-use crate::openapi::{BadQuery, Guarded};
+use crate::openapi::{Allowed, BadQuery};
 use crate::problem::Problem;
 use crate::store::event::{EventQuery, EventRow};
 use crate::wire;
@@ -108,10 +108,11 @@ pub fn host_param(host: Option<&str>) -> Result<Option<String>, Problem> {
 #[utoipa::path(
     operation_id = "list_events",
     get, path = "/api/v1/events", tag = "events", params(ArrivalParams),
-    responses((status = 200, description = "One page", body = List<EventView>), BadQuery, Guarded)
+    responses((status = 200, description = "One page", body = List<EventView>), BadQuery, Allowed),
+    security(("operator" = ["viewer"]))
 )]
 pub async fn list(
-    _: Operator,
+    _: May<View>,
     State(app): State<App>,
     Params(params): Params<ArrivalParams>,
 ) -> Result<Json<List<EventView>>, Problem> {

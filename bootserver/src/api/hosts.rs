@@ -8,10 +8,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::list::{self, List};
 use crate::app::App;
-use crate::auth::Operator;
+use crate::auth::{May, Operate, View};
 use crate::extract::{JsonBody, Params, PathId};
 use crate::fleet::tags::Tags;
-use crate::openapi::{BadBody, BadQuery, Guarded, Missing};
+use crate::openapi::{Allowed, BadBody, BadQuery, Missing};
 use crate::problem::Problem;
 use crate::store::host::{HostDetail, HostQuery, HostSummary, TagsSet};
 
@@ -140,10 +140,11 @@ pub struct SetTags {
 #[utoipa::path(
     operation_id = "list_hosts",
     get, path = "/api/v1/hosts", tag = "hosts", params(HostParams),
-    responses((status = 200, description = "One page", body = List<HostView>), BadQuery, Guarded)
+    responses((status = 200, description = "One page", body = List<HostView>), BadQuery, Allowed),
+    security(("operator" = ["viewer"]))
 )]
 pub async fn list(
-    _: Operator,
+    _: May<View>,
     State(app): State<App>,
     Params(params): Params<HostParams>,
 ) -> Result<Json<List<HostView>>, Problem> {
@@ -164,10 +165,11 @@ pub async fn list(
     operation_id = "get_host",
     get, path = "/api/v1/hosts/{agentsn}", tag = "hosts",
     params(("agentsn" = String, Path, description = "The host")),
-    responses((status = 200, description = "The host", body = HostDetailView), Missing, Guarded)
+    responses((status = 200, description = "The host", body = HostDetailView), Missing, Allowed),
+    security(("operator" = ["viewer"]))
 )]
 pub async fn get(
-    _: Operator,
+    _: May<View>,
     State(app): State<App>,
     PathId(agentsn): PathId,
 ) -> Result<Json<HostDetailView>, Problem> {
@@ -181,11 +183,12 @@ pub async fn get(
     params(("agentsn" = String, Path, description = "The host")),
     responses(
         (status = 200, description = "The host as it is now", body = HostDetailView),
-        BadBody, Missing, Guarded
-    )
+        BadBody, Missing, Allowed
+    ),
+    security(("operator" = ["operator"]))
 )]
 pub async fn set_tags(
-    _: Operator,
+    _: May<Operate>,
     State(app): State<App>,
     PathId(agentsn): PathId,
     JsonBody(body): JsonBody<SetTags>,

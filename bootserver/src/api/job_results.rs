@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 use super::events::{ArrivalParams, host_param};
 use super::list::{self, List};
 use crate::app::App;
-use crate::auth::Operator;
+use crate::auth::{May, View};
 use crate::extract::Params;
-use crate::openapi::{BadQuery, Guarded};
+use crate::openapi::{Allowed, BadQuery};
 use crate::problem::Problem;
 use crate::store::job::{ResultQuery, ResultRow};
 
@@ -71,10 +71,11 @@ impl From<ResultRow> for JobResultView {
 #[utoipa::path(
     operation_id = "list_job_results",
     get, path = "/api/v1/job-results", tag = "jobs", params(ArrivalParams),
-    responses((status = 200, description = "One page", body = List<JobResultView>), BadQuery, Guarded)
+    responses((status = 200, description = "One page", body = List<JobResultView>), BadQuery, Allowed),
+    security(("operator" = ["viewer"]))
 )]
 pub async fn list(
-    _: Operator,
+    _: May<View>,
     State(app): State<App>,
     Params(params): Params<ArrivalParams>,
 ) -> Result<Json<List<JobResultView>>, Problem> {

@@ -12,11 +12,11 @@ use super::events::host_param;
 use super::job_order::{CreateJobs, prepare};
 use super::list::{self, List};
 use crate::app::App;
-use crate::auth::Operator;
+use crate::auth::{May, Operate, View};
 use crate::clock::unix_millis;
 use crate::extract::{JsonBody, Params, PathId};
 use crate::fleet::job_state::JobState;
-use crate::openapi::{BadBody, BadQuery, Conflicting, Guarded, Missing};
+use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing};
 use crate::problem::Problem;
 use crate::store::job::{Cancelled, JobPhase, JobQuery, JobRow, JobsInserted};
 use crate::wire;
@@ -145,11 +145,12 @@ pub struct JobParams {
     post, path = "/api/v1/jobs", tag = "jobs", request_body = CreateJobs,
     responses(
         (status = 201, description = "Ordered", body = CreatedJobs),
-        BadBody, Missing, Conflicting, Guarded
-    )
+        BadBody, Missing, Conflicting, Allowed
+    ),
+    security(("operator" = ["operator"]))
 )]
 pub async fn create(
-    _: Operator,
+    _: May<Operate>,
     State(app): State<App>,
     JsonBody(order): JsonBody<CreateJobs>,
 ) -> Result<(StatusCode, Json<CreatedJobs>), Problem> {
@@ -191,10 +192,11 @@ pub async fn create(
 #[utoipa::path(
     operation_id = "list_jobs",
     get, path = "/api/v1/jobs", tag = "jobs", params(JobParams),
-    responses((status = 200, description = "One page", body = List<JobView>), BadQuery, Guarded)
+    responses((status = 200, description = "One page", body = List<JobView>), BadQuery, Allowed),
+    security(("operator" = ["viewer"]))
 )]
 pub async fn list(
-    _: Operator,
+    _: May<View>,
     State(app): State<App>,
     Params(params): Params<JobParams>,
 ) -> Result<Json<List<JobView>>, Problem> {
@@ -219,10 +221,11 @@ pub async fn list(
     operation_id = "get_job",
     get, path = "/api/v1/jobs/{id}", tag = "jobs",
     params(("id" = String, Path, description = "The job")),
-    responses((status = 200, description = "The job", body = JobView), Missing, Guarded)
+    responses((status = 200, description = "The job", body = JobView), Missing, Allowed),
+    security(("operator" = ["viewer"]))
 )]
 pub async fn get(
-    _: Operator,
+    _: May<View>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<Json<JobView>, Problem> {
@@ -237,11 +240,12 @@ pub async fn get(
     params(("id" = String, Path, description = "The job")),
     responses(
         (status = 200, description = "The job as it is now", body = JobView),
-        Missing, Conflicting, Guarded
-    )
+        Missing, Conflicting, Allowed
+    ),
+    security(("operator" = ["operator"]))
 )]
 pub async fn cancel(
-    _: Operator,
+    _: May<Operate>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<Json<JobView>, Problem> {

@@ -8,10 +8,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::list::{self, List};
 use crate::app::App;
-use crate::auth::Operator;
+use crate::auth::{May, OperateFleet, View};
 use crate::extract::{Params, PathId};
 use crate::fleet::package_choice::PackageKind;
-use crate::openapi::{BadQuery, Conflicting, Guarded, Missing};
+use crate::openapi::{Allowed, BadQuery, Conflicting, Missing};
 use crate::problem::{Problem, chain};
 use crate::store::package::{PackageDeleted, PackageQuery, PackageRow};
 
@@ -91,10 +91,11 @@ pub struct PackageParams {
 #[utoipa::path(
     operation_id = "list_packages",
     get, path = "/api/v1/packages", tag = "packages", params(PackageParams),
-    responses((status = 200, description = "One page", body = List<PackageView>), BadQuery, Guarded)
+    responses((status = 200, description = "One page", body = List<PackageView>), BadQuery, Allowed),
+    security(("operator" = ["viewer"]))
 )]
 pub async fn list(
-    _: Operator,
+    _: May<View>,
     State(app): State<App>,
     Params(params): Params<PackageParams>,
 ) -> Result<Json<List<PackageView>>, Problem> {
@@ -113,10 +114,11 @@ pub async fn list(
     operation_id = "get_package",
     get, path = "/api/v1/packages/{id}", tag = "packages",
     params(("id" = String, Path, description = "The package")),
-    responses((status = 200, description = "The package", body = PackageView), Missing, Guarded)
+    responses((status = 200, description = "The package", body = PackageView), Missing, Allowed),
+    security(("operator" = ["viewer"]))
 )]
 pub async fn get(
-    _: Operator,
+    _: May<View>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<Json<PackageView>, Problem> {
@@ -130,10 +132,11 @@ pub async fn get(
     operation_id = "delete_package",
     delete, path = "/api/v1/packages/{id}", tag = "packages",
     params(("id" = String, Path, description = "The package")),
-    responses((status = 204, description = "It is gone"), Missing, Conflicting, Guarded)
+    responses((status = 204, description = "It is gone"), Missing, Conflicting, Allowed),
+    security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn delete(
-    _: Operator,
+    _: May<OperateFleet>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {

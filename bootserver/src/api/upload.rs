@@ -15,12 +15,12 @@ use uuid::Uuid;
 
 use super::packages::PackageView;
 use crate::app::App;
-use crate::auth::Operator;
+use crate::auth::{May, OperateFleet};
 use crate::blob::{BlobError, Finished};
 use crate::clock::unix_millis;
 use crate::extract::{Params, refuse_compressed};
 use crate::fleet::package_choice::{PackageKind, canonical_arch};
-use crate::openapi::{BadBody, Conflicting, Full, Guarded};
+use crate::openapi::{Allowed, BadBody, Conflicting, Full};
 use crate::package::{InspectError, Inspected, inspect};
 use crate::problem::{Problem, chain};
 use crate::store::package::{PackageInserted, PackageRow};
@@ -58,11 +58,12 @@ pub struct UploadParams {
     responses(
         (status = 200, description = "The very same file was there already", body = PackageView),
         (status = 201, description = "Stored", body = PackageView),
-        BadBody, Conflicting, Full, Guarded
-    )
+        BadBody, Conflicting, Full, Allowed
+    ),
+    security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn upload(
-    _: Operator,
+    _: May<OperateFleet>,
     State(app): State<App>,
     Params(params): Params<UploadParams>,
     request: Request,

@@ -270,6 +270,21 @@ impl<'a> Request<'a> {
         Reply::read(&mut stream)
     }
 
+    /// Sends it and reads no more than the status: a stream does not end.
+    pub(crate) fn status(self) -> u16 {
+        let mut stream = TcpStream::connect(self.server.address).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream
+            .write_all(format!("{}\r\n", self.head).as_bytes())
+            .expect("the head goes out");
+        // A refusal may come before the body was read.
+        let _ = stream.write_all(&self.body);
+        let mut line = [0; "HTTP/1.1 200".len()];
+        stream.read_exact(&mut line).expect("a status line");
+        let word = std::str::from_utf8(&line[9..]).expect("digits");
+        word.parse().expect("a status")
+    }
+
     /// Sends it; the reply has this status and is JSON or nothing.
     pub(crate) fn expect(self, status: u16) -> Value {
         let what = self.head.lines().next().unwrap_or_default().to_owned();

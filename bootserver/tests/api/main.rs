@@ -4,6 +4,7 @@
     reason = "`json!` makes values, and calls read better with them in place"
 )]
 
+mod access;
 mod bad_input;
 mod harness;
 mod hosts;
