@@ -144,7 +144,8 @@ impl Takeover {
 
     /// Nothing came of it, and nothing has to be watched.
     pub fn close(&self) -> Result<(), FsError> {
-        remove(&self.folder.join(OPEN))
+        remove(&self.folder.join(OPEN))?;
+        sync_dir(&self.folder)
     }
 
     /// The new one has reported. False when it is too late.
@@ -176,7 +177,8 @@ impl Takeover {
 
     /// The old one runs again: nothing is left to do.
     pub fn settle(&self) -> Result<(), FsError> {
-        remove(&self.folder.join(GOING_BACK))
+        remove(&self.folder.join(GOING_BACK))?;
+        sync_dir(&self.folder)
     }
 
     fn write(&self, name: &str, upgrade: &Upgrade) -> Result<(), FsError> {

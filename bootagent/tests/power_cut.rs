@@ -8,6 +8,8 @@
 
 #[path = "power_cut/disk.rs"]
 mod disk;
+#[path = "support/pack.rs"]
+mod pack;
 #[path = "power_cut/trace.rs"]
 mod trace;
 
@@ -17,10 +19,16 @@ use std::path::{Path, PathBuf};
 
 use bootagent::journal::Journal;
 use bootagent::metafile::Metafile;
+use bootagent::package::Bundles;
+use bootagent::package::archive::Bounds;
+use bootagent::record::RunRecord;
+use bootagent::takeover::{Kind, Phase, Standing, Takeover, Upgrade};
+use bootagent_core::restart::{Last, Record};
 use bootagent_kit::fs::{write_atomic, write_atomic_keeping};
 use bootagent_kit::spool::{Spool, SpoolOptions};
 use bootagent_protocol::{ErrorCode, Event, Job, JobResult};
 use disk::Disk;
+use pack::Pack;
 use serde_json::json;
 use trace::{Inject, Recorded};
 
@@ -36,11 +44,14 @@ fn writer() {
         let story = std::env::var("POWER_CUT_STORY").expect("a story");
         return write_story(&story, &PathBuf::from(folder));
     }
-    for story in ["metafile", "journal", "spool"] {
+    for story in [
+        "metafile", "journal", "spool", "bundles", "takeover", "records",
+    ] {
         let folder = trace::folder_in_memory();
+        prepare_bundles(folder.path());
         write_story(story, folder.path());
-        let mut left = std::fs::read_dir(folder.path()).expect("readable");
-        assert!(left.next().is_some(), "{story} wrote nothing");
+        let left = std::fs::read_dir(folder.path()).expect("readable");
+        assert!(left.count() > PACKAGES, "{story} wrote nothing");
     }
 }
 
@@ -49,6 +60,9 @@ fn write_story(story: &str, folder: &Path) {
         "metafile" => write_metafiles(folder),
         "journal" => write_journal(folder, |_| trace::acknowledge()),
         "spool" => write_spool(folder),
+        "bundles" => write_bundles(folder),
+        "takeover" => write_takeover(folder, |_| trace::acknowledge()),
+        "records" => write_records(folder),
         other => panic!("there is no story {other}"),
     }
 }
@@ -272,6 +286,199 @@ fn a_cut_at_any_write_of_a_spool_loses_no_record_that_was_synced() {
             assert_eq!(*record, format!("record {number}").into_bytes());
         }
     });
+    assert!(moments > 10, "{moments}");
+}
+
+/// As many as it takes until the first one is removed.
+const PACKAGES: usize = 4;
+
+fn package(folder: &Path, version: usize) -> PathBuf {
+    folder.join(format!("package-{version}"))
+}
+
+fn prepare_bundles(folder: &Path) {
+    for version in 1..=PACKAGES {
+        let version_text = version.to_string();
+        let packed = Pack::agent(&version_text)
+            .folder("./lib")
+            .file("./lib/data", 0o644, version_text.repeat(100).as_bytes())
+            .packed();
+        fs::write(package(folder, version), packed).expect("written");
+    }
+}
+
+fn bundles(folder: &Path) -> Bundles {
+    Bundles::new(&folder.join("bundles"), Bounds::default())
+}
+
+fn install(folder: &Path, version: usize) {
+    let bundles = bundles(folder);
+    let unpacked = bundles.unpack(&package(folder, version), &pack::expected(None));
+    let unpacked = unpacked.unwrap_or_else(|failure| panic!("{}", failure.describe()));
+    bundles
+        .switch(&pack::name(), &unpacked.folder)
+        .expect("switched");
+}
+
+fn write_bundles(folder: &Path) {
+    for version in 1..=PACKAGES {
+        install(folder, version);
+        trace::acknowledge();
+    }
+}
+
+/// The version in a folder of a bundle, which is whole.
+fn whole_version(folder: &Path) -> usize {
+    let manifest = Bundles::manifest(folder).expect("a manifest");
+    let version = manifest.version.as_str();
+    let read = |name: &str| fs::read(folder.join(name)).expect("a file");
+    assert_eq!(read("run"), pack::SCRIPT);
+    assert_eq!(read("lib/data"), version.repeat(100).as_bytes());
+    version.parse().expect("a number")
+}
+
+#[test]
+fn a_cut_at_any_write_of_an_install_leaves_one_whole_version_and_a_way_on() {
+    let Some(recorded) = trace::record("bundles", &Inject::Nothing, prepare_bundles) else {
+        return;
+    };
+    let mut seen = BTreeSet::new();
+    let moments = each_moment(&recorded, |folder, acknowledged| {
+        let bundles = bundles(folder);
+        let name = pack::name();
+        let installed = usize::try_from(acknowledged).expect("few");
+        let current = bundles.current(&name).map(|it| whole_version(&it));
+        let current = current.unwrap_or(0);
+        assert!(
+            current == installed || current == installed + 1,
+            "{current} after {installed}"
+        );
+        if let Some(previous) = bundles.previous(&name) {
+            assert_eq!(whole_version(&previous) + 1, current);
+        }
+        seen.insert((installed, current));
+        // The job is taken up again.
+        install(folder, PACKAGES);
+        let current = bundles.current(&name).map(|it| whole_version(&it));
+        assert_eq!(current, Some(PACKAGES));
+    });
+    for version in 0..PACKAGES {
+        assert!(seen.contains(&(version, version)) && seen.contains(&(version, version + 1)));
+    }
+    assert!(moments > 100, "{moments}");
+}
+
+fn upgrade(job: &str, phase: Phase) -> Upgrade {
+    Upgrade {
+        job: job.into(),
+        from: "1".into(),
+        to: "2".into(),
+        phase,
+        program: "/usr/sbin/bootagent".into(),
+        kind: Kind::Deb,
+        package: None,
+        config: "/etc/bootagent/bootagent.toml".into(),
+        cause: None,
+        remedy: None,
+    }
+}
+
+/// One that is confirmed, one that is given up before anything was changed,
+/// and one that is taken back.
+const UPGRADES: &[fn(&Takeover) -> bool] = &[
+    |takeover| takeover.open(&upgrade("1", Phase::Installing)).is_ok(),
+    |takeover| takeover.advance(&upgrade("1", Phase::Executed)).is_ok(),
+    |takeover| takeover.confirm().is_ok(),
+    |takeover| takeover.open(&upgrade("2", Phase::Installing)).is_ok(),
+    |takeover| takeover.close().is_ok(),
+    |takeover| takeover.open(&upgrade("3", Phase::Installing)).is_ok(),
+    |takeover| takeover.advance(&upgrade("3", Phase::Executed)).is_ok(),
+    |takeover| {
+        takeover
+            .go_back(&upgrade("3", Phase::Executed), "why")
+            .is_ok()
+    },
+    |takeover| {
+        takeover
+            .went_back(&upgrade("3", Phase::Executed), "how")
+            .is_ok()
+    },
+    |takeover| takeover.settle().is_ok(),
+];
+
+fn write_takeover(folder: &Path, mut done: impl FnMut(&Takeover)) {
+    let takeover = Takeover::new(&folder.join("takeover"));
+    for step in UPGRADES {
+        assert!(step(&takeover));
+        done(&takeover);
+    }
+}
+
+/// How an upgrade stands, as far as somebody acts on it.
+fn stands(takeover: &Takeover) -> String {
+    let (how, upgrade) = match takeover.standing() {
+        None => return "none".into(),
+        Some(Standing::Open(upgrade)) => ("open", upgrade),
+        Some(Standing::Confirmed(upgrade)) => ("confirmed", upgrade),
+        Some(Standing::GoingBack(upgrade)) => ("going back", upgrade),
+        Some(Standing::WentBack(upgrade)) => ("went back", upgrade),
+    };
+    let back = takeover.is_going_back();
+    format!("{} {how} {:?} {back}", upgrade.job, upgrade.phase)
+}
+
+#[test]
+fn a_cut_at_any_write_of_an_own_upgrade_leaves_the_standing_before_or_after() {
+    let Some(recorded) = trace::record("takeover", &Inject::Nothing, |_| ()) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut chapters = vec!["none".to_owned()];
+    write_takeover(folder.path(), |takeover| chapters.push(stands(takeover)));
+    let moments = each_moment(&recorded, |folder, acknowledged| {
+        let found = stands(&Takeover::new(&folder.join("takeover")));
+        let at = usize::try_from(acknowledged).expect("few");
+        let next = chapters.get(at + 1);
+        // An upgrade begins with the end of what is known of the one before.
+        let is_between = found == "none" && next.is_some_and(|next| next.contains("Installing"));
+        assert!(
+            found == chapters[at] || Some(&found) == next || is_between,
+            "after {at} steps: {found}\nnot {}\nand not {next:?}",
+            chapters[at]
+        );
+    });
+    assert!(moments > 50, "{moments}");
+}
+
+const RUNS: u32 = 3;
+
+/// Run records are in memory on a host, and nothing of them is synced: what
+/// they say is void with the boot. Here they are on a disk.
+fn write_records(folder: &Path) {
+    for anomalies in 1..=RUNS {
+        let record = Record {
+            anomalies,
+            last: Last::Starting,
+        };
+        let record = RunRecord::new("boot", None, record, "1");
+        record.write(folder, "a").expect("written");
+        trace::acknowledge();
+    }
+}
+
+#[test]
+fn a_cut_at_any_write_of_a_run_record_leaves_a_whole_one_or_none_and_none_for_the_next_boot() {
+    let Some(recorded) = trace::record("records", &Inject::Nothing, |_| ()) else {
+        return;
+    };
+    let mut seen = BTreeSet::new();
+    let moments = each_moment(&recorded, |folder, _| {
+        let found = RunRecord::read(folder, "a", "boot");
+        seen.insert(found.map(|record| record.anomalies));
+        assert_eq!(RunRecord::read(folder, "a", "next boot"), None);
+    });
+    let all = [None].into_iter().chain((1..=RUNS).map(Some));
+    assert_eq!(seen, all.collect());
     assert!(moments > 10, "{moments}");
 }
 

@@ -141,11 +141,23 @@ pub fn read_limited(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FsError> {
     Ok(bytes)
 }
 
-/// Creates the directory and its parents where they are missing.
+/// Creates the directory and its parents where they are missing; what was
+/// created is on the disk when this returns.
 ///
 /// `mode` is for `path` itself, also when it exists already and is ours to
 /// change; parents that are created get 0755.
 pub fn ensure_dir(path: &Path, mode: u32) -> Result<(), FsError> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|it| !it.exists()).collect();
+    ensure_dir_unsynced(path, mode)?;
+    for made in missing.into_iter().filter(|it| !it.as_os_str().is_empty()) {
+        sync_dir(parent_of(made))?;
+    }
+    Ok(())
+}
+
+/// The same, and a power cut may take what was created back: for whoever must
+/// not wait for the disk.
+pub fn ensure_dir_unsynced(path: &Path, mode: u32) -> Result<(), FsError> {
     let fail = |source| FsError::new("create directory", path, source);
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         DirBuilder::new()

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bootagent_core::restart::{self, Kind, Policy, Record, Spec};
 use bootagent_kit::clock;
-use bootagent_kit::fs::ensure_dir;
+use bootagent_kit::fs::{ensure_dir_unsynced, parent_of, sync_dir};
 use bootagent_protocol::{AgentName, AgentReport, AgentState, AgentType, Limits, Manifest};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -158,7 +158,17 @@ impl Child {
             .account(&self.manifest)
             .map_err(anyhow::Error::msg)?;
         let owner = account.as_ref().map(|account| (account.uid, account.gid));
+        let state = host.paths.agent_state(self.name());
+        let is_new = !state.is_dir();
         make_folders(&host.paths, self.name(), owner)?;
+        if is_new {
+            // What the agent keeps there is on the disk with it; nobody waits.
+            host.journal.later(move |_| {
+                if let Err(error) = sync_dir(parent_of(&state)) {
+                    log::error!("{:#}", anyhow::Error::from(error));
+                }
+            });
+        }
         let output = self.open_output(host, owner)?;
         self.listen(host, owner, number)?;
         let group = host
@@ -425,7 +435,7 @@ pub fn make_folders(
         paths.agent_run(name),
         paths.agent_log_folder(name),
     ] {
-        ensure_dir(&folder, 0o750)?;
+        ensure_dir_unsynced(&folder, 0o750)?;
         let is_its_own = |(uid, gid)| {
             std::fs::metadata(&folder)
                 .is_ok_and(|folder| (folder.uid(), folder.gid()) == (uid, gid))

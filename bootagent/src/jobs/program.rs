@@ -6,6 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bootagent_kit::fs::ensure_dir;
 use bootagent_protocol::{ErrorCode, Manifest, truncate};
 
 use super::Worker;
@@ -76,7 +77,10 @@ impl Worker {
         };
         let owner = account.as_ref().map(|account| (account.uid, account.gid));
         let failed = |text: String| Failure::new(ErrorCode::CONFIG_CHECK_FAILED, text);
-        make_folders(&self.paths, &manifest.name, owner).map_err(|e| failed(format!("{e:#}")))?;
+        ensure_dir(&self.paths.agent_state(&manifest.name), 0o750)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| make_folders(&self.paths, &manifest.name, owner))
+            .map_err(|e| failed(format!("{e:#}")))?;
         let output = self.tmp("check.out");
         let order = |reply| OneshotOrder {
             name: "job.check".into(),

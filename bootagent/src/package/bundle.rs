@@ -130,6 +130,9 @@ impl Bundles {
             }
             let former = current.file_name().map(Path::new).unwrap_or(&current);
             point(&home, PREVIOUS, former)?;
+            // Else a power cut may keep the second link alone, and a rollback
+            // would go one version too far.
+            sync_dir(&home)?;
         }
         point(&home, CURRENT, target)?;
         Ok(sync_dir(&home)?)

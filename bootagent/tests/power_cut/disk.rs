@@ -2,12 +2,13 @@
 //! promise of POSIX and none beyond.
 //!
 //! Content is on the disk once the file was synced, a name once its directory
-//! was. What was not synced is there, is not, or is there in part; a file that
-//! was made longer may end in zeros. Directories that are made count as there
-//! at once: the product makes them before it says anything.
+//! was, be it of a file, a link or a directory; what is in a directory whose
+//! own name is lost is lost with it. What was not synced is there, is not, or
+//! is there in part; a file that was made longer may end in zeros.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::trace::Call;
@@ -15,36 +16,51 @@ use super::trace::Call;
 /// More unsynced names than this are tried in their order only.
 const COMBINED: usize = 6;
 
-type Names = BTreeMap<PathBuf, usize>;
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    File(usize),
+    Directory,
+    Link(PathBuf),
+}
+
+type Names = BTreeMap<PathBuf, Node>;
 
 /// The files of one folder.
 pub(crate) struct Disk {
     /// By number: the content that was written, and the one that is synced.
     files: BTreeMap<usize, (Vec<u8>, Vec<u8>)>,
-    /// The names as programs see them, and as they are synced.
-    names: Names,
+    /// The names that are synced.
     synced: Names,
-    /// What changed the names since.
+    /// What changed them since.
     changes: Vec<Call>,
-    directories: Vec<PathBuf>,
 }
 
 /// What may be found afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct State {
-    directories: Vec<PathBuf>,
-    files: BTreeMap<PathBuf, Vec<u8>>,
+    found: BTreeMap<PathBuf, Found>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    File(Vec<u8>),
+    Directory,
+    Link(PathBuf),
 }
 
 impl State {
     /// Makes a folder of it.
     pub(crate) fn write(&self, folder: &Path) {
         fs::create_dir_all(folder).expect("makeable");
-        for name in &self.directories {
-            fs::create_dir_all(folder.join(name)).expect("makeable");
-        }
-        for (name, content) in &self.files {
-            fs::write(folder.join(name), content).expect("writable");
+        // A directory comes before what is in it.
+        for (name, found) in &self.found {
+            let path = folder.join(name);
+            match found {
+                Found::File(content) => fs::write(path, content).expect("writable"),
+                Found::Directory => fs::create_dir(path).expect("makeable"),
+                Found::Link(target) => symlink(target, path).expect("makeable"),
+            }
         }
     }
 }
@@ -52,25 +68,26 @@ impl State {
 impl Disk {
     /// A disk that holds these files for good, numbered in their order.
     pub(crate) fn of(before: &BTreeMap<PathBuf, Vec<u8>>) -> Self {
-        let mut disk = Self {
-            files: BTreeMap::new(),
-            names: Names::new(),
-            synced: Names::new(),
-            changes: Vec::new(),
-            directories: Vec::new(),
-        };
+        let mut files = BTreeMap::new();
+        let mut names = Names::new();
         for (file, (name, content)) in before.iter().enumerate() {
-            disk.files.insert(file, (content.clone(), content.clone()));
-            disk.names.insert(name.clone(), file);
-            disk.directories.extend(name.parent().map(Path::to_owned));
+            files.insert(file, (content.clone(), content.clone()));
+            names.insert(name.clone(), Node::File(file));
+            for parent in name.ancestors().skip(1) {
+                names.insert(parent.to_owned(), Node::Directory);
+            }
         }
-        disk.synced = disk.names.clone();
-        disk
+        // The folder itself.
+        names.remove(Path::new(""));
+        Self {
+            files,
+            synced: names,
+            changes: Vec::new(),
+        }
     }
 
     pub(crate) fn apply(&mut self, call: &Call) {
         match call {
-            Call::MakeDirectory { name } => self.directories.push(name.clone()),
             Call::Write { file, at, bytes } => {
                 let (content, _) = self.files.get_mut(file).expect("it was opened");
                 let end = at + bytes.len();
@@ -88,27 +105,30 @@ impl Disk {
             Call::SyncDirectory { name } => self.sync_directory(name),
             Call::Create { file, .. } => {
                 self.files.insert(*file, (Vec::new(), Vec::new()));
-                change(&mut self.names, call);
                 self.changes.push(call.clone());
             }
-            Call::Rename { .. } | Call::Link { .. } | Call::Remove { .. } => {
-                change(&mut self.names, call);
-                self.changes.push(call.clone());
-            }
+            Call::MakeDirectory { .. }
+            | Call::MakeLink { .. }
+            | Call::Rename { .. }
+            | Call::Link { .. }
+            | Call::Remove { .. } => self.changes.push(call.clone()),
             Call::Acknowledged => {}
         }
     }
 
     fn sync_directory(&mut self, directory: &Path) {
-        let is_in = |name: &PathBuf| name.parent() == Some(directory);
-        let (now, later): (Vec<Call>, Vec<Call>) =
-            self.changes.drain(..).partition(|call| match call {
-                Call::Create { name, .. } | Call::Remove { name } => is_in(name),
-                Call::Rename { to, .. } | Call::Link { to, .. } => is_in(to),
-                _ => false,
-            });
-        for call in &now {
-            change(&mut self.synced, call);
+        let mut later: Vec<Call> = Vec::new();
+        for call in self.changes.drain(..) {
+            let is_here = changed(&call).is_some_and(|name| name.parent() == Some(directory));
+            if !is_here {
+                later.push(call);
+                continue;
+            }
+            if let Call::Remove { name } = &call {
+                // What was in it does not matter any more.
+                later.retain(|call| !changed(call).is_some_and(|below| below.starts_with(name)));
+            }
+            change(&mut self.synced, &call);
         }
         self.changes = later;
     }
@@ -119,15 +139,18 @@ impl Disk {
         for names in self.names_after_a_cut() {
             // Every file in the same way: they are too few to need more.
             for kept in [Kept::All, Kept::Nothing, Kept::Half, Kept::Length] {
-                let content = |file: &usize| {
-                    let (written, synced) = self.files.get(file)?;
-                    Some(kept.of(written, synced))
+                let look = |node: &Node| match node {
+                    Node::File(file) => {
+                        let (written, synced) = self.files.get(file)?;
+                        Some(Found::File(kept.of(written, synced)))
+                    }
+                    Node::Directory => Some(Found::Directory),
+                    Node::Link(target) => Some(Found::Link(target.clone())),
                 };
-                let files = names.iter();
-                let files = files.filter_map(|(name, file)| Some((name.clone(), content(file)?)));
+                let nodes = names.iter().filter(|(name, _)| is_reachable(&names, name));
+                let nodes = nodes.filter_map(|(name, node)| Some((name.clone(), look(node)?)));
                 found.push(State {
-                    directories: self.directories.clone(),
-                    files: files.collect(),
+                    found: nodes.collect(),
                 });
             }
         }
@@ -158,25 +181,66 @@ impl Disk {
     }
 }
 
+/// The name that a call changes, in the directory whose sync makes it last.
+fn changed(call: &Call) -> Option<&Path> {
+    match call {
+        Call::Create { name, .. }
+        | Call::MakeDirectory { name }
+        | Call::MakeLink { name, .. }
+        | Call::Remove { name }
+        | Call::Rename { to: name, .. }
+        | Call::Link { to: name, .. } => Some(name),
+        _ => None,
+    }
+}
+
+/// Whether every directory above a name is there.
+fn is_reachable(names: &Names, name: &Path) -> bool {
+    let above = name.ancestors().skip(1);
+    above
+        .filter(|directory| !directory.as_os_str().is_empty())
+        .all(|directory| names.get(directory) == Some(&Node::Directory))
+}
+
 /// Changes names; what has lost its cause has no effect.
 fn change(names: &mut Names, call: &Call) {
     match call {
-        Call::Create { name, file } => drop(names.insert(name.clone(), *file)),
+        Call::Create { name, file } => drop(names.insert(name.clone(), Node::File(*file))),
+        Call::MakeDirectory { name } => drop(names.insert(name.clone(), Node::Directory)),
+        Call::MakeLink { name, target } => {
+            names.insert(name.clone(), Node::Link(target.clone()));
+        }
         Call::Link { from, to } => {
-            if let Some(file) = names.get(from).copied() {
-                names.insert(to.clone(), file);
+            if let Some(node) = names.get(from).cloned() {
+                names.insert(to.clone(), node);
             }
         }
         Call::Rename { from, to } => {
-            let same = names.get(from) == names.get(to);
+            let node = names.get(from).cloned();
             // POSIX: of two names of one file both stay.
-            if let (Some(file), false) = (names.get(from).copied(), same) {
+            let same = matches!(node, Some(Node::File(_))) && node.as_ref() == names.get(to);
+            if let (Some(node), false) = (node, same) {
                 names.remove(from);
-                names.insert(to.clone(), file);
+                names.insert(to.clone(), node);
+                move_below(names, from, to);
             }
         }
         Call::Remove { name } => drop(names.remove(name)),
         _ => {}
+    }
+}
+
+/// What is in a directory goes with it.
+fn move_below(names: &mut Names, from: &Path, to: &Path) {
+    let below: Vec<PathBuf> = names
+        .keys()
+        .filter(|name| name.starts_with(from))
+        .cloned()
+        .collect();
+    for name in below {
+        let node = names.remove(&name).expect("it was found");
+        let rest = name.strip_prefix(from).expect("it is below");
+        names.insert(to.join(rest), node);
     }
 }
 

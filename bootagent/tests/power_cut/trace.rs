@@ -1,6 +1,6 @@
 //! Records what a program does to the files of one folder, with strace.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -27,6 +27,10 @@ pub(crate) enum Call {
     MakeDirectory {
         name: PathBuf,
     },
+    MakeLink {
+        name: PathBuf,
+        target: PathBuf,
+    },
     Write {
         file: usize,
         at: usize,
@@ -50,6 +54,7 @@ pub(crate) enum Call {
         from: PathBuf,
         to: PathBuf,
     },
+    /// A file, a link or an empty directory.
     Remove {
         name: PathBuf,
     },
@@ -189,6 +194,7 @@ struct Reader {
     lengths: Vec<usize>,
     /// Which file a name is.
     names: BTreeMap<PathBuf, usize>,
+    directories: BTreeSet<PathBuf>,
     calls: Vec<Call>,
 }
 
@@ -200,6 +206,13 @@ impl Reader {
             descriptors: HashMap::new(),
             lengths: before.values().map(Vec::len).collect(),
             names: before.keys().cloned().zip(0..).collect(),
+            directories: before
+                .keys()
+                .flat_map(|name| name.ancestors().skip(1))
+                // The folder itself.
+                .chain([Path::new("")])
+                .map(Path::to_owned)
+                .collect(),
             calls: Vec::new(),
         }
     }
@@ -245,14 +258,26 @@ impl Reader {
 
     /// The path of an argument, below the folder.
     fn below(&self, argument: &str) -> Option<PathBuf> {
-        let path = PathBuf::from(String::from_utf8(bytes(argument)).ok()?);
+        let path = path(argument)?;
         path.strip_prefix(&self.folder).ok().map(Path::to_owned)
+    }
+
+    /// The same of one that may be relative to an open directory.
+    fn below_at(&self, directory: &str, argument: &str) -> Option<PathBuf> {
+        match self.descriptors.get(directory) {
+            Some(Descriptor::Directory(name)) => Some(name.join(path(argument)?)),
+            _ => self.below(argument),
+        }
     }
 
     fn call(&mut self, call: &str, arguments: &[&str], result: &str) {
         let descriptor = self.descriptors.get(arguments[0]).cloned();
         match (call, descriptor) {
-            ("openat", _) => self.open(arguments[1], arguments[2], result),
+            ("openat", _) => {
+                if let Some(name) = self.below_at(arguments[0], arguments[1]) {
+                    self.open(name, arguments[2], result);
+                }
+            }
             ("close", _) => drop(self.descriptors.remove(arguments[0])),
             ("write", None)
                 if arguments[0] == "2" && bytes(arguments[1]) == ACKNOWLEDGED.as_bytes() =>
@@ -292,12 +317,7 @@ impl Reader {
             ("rename", _) => {
                 if let (Some(from), Some(to)) = (self.below(arguments[0]), self.below(arguments[1]))
                 {
-                    // Of two names of one file both stay.
-                    if self.names.get(&from) != self.names.get(&to)
-                        && let Some(file) = self.names.remove(&from)
-                    {
-                        self.names.insert(to.clone(), file);
-                    }
+                    self.rename(&from, &to);
                     self.calls.push(Call::Rename { from, to });
                 }
             }
@@ -309,17 +329,25 @@ impl Reader {
                     self.calls.push(Call::Link { from, to });
                 }
             }
-            ("unlink", _) => {
-                if let Some(name) = self.below(arguments[0]) {
-                    self.names.remove(&name);
-                    self.calls.push(Call::Remove { name });
+            ("unlink" | "rmdir", _) => {
+                let name = self.below(arguments[0]);
+                self.remove(name);
+            }
+            ("unlinkat", _) => {
+                let name = self.below_at(arguments[0], arguments[1]);
+                self.remove(name);
+            }
+            ("symlink", _) => {
+                if let Some(name) = self.below(arguments[1]) {
+                    let target = path(arguments[0]).expect("UTF-8");
+                    self.calls.push(Call::MakeLink { name, target });
                 }
             }
             ("mkdir", _) => {
-                let made = self
-                    .below(arguments[0])
-                    .map(|name| Call::MakeDirectory { name });
-                self.calls.extend(made);
+                if let Some(name) = self.below(arguments[0]) {
+                    self.directories.insert(name.clone());
+                    self.calls.push(Call::MakeDirectory { name });
+                }
             }
             // Of no file of the folder.
             ("write" | "writev" | "lseek" | "fcntl" | "flock" | "dup" | "dup3", None)
@@ -331,25 +359,21 @@ impl Reader {
         }
     }
 
-    fn open(&mut self, path: &str, flags: &str, descriptor: &str) {
-        let Some(name) = self.below(path) else {
-            return;
-        };
-        let whole = self.folder.join(&name);
+    fn open(&mut self, name: PathBuf, flags: &str, descriptor: &str) {
         let flags: Vec<&str> = flags.split('|').collect();
-        let opened = if whole.is_dir() {
+        let opened = if self.directories.contains(&name) {
             Descriptor::Directory(name)
-        } else if flags.contains(&"O_RDONLY") {
-            return;
         } else {
             let file = match self.names.get(&name) {
                 Some(file) => *file,
+                // Read by way of a link.
+                None if flags.contains(&"O_RDONLY") => return,
                 None => self.create(&name),
             };
-            assert!(
-                !flags.contains(&"O_TRUNC"),
-                "a file is cut on opening: {path}"
-            );
+            if flags.contains(&"O_TRUNC") && self.lengths[file] > 0 {
+                self.lengths[file] = 0;
+                self.calls.push(Call::Truncate { file, length: 0 });
+            }
             Descriptor::File {
                 file,
                 at: 0,
@@ -357,6 +381,40 @@ impl Reader {
             }
         };
         self.descriptors.insert(descriptor.to_owned(), opened);
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) {
+        // Of two names of one file both stay.
+        if self.names.contains_key(from) && self.names.get(from) == self.names.get(to) {
+            return;
+        }
+        // A directory takes along what is in it.
+        let moved = |name: &PathBuf| {
+            let rest = name.strip_prefix(from).ok()?;
+            Some(match rest.as_os_str().is_empty() {
+                true => to.to_owned(),
+                false => to.join(rest),
+            })
+        };
+        let names = std::mem::take(&mut self.names).into_iter();
+        let (from_there, others): (Vec<_>, Vec<_>) =
+            names.partition(|(name, _)| moved(name).is_some());
+        self.names = others.into_iter().collect();
+        let arrived = from_there.into_iter();
+        self.names
+            .extend(arrived.filter_map(|(name, file)| Some((moved(&name)?, file))));
+        let directories = std::mem::take(&mut self.directories).into_iter();
+        self.directories = directories
+            .map(|name| moved(&name).unwrap_or(name))
+            .collect();
+    }
+
+    fn remove(&mut self, name: Option<PathBuf>) {
+        if let Some(name) = name {
+            self.names.remove(&name);
+            self.directories.remove(&name);
+            self.calls.push(Call::Remove { name });
+        }
     }
 
     fn create(&mut self, name: &Path) -> usize {
@@ -367,6 +425,10 @@ impl Reader {
         self.calls.push(Call::Create { name, file });
         file
     }
+}
+
+fn path(argument: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(String::from_utf8(bytes(argument)).ok()?))
 }
 
 /// The bytes of a string as `strace -xx` writes it.
