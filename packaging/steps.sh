@@ -82,10 +82,10 @@ take_over() {
     ordered_by_bootagent && return 0
     # Not running: there is nothing to take over, and an operator's stop is kept.
     [ -S /run/bootagent/bootagent.sock ] || return 0
-    if said=$(timeout 60 /usr/bin/bootagentctl reexec 2>&1 </dev/null); then
+    if said=$(timeout 120 /usr/bin/bootagentctl reexec 2>&1 </dev/null); then
         tell "$said"
     else
-        tell "$said; to change to this version: systemctl restart bootagent (the agents keep running)"
+        tell "$said; once that is put right, change to this version: bootagentctl reexec"
     fi
 }
 

@@ -23,6 +23,7 @@ use crate::metafile::Metafile;
 use crate::uplink::Attempted;
 
 mod adopt;
+mod candidate;
 pub mod child;
 mod control;
 mod installed;

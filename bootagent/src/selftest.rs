@@ -6,6 +6,7 @@
 //! The one rule: nothing is run, created, locked or changed; only `-L` is
 //! appended to.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use bootagent_kit::check::Report;
@@ -62,7 +63,7 @@ impl Level {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Check {
     level: Level,
-    /// What was looked at, at most 14 bytes.
+    /// What was looked at, at most [`NAME_BYTES`] long.
     name: &'static str,
     /// What was found, and the remedy where something is to be done.
     message: String,
@@ -121,6 +122,21 @@ const CHECKS: [fn(&Subject<'_>) -> Vec<Check>; 14] = [
     privilege::privilege,
     token::enrolment_token,
     servers::certificates,
+];
+
+/// How wide the name of a check is in a report.
+const NAME_BYTES: usize = 14;
+
+/// The checks without which no daemon starts; with the others it goes on, and
+/// something does not work.
+const VITAL: [&str; 7] = [
+    "configuration",
+    "log",
+    "metafile",
+    "journal",
+    "pid file",
+    "servers",
+    "token",
 ];
 
 /// Runs every check and writes the report to `out`, and to the file of `-L`.
@@ -185,13 +201,29 @@ fn print(report: &mut Report<'_>, checks: impl IntoIterator<Item = Check>) {
         message,
     } in checks
     {
-        let line = format!("{name:<14} {message}");
+        let line = format!("{name:<NAME_BYTES$} {message}");
         match level {
             Level::Ok => report.ok(line),
             Level::Warn => report.warn(line),
             Level::Fail => report.fail(line),
         }
     }
+}
+
+/// What failed in a printed report, by the name of the check.
+pub(crate) fn failures(report: &str) -> BTreeMap<String, String> {
+    let failed = report.lines().filter_map(|line| {
+        let line = line.strip_prefix("fail  ")?;
+        let (name, message) = line.split_at_checked(NAME_BYTES).unwrap_or((line, ""));
+        let (name, message) = (name.trim(), message.trim());
+        Some((name.to_owned(), format!("{name}: {message}")))
+    });
+    failed.collect()
+}
+
+/// Whether no daemon would start where this check fails.
+pub(crate) fn is_vital(name: &str) -> bool {
+    VITAL.contains(&name)
 }
 
 /// An error with its causes, in one line.

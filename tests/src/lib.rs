@@ -4,7 +4,7 @@
 //! programs on this machine, each in a folder of its own: [`server`] the
 //! platform, [`agent`] a host, [`fake_server`] a platform that says what a
 //! test wants said, [`bundle`] sub-agents around the program in `bin/child.rs`,
-//! [`native`] the same as rpm and deb, [`ftp`] a real vsftpd, [`minisign`] its signatures. The tests themselves are one file per promise in
+//! [`native`] the same as rpm and deb, [`own_package`] packages of BootAgent itself, [`ftp`] a real vsftpd, [`minisign`] its signatures. The tests themselves are one file per promise in
 //! `tests/`. The rule: everything a test starts ends with it.
 
 pub mod agent;
@@ -17,6 +17,7 @@ pub mod http;
 pub mod lab;
 pub mod minisign;
 pub mod native;
+pub mod own_package;
 pub mod process;
 pub mod server;
 pub mod tree;

@@ -2,7 +2,7 @@
 //! executed by this very process, so children keep their parent and systemd
 //! its main process.
 //!
-//! The file is run with `-V` first, by a thread that may wait. Then the
+//! The file has to show first that it may, see [`candidate`]. Then the
 //! journal stands still, because an exec ends every thread wherever it is;
 //! the work of jobs and a push are taken up again by the next one, as after a
 //! crash. The rule: when it fails, everything goes on as before.
@@ -11,26 +11,17 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use bootagent_kit::fs::read_limited;
 use bootagent_kit::notify;
 
 use super::control::answer;
-use super::{Engine, JobRequest, Leftovers, Message, OneshotEnd, OneshotOrder};
+use super::{Engine, Message, candidate};
 use crate::control::Reply;
-use crate::handover::{Bequest, program};
-use crate::host::{self, Inbox};
+use crate::handover::Bequest;
+use crate::host;
 
-/// Name of the run record and cgroup of the new program's first words; no
-/// agent can have it, a name never has a dot.
-const RECORD: &str = "reexec.check";
-/// How long the new program may take to say its version.
-const CHECK_DEADLINE: Duration = Duration::from_secs(10);
-/// Most it may say.
-const MAX_SAID_BYTES: u64 = 64 * 1024;
 /// How long the journal may take to finish what it is writing.
 const HOLD_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -68,7 +59,7 @@ impl Engine {
         let inbox = self.host.inbox.clone();
         let output = self.host.paths.tmp().join("reexec.out");
         let checker = bootagent_kit::thread::spawn("reexec", move || {
-            let program = check(&inbox, &output);
+            let program = candidate::look(&inbox, &output);
             inbox.send(Message::Checked(Checked { orderer, program }));
         });
         if let Err(error) = checker {
@@ -139,45 +130,4 @@ impl Engine {
         let _ = notify::ready();
         format!("{error:#}")
     }
-}
-
-/// The program at our path, once it has said what it is.
-fn check(inbox: &Inbox, output: &Path) -> anyhow::Result<PathBuf> {
-    let program = program().context("finding our own program")?;
-    let (reply, end) = channel();
-    inbox.send(Message::Job(JobRequest::Run(Box::new(OneshotOrder {
-        name: RECORD.into(),
-        argv: vec![program.clone().into(), "-V".into()],
-        envs: BTreeMap::new(),
-        directory: "/".into(),
-        account: None,
-        output: output.to_path_buf(),
-        errors: None,
-        deadline: CHECK_DEADLINE,
-        leftovers: Leftovers::Kill,
-        reply,
-    }))));
-    let end = end.recv().context("the supervisor ends")?;
-    let said = read_limited(output, MAX_SAID_BYTES);
-    let _ = std::fs::remove_file(output);
-    let said = said.map(|said| String::from_utf8_lossy(&said).into_owned());
-    let how = match end {
-        OneshotEnd::Code(0) => {
-            let said = said?;
-            ensure!(
-                said.starts_with("bootagent "),
-                "{} is no bootagent: it does not say so with -V",
-                program.display()
-            );
-            return Ok(program);
-        }
-        OneshotEnd::Code(code) => format!("exit code {code}"),
-        OneshotEnd::Signal(signal) => format!("signal {signal}"),
-        OneshotEnd::TimedOut => format!("no end within {} s", CHECK_DEADLINE.as_secs()),
-        OneshotEnd::NotStarted(why) => why,
-        OneshotEnd::Unknown => "unknown end".into(),
-    };
-    let said = said.unwrap_or_default();
-    let said = bootagent_protocol::truncate(said.trim(), 300);
-    bail!("{} -V: {how} {said}", program.display())
 }

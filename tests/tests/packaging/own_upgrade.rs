@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use e2e::fake_server::{Answer, FakeServer};
+use e2e::own_package::{CRASHES, build_deb, stage_bad};
 use e2e::wait;
 use serde_json::{Value, json};
 
@@ -12,24 +13,33 @@ use super::*;
 
 /// Until a new version has reported, or is taken back. The watcher's patience
 /// in these tests is 20 s, and a machine under load is slow.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub(super) const PATIENCE: Duration = Duration::from_secs(240);
 /// The version of the new ones that are not any good.
-const BAD: &str = "9.9.9-1";
+pub(super) const BAD: &str = "9.9.9-1";
+/// A program that passes every test and then hangs.
+const HANGS: &str = "#!/bin/sh\n\
+    case $1 in -V) echo bootagent 9.9.9-1 x86_64; exit;; -T) exit;; esac\n\
+    exec sleep 100000000\n";
+/// A good program that does not know a key of the configuration.
+const REFUSES: &str = "#!/bin/sh\n\
+    [ \"$1\" != -T ] || exec /usr/sbin/bootagent.real \"$@\" -c /root/new.toml\n\
+    exec /usr/sbin/bootagent.real \"$@\"\n";
 /// bootagent.toml: short times, but not so short that load looks like a hang.
-const CONFIG: &str = "[jobs]\nconfirm_timeout = 20\n[push]\nconnect_timeout = 2\ntimeout = 5\n";
+pub(super) const CONFIG: &str =
+    "[jobs]\nconfirm_timeout = 20\n[push]\nconnect_timeout = 2\ntimeout = 5\n";
 /// A child; what it does must not matter.
-const CHILD: &str =
+pub(super) const CHILD: &str =
     r#"{ "name": "sleeper", "version": "1", "exec": ["/bin/sleep", "100000"], "user": "root" }"#;
 
 /// A kind of package.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Rpm,
     Deb,
 }
 
 impl Kind {
-    fn install(self, version: &str) -> String {
+    pub(super) fn install(self, version: &str) -> String {
         match self {
             Self::Rpm => format!("rpm -U /root/bootagent-{version}.x86_64.rpm"),
             Self::Deb => format!("dpkg -i /root/bootagent_{version}_amd64.deb"),
@@ -43,7 +53,7 @@ impl Kind {
         }
     }
 
-    fn of(self, packages: &[PathBuf]) -> &Path {
+    pub(super) fn of(self, packages: &[PathBuf]) -> &Path {
         &packages[usize::from(self == Self::Deb)]
     }
 }
@@ -95,7 +105,7 @@ fn host(machine: &Machine, kind: Kind, server: &FakeServer) -> Processes {
 }
 
 /// A server that gives packages away, and says what `script` says of a status.
-fn server(
+pub(super) fn server(
     packages: Vec<PathBuf>,
     mut script: impl FnMut() -> Option<Answer> + Send + 'static,
 ) -> FakeServer {
@@ -109,7 +119,7 @@ fn server(
     })
 }
 
-fn order(id: &str, package: &Path, version: &str) -> Value {
+pub(super) fn order(id: &str, package: &Path, version: &str) -> Value {
     let sum = succeed(Command::new("sha256sum").arg(package));
     let sum = sum.split(' ').next().expect("a sum");
     json!({
@@ -122,7 +132,7 @@ fn order(id: &str, package: &Path, version: &str) -> Value {
     })
 }
 
-fn result(server: &FakeServer, id: &str) -> Value {
+pub(super) fn result(server: &FakeServer, id: &str) -> Value {
     wait::within(PATIENCE, "the result of the job", || {
         server.results(id).first().cloned()
     })
@@ -212,20 +222,12 @@ fn a_job_upgrades(kind: Kind) {
 
 #[test]
 fn a_new_version_that_crashes_is_taken_back() {
-    is_taken_back(
-        Kind::Rpm,
-        "#!/bin/sh\n[ \"$1\" != -V ] || { echo bootagent 9.9.9-1 x86_64; exit 0; }\nexit 1\n",
-        "ended again and again",
-    );
+    is_taken_back(Kind::Rpm, CRASHES, "ended again and again");
 }
 
 #[test]
 fn a_new_version_that_hangs_is_taken_back() {
-    is_taken_back(
-        Kind::Deb,
-        "#!/bin/sh\n[ \"$1\" != -V ] || { echo bootagent 9.9.9-1 x86_64; exit 0; }\nexec sleep 100000000\n",
-        "did not answer",
-    );
+    is_taken_back(Kind::Deb, HANGS, "did not answer");
 }
 
 #[test]
@@ -233,37 +235,25 @@ fn a_new_version_that_reaches_no_server_is_taken_back() {
     // A good program that is alone in its network.
     is_taken_back(
         Kind::Rpm,
-        "#!/bin/sh\n[ \"$1\" != -V ] || exec /usr/sbin/bootagent.real -V\nexec unshare --net /usr/sbin/bootagent.real \"$@\"\n",
+        "#!/bin/sh\n[ \"$1\" != -V ] || exec /usr/sbin/bootagent.real -V\n\
+         exec unshare --net /usr/sbin/bootagent.real \"$@\"\n",
         "reached no server",
     );
 }
 
 /// A package of a version that is no good: the new one, with `script` as its
 /// program.
-fn bad_package(kind: Kind, folder: &Path, script: &str) -> PathBuf {
+pub(super) fn bad_package(kind: Kind, folder: &Path, script: &str) -> PathBuf {
     let stage = folder.join("stage");
     let target = folder.join("made");
-    for path in [&stage, &target] {
-        fs::create_dir_all(path).expect("created");
-    }
+    fs::create_dir_all(&target).expect("created");
     let deb = Kind::Deb.of(&made().new);
-    succeed(Command::new("dpkg-deb").arg("-R").args([deb, &stage]));
-    let control = stage.join("DEBIAN/control");
-    let text = fs::read_to_string(&control).expect("a control file");
     let needs_real = script.contains("bootagent.real");
     let version = if needs_real { NEW } else { BAD };
-    fs::write(&control, text.replace(NEW, version)).expect("written");
-    let program = stage.join("usr/sbin/bootagent");
-    fs::rename(&program, stage.join("usr/sbin/bootagent.real")).expect("renamed");
-    fs::write(&program, script).expect("written");
-    succeed(Command::new("chmod").arg("755").arg(&program));
+    stage_bad(deb, NEW, version, script, &stage).expect("staged");
     if kind == Kind::Deb {
         let package = target.join("bad.deb");
-        succeed(
-            Command::new("dpkg-deb")
-                .args(["--root-owner-group", "-Zgzip", "--build"])
-                .args([&stage, &package]),
-        );
+        build_deb(&stage, &package).expect("packed");
         return package;
     }
     fs::remove_dir_all(stage.join("DEBIAN")).expect("removed");
@@ -340,15 +330,71 @@ fn is_taken_back(kind: Kind, script: &str, cause: &str) {
 }
 
 #[test]
+fn a_new_version_that_fails_its_own_test_never_takes_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for kind in [Kind::Rpm, Kind::Deb] {
+        if kind == Kind::Rpm && !have("rpmbuild", "rpm") {
+            continue;
+        }
+        let Some(machine) = machine(First::Systemd) else {
+            return;
+        };
+        let bad = bad_package(kind, &folder.path().join(kind.installed()), REFUSES);
+        machine.put(&bad, "/root/bad").expect("copied");
+        machine.inside(|| {
+            let server = server(vec![bad.clone()], || None);
+            let before = host(&machine, kind, &server);
+            run(&machine, "echo 'gone = 1' > /root/new.toml");
+            // By hand: what runs goes on, and the operator is told why.
+            let install = kind.install(NEW);
+            let (by, _) = install.split_once(" /").expect("a path");
+            let said = run(&machine, &format!("{by} /root/bad"));
+            for part in [
+                "is not used",
+                "configuration",
+                "gone",
+                "bootagentctl reexec",
+            ] {
+                assert!(said.contains(part), "{said}");
+            }
+            answers(&machine, OLD);
+            assert_eq!(processes(&machine), before);
+            // Once it is put right, it is taken over as the message says.
+            run(&machine, ": > /root/new.toml; bootagentctl reexec");
+            answers(&machine, NEW);
+            assert_eq!(processes(&machine).child, before.child);
+            if kind == Kind::Rpm {
+                return;
+            }
+            // By a job: it is taken back before it ever runs.
+            let old = kind.install(OLD);
+            run(
+                &machine,
+                &format!("echo 'gone = 1' > /root/new.toml; {old}"),
+            );
+            answers(&machine, OLD);
+            let daemon = processes(&machine);
+            server.offer(order("1", &bad, NEW));
+            let done = result(&server, "1");
+            assert_eq!(done["errcode"], 4006, "{done}");
+            assert_eq!(done["running"], OLD, "{done}");
+            let cause = done["cause"].as_str().unwrap_or_default();
+            assert!(cause.contains("-T: configuration:"), "{done}");
+            answers(&machine, OLD);
+            assert_eq!(processes(&machine), daemon);
+            no_watcher_is_left(&machine);
+        });
+    }
+}
+
+#[test]
 fn a_kept_package_is_what_an_upgrade_goes_back_to() {
     let Some(machine) = machine(First::Systemd) else {
         return;
     };
     let kind = Kind::Deb;
     let folder = tempfile::tempdir().expect("a folder");
-    let script =
-        "#!/bin/sh\n[ \"$1\" != -V ] || { echo bootagent 9.9.9-1 x86_64; exit 0; }\nexit 1\n";
-    let bad = bad_package(kind, folder.path(), script);
+    let bad = bad_package(kind, folder.path(), CRASHES);
     machine.inside(|| {
         let good = kind.of(&made().new).to_path_buf();
         let server = server(vec![bad.clone(), good.clone()], || None);

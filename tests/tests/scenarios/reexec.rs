@@ -192,12 +192,48 @@ fn a_program_that_is_none_is_not_executed() {
     let said = scene.refused(b"#!/bin/sh\necho broken >&2; exit 3\n");
     assert!(said.contains("exit code 3 broken"), "{said}");
     // One that is gone when it is to be executed.
-    let said = scene.refused(b"#!/bin/sh\nrm \"$0\"; echo bootagent 9.9.9\n");
+    let said = scene.refused(b"#!/bin/sh\n[ $1 != -T ] || rm \"$0\"; echo bootagent 9.9.9\n");
     assert!(said.contains("executing"), "{said}");
     scene.replace_by_itself();
     scene.host.ask(&["reexec"]);
     assert_eq!(scene.executed(), scene.program);
     assert_eq!(scene.host.process("worker"), Some(scene.child));
+}
+
+/// A script that says it is a new version, and whose test ends so.
+fn program_whose_test(does: &str) -> Vec<u8> {
+    format!("#!/bin/sh\n[ $1 = -V ] && echo bootagent 9.9.9 && exit\n{does}\n").into_bytes()
+}
+
+#[test]
+fn a_program_that_does_not_pass_its_own_test_is_not_executed() {
+    let scene = Scene::new("");
+    // It does not know a key of the configuration, or an option.
+    let said = scene.refused(&program_whose_test(
+        "echo 'fail  configuration  unknown key: restart'; exit 1",
+    ));
+    assert!(said.contains("configuration: unknown key"), "{said}");
+    let said = scene.refused(&program_whose_test("echo unknown option >&2; exit 2"));
+    assert!(said.contains("exit code 2 unknown option"), "{said}");
+    let said = scene.refused(&program_whose_test("kill -SEGV $$"));
+    assert!(said.contains("-T: signal 11"), "{said}");
+    // What is wrong with the host keeps nobody from a new version.
+    let broken = scene.host.path("usr/lib/bootagent/agents/broken");
+    fs::create_dir_all(&broken).expect("a folder");
+    fs::write(broken.join("agent.json"), "{").expect("written");
+    scene.replace_by_itself();
+    let said = scene.host.ask(&["reexec"]);
+    assert!(said.contains("was executed anew"), "{said}");
+    assert_eq!(scene.host.process("worker"), Some(scene.child));
+    // With this configuration no version would start: what runs goes on.
+    let configuration = scene.host.config();
+    let good = fs::read(&configuration).expect("readable");
+    fs::write(&configuration, "what = is this").expect("written");
+    let whole = fs::read(binaries::bootagent()).expect("readable");
+    let said = scene.refused(&whole);
+    assert!(said.contains("-T: configuration:"), "{said}");
+    fs::write(&configuration, good).expect("written");
+    scene.host.ask(&["reexec"]);
 }
 
 #[test]
