@@ -56,24 +56,35 @@ install_packages() {
 # need_service_program COMMAND=PACKAGE...: as need, for programs whose packages bring a service along.
 # Only the program is wanted: the service is neither started now nor at the next boot.
 need_service_program() {
-    local pair policy=/usr/sbin/policy-rc.d missing=()
+    local pair missing=()
     for pair in "$@"; do
         command -v "${pair%%=*}" >/dev/null || missing+=("$pair")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
-    (
-        # A policy of this machine stays; ours goes again, whatever happens.
-        if [ "$(id -u)" -eq 0 ] && [ ! -e "$policy" ]; then
-            trap 'rm -f "$policy"' EXIT
-            printf '#!/bin/sh\nexit 101\n' >"$policy"
-            chmod 0755 "$policy"
-        fi
-        need "${missing[@]}"
-    )
+    without_services need "${missing[@]}"
     for pair in "${missing[@]}"; do
         systemctl disable "${pair#*=}" >/dev/null 2>&1 || true
     done
 }
+
+# need_postgresql: the server's programs, which Debian keeps out of the PATH. Tests start their own.
+need_postgresql() {
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && return
+    without_services install_packages postgresql
+    systemctl disable postgresql >/dev/null 2>&1 || true
+}
+
+# without_services COMMAND...: while it runs, packages start no service.
+without_services() (
+    policy=/usr/sbin/policy-rc.d
+    # A policy of this machine stays; ours goes again, whatever happens.
+    if [ "$(id -u)" -eq 0 ] && [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 0755 "$policy"
+    fi
+    "$@"
+)
 
 # need_rust: the compiler that rust-toolchain.toml names, through rustup.
 need_rust() {

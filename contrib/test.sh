@@ -20,11 +20,12 @@ install_needs() {
     need git=git make=make cmake=cmake shellcheck=shellcheck dash=dash python3=python3 objdump=binutils ar=binutils \
         rpmbuild=rpm dpkg-deb=dpkg unshare=util-linux nsenter=util-linux ip=iproute2 strace=strace c++=g++ \
         minisign=minisign mandoc=mandoc
-    # Only root can make machines and the lab's guests and run an FTP server; without it those tests skip
-    # themselves.
+    # Only root can make machines and the lab's guests, run an FTP server and install a database; without it
+    # those tests skip themselves.
     if [ "$(id -u)" -eq 0 ]; then
         need mmdebstrap=mmdebstrap qemu-system-x86_64=qemu-system-x86 mke2fs=e2fsprogs debugfs=e2fsprogs
         need_service_program vsftpd=vsftpd
+        need_postgresql
     fi
 }
 

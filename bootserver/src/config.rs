@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+
+use crate::store::address::{Address, AddressText};
 
 /// All addresses, because hosts are elsewhere.
 const DEFAULT_LISTEN: &str = "0.0.0.0:8080";
@@ -22,8 +24,11 @@ pub struct Settings {
     pub listen: Option<String>,
     /// The data directory.
     pub data: Option<PathBuf>,
-    /// The SQLite file, if not `bootserver.db` in the data directory.
-    pub database: Option<PathBuf>,
+    /// A SQLite file, if not `bootserver.db` in the data directory, or a
+    /// PostgreSQL server, as `postgres://USER@HOST/DATABASE`.
+    pub database: Option<AddressText>,
+    /// A file whose first line says the same.
+    pub database_file: Option<PathBuf>,
     /// A file that is given the address once it is listened on.
     pub address_file: Option<PathBuf>,
     /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as
@@ -59,14 +64,14 @@ impl Default for Bounds {
 }
 
 /// Everything `serve` needs, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
     /// The data directory.
     pub data: PathBuf,
-    /// The SQLite file.
-    pub database: PathBuf,
+    /// Where the database is.
+    pub database: Address,
     /// A file that is given the address.
     pub address_file: Option<PathBuf>,
     /// What is logged.
@@ -96,10 +101,17 @@ impl Settings {
 
     /// What `self` does not say, `other` may.
     pub fn or(self, other: Self) -> Self {
+        // Two ways to say one thing: who says either has said it.
+        let says_database = self.database.is_some() || self.database_file.is_some();
+        let (database, database_file) = match says_database {
+            true => (self.database, self.database_file),
+            false => (other.database, other.database_file),
+        };
         Self {
             listen: self.listen.or(other.listen),
             data: self.data.or(other.data),
-            database: self.database.or(other.database),
+            database,
+            database_file,
             address_file: self.address_file.or(other.address_file),
             log_level: self.log_level.or(other.log_level),
             max_package_bytes: self.max_package_bytes.or(other.max_package_bytes),
@@ -139,7 +151,7 @@ impl Settings {
         let request_timeout = seconds("request_timeout", self.request_timeout, request_timeout)?;
         Ok(Config {
             listen,
-            database: self.database.unwrap_or_else(|| data.join("bootserver.db")),
+            database: database(self.database, self.database_file.as_deref(), &data)?,
             data,
             address_file: self.address_file,
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
@@ -151,6 +163,35 @@ impl Settings {
             max_connections,
         })
     }
+}
+
+fn database(
+    said: Option<AddressText>,
+    file: Option<&Path>,
+    data: &Path,
+) -> anyhow::Result<Address> {
+    let (text, place) = match (said, file) {
+        (Some(_), Some(_)) => bail!("database and database_file: only one is expected"),
+        (Some(text), None) => (text, "database".to_owned()),
+        (None, Some(file)) => {
+            let place = format!("database_file {}", file.display());
+            (first_line(file).with_context(|| place.clone())?, place)
+        }
+        (None, None) => return Ok(Address::Sqlite(data.join("bootserver.db"))),
+    };
+    text.parse().context(place)
+}
+
+fn first_line(file: &Path) -> anyhow::Result<AddressText> {
+    let size = std::fs::metadata(file).context("reading it")?.len();
+    ensure!(
+        size <= MAX_FILE_BYTES,
+        "it is larger than {MAX_FILE_BYTES} bytes"
+    );
+    let text = std::fs::read_to_string(file).context("reading it")?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    ensure!(!line.is_empty(), "its first line is empty");
+    Ok(AddressText::private(line))
 }
 
 #[cfg(test)]
@@ -169,9 +210,39 @@ mod tests {
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.bounds.request_timeout, Duration::from_secs(5));
         assert_eq!(
-            config.database,
-            Path::new("/var/lib/bootserver/bootserver.db")
+            config.database.to_string(),
+            "/var/lib/bootserver/bootserver.db"
         );
+    }
+
+    #[test]
+    fn a_database_is_said_in_one_of_two_ways_and_a_flag_wins_over_both() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let path = directory.path().join("address");
+        std::fs::write(&path, "postgres://boot:geheim@db/fleet\nmore\n").expect("a file");
+        let file = Settings {
+            database_file: Some(path.clone()),
+            ..Settings::default()
+        };
+        let config = file.clone().into_config().expect("valid");
+        assert_eq!(config.database.to_string(), "fleet at db:5432");
+        assert!(!format!("{config:?}").contains("geheim"));
+        let flags = Settings {
+            database: Some(AddressText::argument("a.db").expect("a file")),
+            ..Settings::default()
+        };
+        let config = flags.clone().or(file.clone()).into_config().expect("valid");
+        assert_eq!(config.database.to_string(), "a.db");
+        let both = Settings {
+            database: flags.database,
+            ..file.clone()
+        };
+        let error = both.into_config().expect_err("two");
+        assert!(error.to_string().contains("only one"), "{error}");
+        std::fs::write(&path, "postgres://boot:geheim@db:port/fleet").expect("a file");
+        let error = format!("{:#}", file.into_config().expect_err("no port"));
+        assert!(error.contains("database_file"), "{error}");
+        assert!(!error.contains("geheim"), "{error}");
     }
 
     #[test]

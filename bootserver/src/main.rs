@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use bootserver::config::{Config, Settings};
+use bootserver::store::address::AddressText;
 use tracing_subscriber::EnvFilter;
 
 const HELP: &str = "\
@@ -20,7 +21,8 @@ Options of serve, which win over the file:
   -c, --config FILE        configuration (TOML)
   --listen ADDRESS:PORT    where to listen [0.0.0.0:8080]; port 0 takes a free one
   --data DIR               database, packages, lock [/var/lib/bootserver]
-  --database FILE          SQLite file [DIR/bootserver.db]
+  --database DATABASE      SQLite file [DIR/bootserver.db] or postgres://USER@HOST/NAME
+  --database-file FILE     its first line says the same, and may hold a password
   --address-file FILE      gets ADDRESS:PORT once requests are served
   -l, --log-level LEVEL    error, warn, info, debug, trace [info]
 
@@ -89,7 +91,12 @@ fn parse_serve(parser: &mut lexopt::Parser) -> anyhow::Result<Command> {
             Short('c') | Long("config") => file = Some(PathBuf::from(parser.value()?)),
             Long("listen") => flags.listen = Some(parser.value()?.string()?),
             Long("data") => flags.data = Some(parser.value()?.into()),
-            Long("database") => flags.database = Some(parser.value()?.into()),
+            Long("database") => {
+                let text = parser.value()?.string()?;
+                let text = AddressText::argument(&text).context("--database")?;
+                flags.database = Some(text);
+            }
+            Long("database-file") => flags.database_file = Some(parser.value()?.into()),
             Long("address-file") => flags.address_file = Some(parser.value()?.into()),
             Short('l') | Long("log-level") => flags.log_level = Some(parser.value()?.string()?),
             Short('h') | Long("help") => return Ok(Command::Help),

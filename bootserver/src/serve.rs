@@ -32,8 +32,7 @@ use crate::first_start::{Show, first_start};
 use crate::ingest::Ingest;
 use crate::problem::chain;
 use crate::router::router;
-use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Store};
 use stall::Stall;
 
 /// Connections the kernel keeps for us: a fleet that comes back all at once.
@@ -62,16 +61,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         // An address of an earlier run must not be taken for this one's.
         remove_if_there(file).with_context(|| format!("removing {}", file.display()))?;
     }
-    let store = SqliteStore::open(&config.database)
+    let store = store::open(&config.database)
         .await
-        .with_context(|| format!("the database {}", config.database.display()))?;
-    first_start(&store, &Show::on_terminal_or(data.join("first-start.txt"))).await?;
+        .with_context(|| format!("the database {}", config.database))?;
+    first_start(
+        store.as_ref(),
+        &Show::on_terminal_or(data.join("first-start.txt")),
+    )
+    .await?;
     let blobs = Blobs::open(data.join("blobs"), data.join("tmp")).context("the packages")?;
-    let shared: Arc<dyn Store> = Arc::new(store.clone());
-    remove_orphans(shared.as_ref(), &blobs).await?;
-    let (ingest, writer) = Ingest::start(shared.clone());
-    let housekeeping = tokio::spawn(keep_house(shared.clone()));
-    let service = router(App::new(shared, blobs, ingest, config.bounds));
+    remove_orphans(store.as_ref(), &blobs).await?;
+    let (ingest, writer) = Ingest::start(store.clone());
+    let housekeeping = tokio::spawn(keep_house(store.clone()));
+    let service = router(App::new(store.clone(), blobs, ingest, config.bounds));
 
     let listener =
         listen(config.listen).with_context(|| format!("listening on {}", config.listen))?;

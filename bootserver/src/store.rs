@@ -1,11 +1,13 @@
 //! What the platform remembers, behind one trait.
 //!
 //! The trait exists because there are two databases: SQLite is embedded, and
-//! PostgreSQL joins it for large fleets; `tests/store_contract.rs` holds for
-//! both. The one rule: SQL is nowhere else. The store decides nothing: what
+//! PostgreSQL is for large fleets and several replicas. Queries are written
+//! once, in `store/sql`; the contract in `tests/store` holds for both. The one
+//! rule: SQL is nowhere else. The store decides nothing: what
 //! may be refused comes back as a value, and `StoreError` is only for a
 //! database that fails.
 
+pub mod address;
 pub mod batch;
 pub mod enrolment;
 pub mod event;
@@ -13,13 +15,17 @@ pub mod host;
 pub mod job;
 pub mod package;
 pub mod page;
+pub mod postgres;
 pub mod sqlite;
 pub mod status;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::token::TokenDigest;
 
+use address::Address;
 use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
 use host::{HostDetail, HostQuery, HostSummary, Registered, Registration, SecretOwner, TagsSet};
@@ -71,12 +77,24 @@ pub enum FirstStart {
     Later,
 }
 
+/// Opens the database at an address and brings its tables up to date.
+pub async fn open(address: &Address) -> Result<Arc<dyn Store>> {
+    Ok(match address {
+        Address::Sqlite(path) => Arc::new(sqlite::SqliteStore::open(path).await?),
+        Address::Postgres(options) => {
+            Arc::new(postgres::PostgresStore::open((**options).clone()).await?)
+        }
+    })
+}
+
 /// The platform's memory. Times are unix milliseconds and come from the
 /// caller as `now`; each call is one transaction.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Whether the database answers.
     async fn ping(&self) -> Result<()>;
+    /// Ends all connections, after what they are at.
+    async fn close(&self);
     /// Housekeeping that must stay off the hot path; called every few seconds.
     async fn maintain(&self) -> Result<()>;
     /// Whether this would be the first start, without storing anything.

@@ -111,7 +111,7 @@ CREATE TABLE job (
 );
 CREATE INDEX job_open ON job (id) WHERE finished IS NULL;
 CREATE INDEX job_open_by_host ON job (agentsn, id) WHERE finished IS NULL;
-CREATE INDEX job_open_by_package ON job (package) WHERE finished IS NULL;
+CREATE INDEX job_by_package ON job (package) WHERE package IS NOT NULL;
 CREATE INDEX job_open_by_expiry ON job (expires) WHERE finished IS NULL AND sent IS NULL;
 CREATE INDEX job_by_host ON job (agentsn, id);
 

@@ -1,76 +1,155 @@
-//! Many statuses as the few arrays that one statement each takes.
+//! Many statuses as the few lists that one statement each takes.
 //!
-//! Shared by both databases: SQLite reads the arrays with `json_each`,
-//! PostgreSQL with `UNNEST`. The one rule: no array has a key twice, because
-//! PostgreSQL refuses to update a row twice in one statement.
+//! Shared by both databases: SQLite reads a list as JSON with `json_each`,
+//! PostgreSQL the hot ones as arrays with `UNNEST`. The one rule: no list has a
+//! key twice, because PostgreSQL refuses to update a row twice in one statement.
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::status::StatusRecord;
 
-/// The arrays, each sorted by its key so that two replicas never wait for
+/// The lists, each sorted by its key so that two replicas never wait for
 /// each other.
 #[derive(Debug, Default)]
-pub struct Batch {
-    /// One per host: agentsn, seen, reported, uptime, readings.
-    pub seen: Vec<Value>,
-    /// One per host: agentsn, digest, now, body and the reported columns.
-    pub states: Vec<Value>,
-    /// One per job: id, agentsn, errcode, message, now, body.
-    pub results: Vec<Value>,
-    /// One per job: id, agentsn, now.
-    pub accepted: Vec<Value>,
+pub struct Batch<'a> {
+    /// One per host.
+    pub seen: Vec<SeenRow<'a>>,
+    /// One per host.
+    pub states: Vec<StateRow<'a>>,
+    /// One per job.
+    pub results: Vec<ResultRow<'a>>,
+    /// One per job.
+    pub accepted: Vec<AcceptedRow<'a>>,
     /// One per event.
-    pub events: Vec<Value>,
+    pub events: Vec<EventRow<'a>>,
     /// The hosts of the batch.
-    pub agentsns: Vec<String>,
+    pub agentsns: Vec<&'a str>,
 }
 
-impl Batch {
+/// What changes with every push.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the columns of the table host_seen")]
+pub struct SeenRow<'a> {
+    pub agentsn: &'a str,
+    pub seen: i64,
+    pub reported: i64,
+    pub uptime: i64,
+    /// JSON.
+    pub readings: String,
+}
+
+/// What seldom changes.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the columns of host_state and of host")]
+pub struct StateRow<'a> {
+    pub agentsn: &'a str,
+    pub digest: &'a str,
+    pub changed: i64,
+    pub hostname: &'a str,
+    pub version: &'a str,
+    pub machine_id: Option<&'a str>,
+    pub boot_id: Option<&'a str>,
+    /// JSON.
+    pub body: String,
+}
+
+/// How a job ended.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the columns of the table job_result")]
+pub struct ResultRow<'a> {
+    pub id: &'a str,
+    pub agentsn: &'a str,
+    pub errcode: u16,
+    pub message: &'a str,
+    pub now: i64,
+    /// JSON.
+    pub body: String,
+}
+
+/// A job its host has.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the columns of the table job")]
+pub struct AcceptedRow<'a> {
+    pub id: &'a str,
+    pub agentsn: &'a str,
+    pub now: i64,
+}
+
+/// An event.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "the columns of the table event")]
+pub struct EventRow<'a> {
+    pub agentsn: &'a str,
+    pub source: &'a str,
+    pub boot_id: &'a str,
+    pub seq: i64,
+    pub received: i64,
+    pub timestamp: i64,
+    pub category: &'a str,
+    pub subject: &'a str,
+    pub version: Option<&'a str>,
+    pub message: &'a str,
+    /// JSON.
+    pub tail: String,
+}
+
+impl<'a> Batch<'a> {
     /// Puts records together; of several from one host the last one is its
     /// state, while results and events of all of them count.
-    pub fn collect(records: &[StatusRecord]) -> Self {
+    pub fn collect(records: &'a [StatusRecord]) -> Self {
         let mut latest = BTreeMap::new();
         let mut results = BTreeMap::new();
         let mut accepted = BTreeMap::new();
         let mut events = Vec::new();
         let mut known_events = HashSet::new();
         for record in records {
-            latest.insert(record.agentsn.as_str(), record);
+            let agentsn = record.agentsn.as_str();
+            latest.insert(agentsn, record);
             for outcome in &record.results {
                 // The first result wins, here as in the table.
-                let key = (outcome.id.as_str(), record.agentsn.as_str());
-                results.entry(key).or_insert_with(|| {
-                    json!({
-                        "id": outcome.id, "agentsn": record.agentsn, "errcode": outcome.errcode,
-                        "message": outcome.message, "now": record.now, "body": outcome.body,
-                    })
+                let id = outcome.id.as_str();
+                results.entry((id, agentsn)).or_insert_with(|| ResultRow {
+                    id,
+                    agentsn,
+                    errcode: outcome.errcode,
+                    message: &outcome.message,
+                    now: record.now,
+                    body: json(&outcome.body),
                 });
             }
             for id in &record.accepted {
-                let key = (id.as_str(), record.agentsn.as_str());
-                accepted.entry(key).or_insert_with(
-                    || json!({ "id": id, "agentsn": record.agentsn, "now": record.now }),
-                );
+                let id = id.as_str();
+                accepted.entry((id, agentsn)).or_insert(AcceptedRow {
+                    id,
+                    agentsn,
+                    now: record.now,
+                });
             }
             for event in &record.events {
                 let (source, boot_id) = (event.source.as_str(), event.boot_id.as_str());
-                if known_events.insert((record.agentsn.as_str(), source, boot_id, event.seq)) {
-                    events.push(json!({
-                        "agentsn": record.agentsn, "source": source, "boot_id": boot_id,
-                        "seq": event.seq, "received": record.now, "timestamp": event.timestamp,
-                        "category": event.category, "subject": event.subject,
-                        "version": event.version, "message": event.message, "tail": event.tail,
-                    }));
+                if known_events.insert((agentsn, source, boot_id, event.seq)) {
+                    events.push(EventRow {
+                        agentsn,
+                        source,
+                        boot_id,
+                        seq: event.seq,
+                        received: record.now,
+                        timestamp: event.timestamp,
+                        category: &event.category,
+                        subject: &event.subject,
+                        version: event.version.as_deref(),
+                        message: &event.message,
+                        tail: json(&event.tail),
+                    });
                 }
             }
         }
         Self {
             seen: latest.values().map(|record| seen_row(record)).collect(),
             states: latest.values().map(|record| state_row(record)).collect(),
-            agentsns: latest.keys().map(|agentsn| (*agentsn).to_owned()).collect(),
+            agentsns: latest.into_keys().collect(),
             results: results.into_values().collect(),
             accepted: accepted.into_values().collect(),
             events,
@@ -78,18 +157,30 @@ impl Batch {
     }
 }
 
-fn seen_row(record: &StatusRecord) -> Value {
-    json!({
-        "agentsn": record.agentsn, "seen": record.now, "reported": record.seen.timestamp,
-        "uptime": record.seen.uptime, "readings": record.seen.readings,
-    })
+fn seen_row(record: &StatusRecord) -> SeenRow<'_> {
+    SeenRow {
+        agentsn: &record.agentsn,
+        seen: record.now,
+        reported: record.seen.timestamp,
+        uptime: record.seen.uptime,
+        readings: json(&record.seen.readings),
+    }
 }
 
-fn state_row(record: &StatusRecord) -> Value {
+fn state_row(record: &StatusRecord) -> StateRow<'_> {
     let state = &record.state;
-    json!({
-        "agentsn": record.agentsn, "digest": state.digest, "changed": record.now,
-        "hostname": state.hostname, "version": state.version, "machine_id": state.machine_id,
-        "boot_id": state.boot_id, "body": state.body,
-    })
+    StateRow {
+        agentsn: &record.agentsn,
+        digest: &state.digest,
+        changed: record.now,
+        hostname: &state.hostname,
+        version: &state.version,
+        machine_id: state.machine_id.as_deref(),
+        boot_id: state.boot_id.as_deref(),
+        body: json(&state.body),
+    }
+}
+
+fn json<T: Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("strings, numbers and lists always serialise")
 }

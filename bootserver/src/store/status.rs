@@ -144,3 +144,7 @@ pub struct StatusOutcome {
     /// Results that were not this host's to give, or came a second time.
     pub ignored_results: Vec<String>,
 }
+
+/// An open job as a batch needs it: agentsn, id, order, and whether it was
+/// handed out before.
+pub type OpenJob = (String, String, String, bool);

@@ -6,8 +6,11 @@
 
 mod access;
 mod bad_input;
+#[path = "../support/cluster.rs"]
+mod cluster;
 mod harness;
 mod hosts;
 mod operators;
 mod packages;
+mod postgres;
 mod serving;

@@ -10,7 +10,7 @@ use crate::{make, sqlite};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_bad_record_does_not_fail_its_neighbours() {
-    let opened = sqlite::open().await;
+    let opened = sqlite::open().await.expect("a store");
     let store: Arc<dyn Store> = Arc::new(opened.sqlite());
     for n in 0..40 {
         make::host(store.as_ref(), &format!("sn-{n}")).await;
@@ -48,7 +48,7 @@ async fn one_bad_record_does_not_fail_its_neighbours() {
 
 #[tokio::test]
 async fn a_database_that_is_closed_means_later_and_not_never() {
-    let opened = sqlite::open().await;
+    let opened = sqlite::open().await.expect("a store");
     let store = opened.sqlite();
     make::host(&store, "sn-1").await;
     let (ingest, _writer) = Ingest::start(Arc::new(store.clone()));

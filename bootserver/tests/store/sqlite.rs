@@ -24,17 +24,17 @@ impl Opened {
     }
 }
 
-pub(crate) async fn open() -> Opened {
+pub(crate) async fn open() -> Option<Opened> {
     let directory = TempDir::new().expect("a temporary directory");
     let store = SqliteStore::open(&directory.path().join("a.db"))
         .await
         .expect("a new database");
-    Opened { store, directory }
+    Some(Opened { store, directory })
 }
 
 #[tokio::test]
 async fn the_file_is_made_for_many_readers_and_for_shrinking() {
-    let opened = open().await;
+    let opened = open().await.expect("a store");
     opened.store.ping().await.expect("the database answers");
     let file = std::fs::read(opened.directory.path().join("a.db")).expect("the file");
     // Bytes 18 and 19 of the header: 2 is WAL. Bytes 64 to 67: incremental vacuum.
@@ -45,7 +45,7 @@ async fn the_file_is_made_for_many_readers_and_for_shrinking() {
 
 #[tokio::test]
 async fn opening_again_changes_nothing() {
-    let opened = open().await;
+    let opened = open().await.expect("a store");
     let path = opened.directory.path().join("a.db");
     crate::make::host(opened.store(), "sn-1").await;
     opened.store.close().await;
@@ -56,7 +56,7 @@ async fn opening_again_changes_nothing() {
 
 #[tokio::test]
 async fn housekeeping_empties_the_log_while_others_write() {
-    let opened = open().await;
+    let opened = open().await.expect("a store");
     let host = crate::make::host(opened.store(), "sn-1").await;
     for round in 0..400 {
         let records = [crate::make::status(&host, round)];

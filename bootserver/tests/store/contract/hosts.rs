@@ -129,3 +129,25 @@ pub(crate) async fn a_status_never_moves_an_identity_to_another_machine(store: &
         .expect("the host");
     assert_eq!(known.machine_id.as_deref(), Some("m2"));
 }
+
+pub(crate) async fn names_are_sorted_by_their_bytes(store: &dyn Store) {
+    for (n, hostname) in ["b", "\u{e4}", "B", "a", "_", "a-b", "ab"]
+        .iter()
+        .enumerate()
+    {
+        let create = RegistrationEffect::Create {
+            enrolment: None,
+            tags: Tags::default(),
+        };
+        let mut host = make::registration(&format!("sn-{n}"), create);
+        host.reported.hostname = (*hostname).into();
+        store.register_host(&host).await.expect("a write");
+    }
+    let page = store.hosts(&HostQuery::default()).await.expect("a list");
+    let names: Vec<_> = page
+        .items
+        .into_iter()
+        .map(|host| host.reported.hostname)
+        .collect();
+    assert_eq!(names, ["B", "_", "a", "a-b", "ab", "b", "\u{e4}"]);
+}

@@ -227,3 +227,23 @@ pub(crate) async fn results_come_in_order_of_arrival(store: &dyn Store) {
     let rest = store.job_results(&after).await.expect("a list");
     assert_eq!((rest.items[0].id.as_str(), rest.next), ("j1", None));
 }
+
+pub(crate) async fn a_job_withdrawn_at_once_never_goes_out(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    for n in 0..20 {
+        let (job, cancel) = (format!("j{n:02}"), format!("c{n:02}"));
+        make::job(store, &job, "sn-1").await;
+        let records = [make::status("sn-1", n)];
+        let (cancelled, outcomes) = tokio::join!(
+            store.cancel_job(&job, &cancel, n),
+            store.record_statuses(&records)
+        );
+        let outcome = outcomes.expect("a batch").remove(0);
+        let went_out = ids(&outcome).contains(&job.as_str());
+        match cancelled.expect("a write") {
+            Cancelled::AtOnce => assert!(!went_out, "{job}"),
+            Cancelled::Asked => assert!(went_out, "{job}"),
+            other => panic!("{job}: {other:?}"),
+        }
+    }
+}

@@ -1,16 +1,17 @@
 //! Packages: the rows; their bytes are blobs.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Row};
 
-use super::{Result, SqliteStore, failed, to_json};
+use super::{Db, DbRow, SqlStore, failed, one_at_a_time, to_json};
 use crate::fleet::package_choice::PackageKind;
+use crate::store::Result;
 use crate::store::package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use crate::store::page::Page;
 
-pub(super) async fn insert(store: &SqliteStore, package: &PackageRow) -> Result<PackageInserted> {
+pub(super) async fn insert(store: &SqlStore, package: &PackageRow) -> Result<PackageInserted> {
     let step = "storing a package";
     let mut tx = store.write(step).await?;
+    one_at_a_time(&mut tx).await?;
     let inserted = sqlx::query(
         "INSERT INTO package (id, name, version, os, arch, kind, file, size, sha256, created)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
@@ -40,7 +41,7 @@ pub(super) async fn insert(store: &SqliteStore, package: &PackageRow) -> Result<
     Ok(PackageInserted::Done)
 }
 
-pub(super) async fn by_id(store: &SqliteStore, id: &str) -> Result<Option<PackageRow>> {
+pub(super) async fn by_id(store: &SqlStore, id: &str) -> Result<Option<PackageRow>> {
     let row = sqlx::query("SELECT * FROM package WHERE id = $1")
         .bind(id)
         .fetch_optional(&store.readers)
@@ -49,7 +50,7 @@ pub(super) async fn by_id(store: &SqliteStore, id: &str) -> Result<Option<Packag
     row.as_ref().map(read).transpose()
 }
 
-pub(super) async fn by_file(store: &SqliteStore, file: &str) -> Result<Option<PackageRow>> {
+pub(super) async fn by_file(store: &SqlStore, file: &str) -> Result<Option<PackageRow>> {
     let row = sqlx::query("SELECT * FROM package WHERE file = $1")
         .bind(file)
         .fetch_optional(&store.readers)
@@ -58,8 +59,8 @@ pub(super) async fn by_file(store: &SqliteStore, file: &str) -> Result<Option<Pa
     row.as_ref().map(read).transpose()
 }
 
-pub(super) async fn list(store: &SqliteStore, query: &PackageQuery) -> Result<Page<PackageRow>> {
-    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT * FROM package WHERE 1 = 1");
+pub(super) async fn list(store: &SqlStore, query: &PackageQuery) -> Result<Page<PackageRow>> {
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new("SELECT * FROM package WHERE 1 = 1");
     if let Some(name) = &query.name {
         sql.push(" AND name = ").push_bind(name);
     }
@@ -82,20 +83,35 @@ pub(super) async fn list(store: &SqliteStore, query: &PackageQuery) -> Result<Pa
     }))
 }
 
-pub(super) async fn orphans(store: &SqliteStore, sha256s: &[String]) -> Result<Vec<String>> {
-    sqlx::query_scalar(
-        "SELECT value FROM json_each($1)
-         WHERE NOT EXISTS (SELECT 1 FROM package WHERE sha256 = value)",
-    )
+pub(super) async fn orphans(store: &SqlStore, sha256s: &[String]) -> Result<Vec<String>> {
+    sqlx::query_scalar(concat!(
+        "SELECT given.value FROM ",
+        given_texts!("$1"),
+        " WHERE NOT EXISTS (SELECT 1 FROM package WHERE sha256 = given.value)"
+    ))
     .bind(to_json(sha256s))
     .fetch_all(&store.readers)
     .await
     .map_err(failed("looking for bytes without a package"))
 }
 
-pub(super) async fn delete(store: &SqliteStore, id: &str) -> Result<PackageDeleted> {
+pub(super) async fn delete(store: &SqlStore, id: &str) -> Result<PackageDeleted> {
     let step = "deleting a package";
     let mut tx = store.write(step).await?;
+    // Bytes may be shared with a package that is just being stored.
+    one_at_a_time(&mut tx).await?;
+    // An order that is just being stored holds the row until it is.
+    let known = sqlx::query(concat!(
+        "SELECT 1 FROM package WHERE id = $1",
+        for_update!()
+    ))
+    .bind(id)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    if known.is_none() {
+        return Ok(PackageDeleted::Unknown);
+    }
     let user: Option<String> =
         sqlx::query_scalar("SELECT id FROM job WHERE package = $1 AND finished IS NULL LIMIT 1")
             .bind(id)
@@ -105,16 +121,12 @@ pub(super) async fn delete(store: &SqliteStore, id: &str) -> Result<PackageDelet
     if let Some(job) = user {
         return Ok(PackageDeleted::InUse { job });
     }
-    let sha256: Option<String> =
-        sqlx::query_scalar("DELETE FROM package WHERE id = $1 RETURNING sha256")
-            .bind(id)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(failed(step))?;
-    let Some(sha256) = sha256 else {
-        return Ok(PackageDeleted::Unknown);
-    };
-    let shared: Option<i64> = sqlx::query_scalar("SELECT 1 FROM package WHERE sha256 = $1 LIMIT 1")
+    let sha256: String = sqlx::query_scalar("DELETE FROM package WHERE id = $1 RETURNING sha256")
+        .bind(id)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    let shared = sqlx::query("SELECT 1 FROM package WHERE sha256 = $1 LIMIT 1")
         .bind(&sha256)
         .fetch_optional(&mut *tx)
         .await
@@ -124,7 +136,7 @@ pub(super) async fn delete(store: &SqliteStore, id: &str) -> Result<PackageDelet
     Ok(PackageDeleted::Done { orphan })
 }
 
-fn read(row: &SqliteRow) -> Result<PackageRow> {
+fn read(row: &DbRow) -> Result<PackageRow> {
     let read = || -> std::result::Result<PackageRow, sqlx::Error> {
         let kind: String = row.try_get("kind")?;
         let kind = PackageKind::parse(&kind)

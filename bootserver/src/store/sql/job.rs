@@ -1,21 +1,28 @@
 //! Jobs: ordered, listed, withdrawn, and their results.
 
 use serde_json::json;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
+use sqlx::{QueryBuilder, Row};
 
 use bootagent_protocol::ErrorCode;
 
-use super::{Result, SqliteStore, failed, from_json, to_json};
+use super::{Db, DbRow, SqlStore, Write, failed, from_json, one_at_a_time, to_json};
+use crate::store::Result;
 use crate::store::job::{
     Cancelled, JobPhase, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
 };
 use crate::store::page::Page;
 
+/// Jobs that were never handed out and must not begin any more.
+macro_rules! due {
+    () => {
+        "SELECT id FROM job WHERE finished IS NULL AND sent IS NULL AND expires <= $1"
+    };
+}
+
 const SELECT: &str = "SELECT job.*, job_result.message, job_result.body AS result
     FROM job LEFT JOIN job_result ON job_result.job = job.id WHERE 1 = 1";
 
-pub(super) async fn insert(store: &SqliteStore, new: &NewJobs) -> Result<JobsInserted> {
+pub(super) async fn insert(store: &SqlStore, new: &NewJobs) -> Result<JobsInserted> {
     let step = "storing jobs";
     let mut tx = store.write(step).await?;
     let agentsns: Vec<&String> = new
@@ -23,10 +30,11 @@ pub(super) async fn insert(store: &SqliteStore, new: &NewJobs) -> Result<JobsIns
         .iter()
         .flat_map(|group| group.hosts.iter().map(|(_, agentsn)| agentsn))
         .collect();
-    let unknown: Vec<String> = sqlx::query_scalar(
-        "SELECT value FROM json_each($1)
-         WHERE NOT EXISTS (SELECT 1 FROM host WHERE host.agentsn = value)",
-    )
+    let unknown: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT given.value FROM ",
+        given_texts!("$1"),
+        " WHERE NOT EXISTS (SELECT 1 FROM host WHERE host.agentsn = given.value)"
+    ))
     .bind(to_json(&agentsns))
     .fetch_all(&mut *tx)
     .await
@@ -36,7 +44,7 @@ pub(super) async fn insert(store: &SqliteStore, new: &NewJobs) -> Result<JobsIns
     }
     for group in &new.groups {
         if let Some(package) = &group.package {
-            let there = sqlx::query("SELECT 1 FROM package WHERE id = $1")
+            let there = sqlx::query(concat!("SELECT 1 FROM package WHERE id = $1", for_share!()))
                 .bind(package)
                 .fetch_optional(&mut *tx)
                 .await
@@ -45,10 +53,11 @@ pub(super) async fn insert(store: &SqliteStore, new: &NewJobs) -> Result<JobsIns
                 return Ok(JobsInserted::PackageGone);
             }
         }
-        sqlx::query(
+        sqlx::query(concat!(
             "INSERT INTO job (id, agentsn, action, name, version, package, body, created, expires)
-             SELECT value ->> 0, value ->> 1, $2, $3, $4, $5, $6, $7, $8 FROM json_each($1)",
-        )
+             SELECT given.value ->> 0, given.value ->> 1, $2, $3, $4, $5, $6, $7, $8 FROM ",
+            given_rows!("$1")
+        ))
         .bind(to_json(&group.hosts))
         .bind(new.action.as_str())
         .bind(&new.name)
@@ -65,8 +74,8 @@ pub(super) async fn insert(store: &SqliteStore, new: &NewJobs) -> Result<JobsIns
     Ok(JobsInserted::Done)
 }
 
-pub(super) async fn by_id(store: &SqliteStore, id: &str) -> Result<Option<JobRow>> {
-    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(SELECT);
+pub(super) async fn by_id(store: &SqlStore, id: &str) -> Result<Option<JobRow>> {
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new(SELECT);
     sql.push(" AND job.id = ").push_bind(id);
     let row = sql
         .build()
@@ -76,8 +85,8 @@ pub(super) async fn by_id(store: &SqliteStore, id: &str) -> Result<Option<JobRow
     row.as_ref().map(read).transpose()
 }
 
-pub(super) async fn list(store: &SqliteStore, query: &JobQuery) -> Result<Page<JobRow>> {
-    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(SELECT);
+pub(super) async fn list(store: &SqlStore, query: &JobQuery) -> Result<Page<JobRow>> {
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new(SELECT);
     if let Some(agentsn) = &query.agentsn {
         sql.push(" AND job.agentsn = ").push_bind(agentsn);
     }
@@ -101,19 +110,22 @@ pub(super) async fn list(store: &SqliteStore, query: &JobQuery) -> Result<Page<J
 }
 
 pub(super) async fn cancel(
-    store: &SqliteStore,
+    store: &SqlStore,
     id: &str,
     cancel_id: &str,
     now: i64,
 ) -> Result<Cancelled> {
     let step = "cancelling a job";
     let mut tx = store.write(step).await?;
-    let row: Option<(String, Option<i64>, Option<i64>)> =
-        sqlx::query_as("SELECT agentsn, sent, finished FROM job WHERE id = $1")
-            .bind(id)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(failed(step))?;
+    one_at_a_time(&mut tx).await?;
+    let row: Option<(String, Option<i64>, Option<i64>)> = sqlx::query_as(concat!(
+        "SELECT agentsn, sent, finished FROM job WHERE id = $1",
+        for_update!()
+    ))
+    .bind(id)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed(step))?;
     let found = match row {
         None => Cancelled::Unknown,
         Some((_, _, Some(_))) => Cancelled::Finished,
@@ -143,21 +155,20 @@ pub(super) async fn cancel(
     Ok(found)
 }
 
-pub(super) async fn expire(store: &SqliteStore, now: i64) -> Result<u64> {
+pub(super) async fn expire(store: &SqlStore, now: i64) -> Result<u64> {
     let step = "ending expired jobs";
-    let due = "SELECT id FROM job
-        WHERE finished IS NULL AND sent IS NULL AND expires <= $1 LIMIT 1000";
-    let ids: Vec<String> = sqlx::query_scalar(due)
+    let due = sqlx::query(concat!(due!(), " LIMIT 1"))
         .bind(now)
-        .fetch_all(&store.readers)
+        .fetch_optional(&store.readers)
         .await
         .map_err(failed(step))?;
-    if ids.is_empty() {
+    if due.is_none() {
         return Ok(0);
     }
     let mut tx = store.write(step).await?;
+    one_at_a_time(&mut tx).await?;
     // Asked again under the lock: a status may have taken one out meanwhile.
-    let ids: Vec<String> = sqlx::query_scalar(due)
+    let ids: Vec<String> = sqlx::query_scalar(concat!(due!(), " LIMIT 1000", for_update!()))
         .bind(now)
         .fetch_all(&mut *tx)
         .await
@@ -170,12 +181,7 @@ pub(super) async fn expire(store: &SqliteStore, now: i64) -> Result<u64> {
 }
 
 /// Gives a job that never reached its host a result of our own.
-async fn end_here(
-    tx: &mut Transaction<'static, Sqlite>,
-    id: &str,
-    code: ErrorCode,
-    now: i64,
-) -> Result<()> {
+async fn end_here(tx: &mut Write, id: &str, code: ErrorCode, now: i64) -> Result<()> {
     let step = "ending a job that was not handed out";
     let message = code.meaning().unwrap_or_default();
     sqlx::query(
@@ -202,9 +208,9 @@ async fn end_here(
     Ok(())
 }
 
-pub(super) async fn results(store: &SqliteStore, query: &ResultQuery) -> Result<Page<ResultRow>> {
+pub(super) async fn results(store: &SqlStore, query: &ResultQuery) -> Result<Page<ResultRow>> {
     let step = "listing job results";
-    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new(
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new(
         "SELECT job_result.*, job.action, job.name
          FROM job_result JOIN job ON job.id = job_result.job WHERE 1 = 1",
     );
@@ -234,7 +240,7 @@ pub(super) async fn results(store: &SqliteStore, query: &ResultQuery) -> Result<
     }))
 }
 
-fn read(row: &SqliteRow) -> Result<JobRow> {
+fn read(row: &DbRow) -> Result<JobRow> {
     let step = "reading a job";
     let text = |column| {
         row.try_get::<Option<String>, _>(column)
@@ -263,7 +269,7 @@ fn read(row: &SqliteRow) -> Result<JobRow> {
     })
 }
 
-fn result(row: &SqliteRow) -> Result<ResultRow> {
+fn result(row: &DbRow) -> Result<ResultRow> {
     let step = "reading a job result";
     let required = |column| row.try_get::<String, _>(column).map_err(failed(step));
     let number = |column| row.try_get::<i64, _>(column).map_err(failed(step));

@@ -2,9 +2,9 @@
 //! of each.
 
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
-use super::{Result, SqliteStore, failed};
+use super::{DbRow, SqlStore, failed};
+use crate::store::Result;
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::store::page::{Limit, Page};
 use crate::store::{FirstStart, FirstTokens};
@@ -13,7 +13,7 @@ use crate::token::TokenDigest;
 /// The setting that says that the first start has been.
 const FIRST_START: &str = "first_start";
 
-pub(super) async fn is_first_start(store: &SqliteStore) -> Result<FirstStart> {
+pub(super) async fn is_first_start(store: &SqlStore) -> Result<FirstStart> {
     let row = sqlx::query("SELECT value FROM setting WHERE key = $1")
         .bind(FIRST_START)
         .fetch_optional(&store.readers)
@@ -23,7 +23,7 @@ pub(super) async fn is_first_start(store: &SqliteStore) -> Result<FirstStart> {
 }
 
 pub(super) async fn first_start(
-    store: &SqliteStore,
+    store: &SqlStore,
     tokens: &FirstTokens,
     now: i64,
 ) -> Result<FirstStart> {
@@ -62,7 +62,7 @@ pub(super) async fn first_start(
     Ok(FirstStart::First)
 }
 
-pub(super) async fn api_token(store: &SqliteStore, digest: &TokenDigest) -> Result<Option<String>> {
+pub(super) async fn api_token(store: &SqlStore, digest: &TokenDigest) -> Result<Option<String>> {
     sqlx::query_scalar("SELECT id FROM api_token WHERE digest = $1 AND revoked IS NULL")
         .bind(digest.as_str())
         .fetch_optional(&store.readers)
@@ -71,7 +71,7 @@ pub(super) async fn api_token(store: &SqliteStore, digest: &TokenDigest) -> Resu
 }
 
 pub(super) async fn by_digest(
-    store: &SqliteStore,
+    store: &SqlStore,
     digest: &TokenDigest,
 ) -> Result<Option<EnrolmentToken>> {
     let row = sqlx::query("SELECT * FROM enrolment_token WHERE digest = $1")
@@ -82,7 +82,7 @@ pub(super) async fn by_digest(
     row.as_ref().map(token).transpose()
 }
 
-pub(super) async fn insert(store: &SqliteStore, new: &NewEnrolmentToken) -> Result<EnrolmentToken> {
+pub(super) async fn insert(store: &SqlStore, new: &NewEnrolmentToken) -> Result<EnrolmentToken> {
     let step = "storing an enrolment token";
     let row = sqlx::query(
         "INSERT INTO enrolment_token (id, name, digest, tags, uses, expires, created)
@@ -102,7 +102,7 @@ pub(super) async fn insert(store: &SqliteStore, new: &NewEnrolmentToken) -> Resu
 }
 
 pub(super) async fn list(
-    store: &SqliteStore,
+    store: &SqlStore,
     after: Option<String>,
     limit: Limit,
 ) -> Result<Page<EnrolmentToken>> {
@@ -120,7 +120,7 @@ pub(super) async fn list(
     }))
 }
 
-pub(super) async fn revoke(store: &SqliteStore, id: &str, now: i64) -> Result<Revoked> {
+pub(super) async fn revoke(store: &SqlStore, id: &str, now: i64) -> Result<Revoked> {
     let done =
         sqlx::query("UPDATE enrolment_token SET revoked = coalesce(revoked, $2) WHERE id = $1")
             .bind(id)
@@ -134,7 +134,7 @@ pub(super) async fn revoke(store: &SqliteStore, id: &str, now: i64) -> Result<Re
     })
 }
 
-fn token(row: &SqliteRow) -> Result<EnrolmentToken> {
+fn token(row: &DbRow) -> Result<EnrolmentToken> {
     let read = || -> std::result::Result<EnrolmentToken, sqlx::Error> {
         Ok(EnrolmentToken {
             id: row.try_get("id")?,

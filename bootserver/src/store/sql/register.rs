@@ -1,22 +1,23 @@
 //! Registrations and the secrets they hand out.
 
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::Row;
 
-use super::{Result, SqliteStore, failed, host, to_json};
+use super::{SqlStore, Write, failed, host, to_json};
 use crate::fleet::enrol::KnownHost;
 use crate::fleet::tags::Tags;
+use crate::store::Result;
 use crate::store::host::{
     Registered, Registration, RegistrationEffect, SecretOwner, SecretStanding,
 };
 use crate::token::TokenDigest;
 
 pub(super) async fn secret_owner(
-    store: &SqliteStore,
+    store: &SqlStore,
     digest: &TokenDigest,
 ) -> Result<Option<SecretOwner>> {
     let row: Option<(String, bool)> = sqlx::query_as(
-        "SELECT agentsn, 0 FROM host WHERE secret = $1
-         UNION ALL SELECT agentsn, 1 FROM host WHERE next_secret = $1 LIMIT 1",
+        "SELECT agentsn, FALSE FROM host WHERE secret = $1
+         UNION ALL SELECT agentsn, TRUE FROM host WHERE next_secret = $1 LIMIT 1",
     )
     .bind(digest.as_str())
     .fetch_optional(&store.readers)
@@ -32,7 +33,7 @@ pub(super) async fn secret_owner(
     }))
 }
 
-pub(super) async fn promote_secret(store: &SqliteStore, digest: &TokenDigest) -> Result<()> {
+pub(super) async fn promote_secret(store: &SqlStore, digest: &TokenDigest) -> Result<()> {
     sqlx::query("UPDATE host SET secret = next_secret, next_secret = NULL WHERE next_secret = $1")
         .bind(digest.as_str())
         .execute(&store.writer)
@@ -41,7 +42,7 @@ pub(super) async fn promote_secret(store: &SqliteStore, digest: &TokenDigest) ->
     Ok(())
 }
 
-pub(super) async fn known_host(store: &SqliteStore, agentsn: &str) -> Result<Option<KnownHost>> {
+pub(super) async fn known_host(store: &SqlStore, agentsn: &str) -> Result<Option<KnownHost>> {
     let step = "looking up a host that registers";
     let row = sqlx::query("SELECT machine_id, enrolment FROM host WHERE agentsn = $1")
         .bind(agentsn)
@@ -56,7 +57,7 @@ pub(super) async fn known_host(store: &SqliteStore, agentsn: &str) -> Result<Opt
 }
 
 pub(super) async fn register_host(
-    store: &SqliteStore,
+    store: &SqlStore,
     registration: &Registration,
 ) -> Result<Registered> {
     let step = "storing a registration";
@@ -96,7 +97,7 @@ pub(super) async fn register_host(
 }
 
 /// Takes one use of an enrolment token; false if it does not hold any more.
-async fn pay(tx: &mut Transaction<'static, Sqlite>, id: &str, now: i64) -> Result<bool> {
+async fn pay(tx: &mut Write, id: &str, now: i64) -> Result<bool> {
     let paid = sqlx::query(
         "UPDATE enrolment_token SET used = used + 1
          WHERE id = $1 AND revoked IS NULL AND (uses IS NULL OR used < uses)
@@ -112,7 +113,7 @@ async fn pay(tx: &mut Transaction<'static, Sqlite>, id: &str, now: i64) -> Resul
 
 /// False if the agentsn is taken by now.
 async fn create(
-    tx: &mut Transaction<'static, Sqlite>,
+    tx: &mut Write,
     registration: &Registration,
     enrolment: Option<&str>,
 ) -> Result<bool> {
@@ -141,7 +142,7 @@ async fn create(
 }
 
 /// False if the host is another machine's by now.
-async fn renew(tx: &mut Transaction<'static, Sqlite>, registration: &Registration) -> Result<bool> {
+async fn renew(tx: &mut Write, registration: &Registration) -> Result<bool> {
     let reported = &registration.reported;
     let renewed = sqlx::query(
         "UPDATE host SET next_secret = $2, registered = $3, hostname = $4, version = $5, os = $6,

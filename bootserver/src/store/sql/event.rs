@@ -1,14 +1,14 @@
 //! Events, read. They are written with the status that brings them.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Row};
 
-use super::{Result, SqliteStore, failed, from_json};
+use super::{Db, DbRow, SqlStore, failed, from_json};
+use crate::store::Result;
 use crate::store::event::{EventQuery, EventRow};
 use crate::store::page::Page;
 
-pub(super) async fn list(store: &SqliteStore, query: &EventQuery) -> Result<Page<EventRow>> {
-    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT * FROM event WHERE 1 = 1");
+pub(super) async fn list(store: &SqlStore, query: &EventQuery) -> Result<Page<EventRow>> {
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new("SELECT * FROM event WHERE 1 = 1");
     if let Some(agentsn) = &query.agentsn {
         sql.push(" AND agentsn = ").push_bind(agentsn);
     }
@@ -36,7 +36,7 @@ pub(super) async fn list(store: &SqliteStore, query: &EventQuery) -> Result<Page
     }))
 }
 
-fn event(row: &SqliteRow) -> Result<EventRow> {
+fn event(row: &DbRow) -> Result<EventRow> {
     let read = || -> std::result::Result<(EventRow, String), sqlx::Error> {
         let event = EventRow {
             id: row.try_get("id")?,

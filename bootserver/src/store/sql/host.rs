@@ -2,23 +2,28 @@
 
 use std::collections::HashMap;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
+use sqlx::{QueryBuilder, Row};
 
-use super::{Result, SqliteStore, failed, from_json, to_json};
+use super::{Db, DbRow, SqlStore, Write, failed, from_json, to_json};
 use crate::fleet::tags::Tags;
+use crate::store::Result;
 use crate::store::host::{HostDetail, HostQuery, HostState, HostSummary, Reported, TagsSet};
 use crate::store::page::Page;
 use crate::store::status::{Readings, StateBody};
 use crate::wire;
 
-const COLUMNS: &str = "host.agentsn, host.created, host.registered, host.hostname, host.version,
-    host.os, host.arch, host.ip, host.machine_id, host.boot_id, host_seen.seen";
+/// What [`summary`] reads.
+macro_rules! columns {
+    () => {
+        "SELECT host.agentsn, host.created, host.registered, host.hostname, host.version, host.os,
+                host.arch, host.ip, host.machine_id, host.boot_id, host_seen.seen
+         FROM host LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn"
+    };
+}
 
-pub(super) async fn list(store: &SqliteStore, query: &HostQuery) -> Result<Page<HostSummary>> {
-    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT ");
-    sql.push(COLUMNS);
-    sql.push(" FROM host LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn WHERE 1 = 1");
+pub(super) async fn list(store: &SqlStore, query: &HostQuery) -> Result<Page<HostSummary>> {
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new(columns!());
+    sql.push(" WHERE 1 = 1");
     for (key, value) in query.selector.iter() {
         sql.push(
             " AND EXISTS (SELECT 1 FROM host_tag WHERE host_tag.agentsn = host.agentsn AND key = ",
@@ -51,24 +56,21 @@ pub(super) async fn list(store: &SqliteStore, query: &HostQuery) -> Result<Page<
     Ok(Page::cut(hosts, query.limit, key))
 }
 
-pub(super) async fn by_agentsn(
-    store: &SqliteStore,
-    agentsns: &[String],
-) -> Result<Vec<HostSummary>> {
-    let mut sql: QueryBuilder<Sqlite> = QueryBuilder::new("SELECT ");
-    sql.push(COLUMNS);
-    sql.push(" FROM host LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn");
-    sql.push(" WHERE host.agentsn IN (SELECT value FROM json_each(");
-    sql.push_bind(to_json(agentsns)).push("))");
-    let rows = sql
-        .build()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed("looking up hosts"))?;
+pub(super) async fn by_agentsn(store: &SqlStore, agentsns: &[String]) -> Result<Vec<HostSummary>> {
+    let rows = sqlx::query(concat!(
+        columns!(),
+        " WHERE host.agentsn IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ")"
+    ))
+    .bind(to_json(agentsns))
+    .fetch_all(&store.readers)
+    .await
+    .map_err(failed("looking up hosts"))?;
     summaries(store, &rows).await
 }
 
-pub(super) async fn detail(store: &SqliteStore, agentsn: &str) -> Result<Option<HostDetail>> {
+pub(super) async fn detail(store: &SqlStore, agentsn: &str) -> Result<Option<HostDetail>> {
     let step = "looking up a host";
     let Some(summary) = by_agentsn(store, &[agentsn.to_owned()]).await?.pop() else {
         return Ok(None);
@@ -96,22 +98,27 @@ pub(super) async fn detail(store: &SqliteStore, agentsn: &str) -> Result<Option<
 }
 
 /// Tags that stay as they were keep their origin.
-pub(super) async fn set_tags(store: &SqliteStore, agentsn: &str, tags: &Tags) -> Result<TagsSet> {
+pub(super) async fn set_tags(store: &SqlStore, agentsn: &str, tags: &Tags) -> Result<TagsSet> {
     let step = "storing a host's tags";
     let mut tx = store.write(step).await?;
-    let known = sqlx::query("SELECT 1 FROM host WHERE agentsn = $1")
-        .bind(agentsn)
-        .fetch_optional(&mut *tx)
-        .await
-        .map_err(failed(step))?;
+    let known = sqlx::query(concat!(
+        "SELECT 1 FROM host WHERE agentsn = $1",
+        for_update!()
+    ))
+    .bind(agentsn)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed(step))?;
     if known.is_none() {
         return Ok(TagsSet::Unknown);
     }
     let wanted: Vec<_> = tags.iter().collect();
-    sqlx::query(
+    sqlx::query(concat!(
         "DELETE FROM host_tag WHERE agentsn = $1 AND (key, value) NOT IN
-         (SELECT value ->> 0, value ->> 1 FROM json_each($2))",
-    )
+         (SELECT given.value ->> 0, given.value ->> 1 FROM ",
+        given_rows!("$2"),
+        ")"
+    ))
     .bind(agentsn)
     .bind(to_json(&wanted))
     .execute(&mut *tx)
@@ -133,7 +140,7 @@ pub(super) async fn set_tags(store: &SqliteStore, agentsn: &str, tags: &Tags) ->
     Ok(TagsSet::Done)
 }
 
-pub(super) async fn tags_of(tx: &mut Transaction<'static, Sqlite>, agentsn: &str) -> Result<Tags> {
+pub(super) async fn tags_of(tx: &mut Write, agentsn: &str) -> Result<Tags> {
     let pairs: Vec<(String, String)> =
         sqlx::query_as("SELECT key, value FROM host_tag WHERE agentsn = $1")
             .bind(agentsn)
@@ -143,17 +150,18 @@ pub(super) async fn tags_of(tx: &mut Transaction<'static, Sqlite>, agentsn: &str
     Ok(pairs.into_iter().collect())
 }
 
-async fn summaries(store: &SqliteStore, rows: &[SqliteRow]) -> Result<Vec<HostSummary>> {
+async fn summaries(store: &SqlStore, rows: &[DbRow]) -> Result<Vec<HostSummary>> {
     let step = "reading a host";
     let agentsns: Vec<String> = rows
         .iter()
         .map(|row| row.try_get("agentsn"))
         .collect::<std::result::Result<_, _>>()
         .map_err(failed(step))?;
-    let triples: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT agentsn, key, host_tag.value FROM host_tag
-         WHERE agentsn IN (SELECT value FROM json_each($1))",
-    )
+    let triples: Vec<(String, String, String)> = sqlx::query_as(concat!(
+        "SELECT agentsn, key, value FROM host_tag WHERE agentsn IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ")"
+    ))
     .bind(to_json(&agentsns))
     .fetch_all(&store.readers)
     .await
@@ -175,7 +183,7 @@ async fn summaries(store: &SqliteStore, rows: &[SqliteRow]) -> Result<Vec<HostSu
         .collect()
 }
 
-fn summary(row: &SqliteRow) -> Result<HostSummary> {
+fn summary(row: &DbRow) -> Result<HostSummary> {
     let read = || -> std::result::Result<(HostSummary, String), sqlx::Error> {
         let reported = Reported {
             hostname: row.try_get("hostname")?,
@@ -201,7 +209,7 @@ fn summary(row: &SqliteRow) -> Result<HostSummary> {
     Ok(host)
 }
 
-fn state(row: &SqliteRow) -> Result<HostState> {
+fn state(row: &DbRow) -> Result<HostState> {
     let step = "reading a host's state";
     let text = |column| row.try_get::<String, _>(column).map_err(failed(step));
     let number = |column| row.try_get::<i64, _>(column).map_err(failed(step));

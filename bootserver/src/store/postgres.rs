@@ -1,0 +1,222 @@
+//! The store on PostgreSQL, for fleets that outgrow one machine: replicas share
+//! nothing else.
+//!
+//! Writers and readers have connections of their own, so that no list an
+//! operator asks for keeps a status waiting. What is committed is on disk
+//! (`synchronous_commit`), whatever the server's configuration says, because an
+//! acknowledged result must survive a power cut. A database that is gone fails
+//! calls within [`ACQUIRE_TIMEOUT`]; the pools find it again by themselves.
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::{Postgres, Row, Transaction};
+
+use super::{Failure, Result, StoreError};
+
+// What the queries say through their parent; `sql/queries.rs` explains it.
+macro_rules! given_texts {
+    ($parameter:literal) => {
+        concat!(
+            "jsonb_array_elements_text(",
+            $parameter,
+            "::jsonb) AS given (value)"
+        )
+    };
+}
+macro_rules! given_rows {
+    ($parameter:literal) => {
+        concat!(
+            "jsonb_array_elements(",
+            $parameter,
+            "::jsonb) AS given (value)"
+        )
+    };
+}
+macro_rules! for_update {
+    () => {
+        " FOR UPDATE"
+    };
+}
+macro_rules! for_share {
+    () => {
+        " FOR SHARE"
+    };
+}
+
+mod hot;
+#[path = "sql/queries.rs"]
+#[expect(
+    clippy::duplicate_mod,
+    reason = "each query is written once and compiled for each database"
+)]
+mod queries;
+
+use PgRow as DbRow;
+use PostgresStore as SqlStore;
+use queries::failed;
+
+type Db = Postgres;
+type Write = Transaction<'static, Db>;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Oldest release we know to work, as `server_version_num`.
+const OLDEST: i32 = 130_000;
+/// Transactions that write at once: one batch of statuses, and what operators
+/// and new hosts do meanwhile.
+const WRITERS: u32 = 6;
+/// Readers at once.
+const READERS: u32 = 10;
+/// How long a call waits for a connection before it fails. A host that is told
+/// `later` soon is better off than one that waits.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a session says of itself. The timeouts end what a caller has given up
+/// long ago, and locks of a replica that hangs.
+const SESSION: [(&str, &str); 4] = [
+    ("synchronous_commit", "on"),
+    ("statement_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "30s"),
+    ("lock_timeout", "10s"),
+];
+/// The lock [`one_at_a_time`] takes.
+const ORDER_LOCK: i64 = 0x626f_6f74_0001;
+
+/// The store on one PostgreSQL database.
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    writer: PgPool,
+    readers: PgPool,
+}
+
+impl PostgresStore {
+    /// Connects, and brings the tables up to date. Of several that start at
+    /// once one does it, the others wait.
+    pub async fn open(options: PgConnectOptions) -> Result<Self> {
+        let options = options.application_name("bootserver");
+        // On a connection of its own: a migration may take longer than a call.
+        let first = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.clone())
+            .await
+            .map_err(failed("connecting to the database"))?;
+        let row = sqlx::query(
+            "SELECT current_setting('server_version_num')::int AS version,
+                    current_setting('server_encoding') AS encoding,
+                    pg_is_in_recovery() AS standby",
+        )
+        .fetch_one(&first)
+        .await
+        .map_err(failed("asking the database what it is"))?;
+        let read = || -> std::result::Result<_, sqlx::Error> {
+            Ok((
+                row.try_get("version")?,
+                row.try_get("encoding")?,
+                row.try_get("standby")?,
+            ))
+        };
+        let (version, encoding, standby) =
+            read().map_err(failed("asking the database what it is"))?;
+        usable(version, encoding, standby).map_err(|reason| StoreError {
+            step: "looking whether the database can be used",
+            failure: Failure::Rejected,
+            source: reason.into(),
+        })?;
+        MIGRATIONS.run(&first).await.map_err(|error| StoreError {
+            step: "bringing the tables up to date",
+            failure: Failure::Unavailable,
+            source: Box::new(error),
+        })?;
+        first.close().await;
+        let options = options.options(SESSION);
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .connect_lazy_with(options.clone())
+        };
+        Ok(Self {
+            writer: pool(WRITERS),
+            readers: pool(READERS),
+        })
+    }
+
+    async fn write(&self, step: &'static str) -> Result<Write> {
+        self.writer.begin().await.map_err(failed(step))
+    }
+
+    /// PostgreSQL keeps house by itself.
+    async fn keep_house(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn close_all(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Makes transactions that say so commit one after another. Numbers are given
+/// before the commit: without it, who reads results or events up to a number
+/// would miss those of a transaction that commits later. It comes first in a
+/// transaction, before any row is locked, so that nobody waits in a circle.
+async fn one_at_a_time(tx: &mut Write) -> Result<()> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(ORDER_LOCK)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed("waiting for another replica's transaction"))?;
+    Ok(())
+}
+
+/// Why a server cannot be used, with the remedy.
+fn usable(version: i32, encoding: &str, standby: bool) -> std::result::Result<(), String> {
+    if version < OLDEST {
+        let (have, need) = (version / 10_000, OLDEST / 10_000);
+        return Err(format!(
+            "this is PostgreSQL {have}; {need} or newer is needed"
+        ));
+    }
+    if encoding != "UTF8" {
+        return Err(format!(
+            "its encoding is {encoding}; make one with CREATE DATABASE ... ENCODING 'UTF8' \
+             TEMPLATE template0"
+        ));
+    }
+    if standby {
+        return Err("it is a standby, which only reads; name the primary".into());
+    }
+    Ok(())
+}
+
+/// Data exceptions (22), integrity (23) and limits of the program (54) lie in
+/// the data. Everything else, also what this version asks wrongly or may not
+/// (42), in the database: a status must not be lost over it.
+fn failure_of(error: &sqlx::Error) -> Failure {
+    let sqlx::Error::Database(database) = error else {
+        return Failure::Unavailable;
+    };
+    match database.code().as_deref().and_then(|code| code.get(..2)) {
+        Some("22" | "23" | "54") => Failure::Rejected,
+        _ => Failure::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::usable;
+
+    #[test]
+    fn a_server_that_cannot_be_used_is_refused_with_the_remedy() {
+        assert_eq!(usable(150_018, "UTF8", false), Ok(()));
+        for (answer, remedy) in [
+            (usable(120_000, "UTF8", false), "13 or newer"),
+            (usable(150_018, "SQL_ASCII", false), "ENCODING 'UTF8'"),
+            (usable(150_018, "UTF8", true), "the primary"),
+        ] {
+            assert!(answer.expect_err("not usable").contains(remedy));
+        }
+    }
+}

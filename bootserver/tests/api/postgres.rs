@@ -1,0 +1,97 @@
+//! The same server on PostgreSQL: what a fleet and its operators do, and two
+//! servers on one database.
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::cluster;
+use crate::harness::{Server, command};
+
+/// A configuration that names a new database; nothing where there is no
+/// PostgreSQL.
+fn configuration() -> Option<String> {
+    let cluster = cluster::shared()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let address = runtime.block_on(cluster.empty());
+    Some(format!("database = \"{address}\""))
+}
+
+#[test]
+fn an_order_goes_out_and_its_result_and_an_event_come_back() {
+    let Some(configuration) = configuration() else {
+        return;
+    };
+    let server = Server::start_with(&configuration);
+    let host = server.register("db-1");
+    let tags = format!("/api/v1/hosts/{}/tags", host.agentsn);
+    server
+        .api("PUT", &tags)
+        .json(&json!({ "tags": "svc=ecs" }))
+        .expect(200);
+    let order = json!({ "action": "stop", "name": "x", "selector": "svc=ecs" });
+    let job = server.order(order).remove(0);
+    assert_eq!(server.push(&host, json!({}))["jobs"][0]["id"], json!(job));
+    let event = json!({ "seq": 1, "boot_id": "b", "timestamp": 1, "category": "crash",
+                        "subject": "x", "message": "it ended" });
+    server.push(
+        &host,
+        json!({ "jobs": [{ "id": job, "errcode": 0, "message": "" }], "events": [event] }),
+    );
+    assert_eq!(server.push(&host, json!({}))["jobs"], json!(null));
+    let job = server
+        .api("GET", &format!("/api/v1/jobs/{job}"))
+        .expect(200);
+    assert_eq!(job["state"], "succeeded", "{job}");
+    let events = server.api("GET", "/api/v1/events").expect(200);
+    assert_eq!(events["items"][0]["message"], "it ended");
+    let log = server.log();
+    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+}
+
+#[test]
+fn two_servers_share_one_database() {
+    let Some(configuration) = configuration() else {
+        return;
+    };
+    let first = Server::start_with(&configuration);
+    // It was not the first start, so this one has no tokens of its own.
+    let directory = TempDir::new().expect("a temporary directory");
+    std::fs::create_dir(directory.path().join("data")).expect("a directory");
+    std::fs::copy(
+        first.data("first-start.txt"),
+        directory.path().join("data/first-start.txt"),
+    )
+    .expect("a copy");
+    let second = Server::start_in(directory.path(), &configuration);
+    let host = first.register("h1");
+    let order = json!({ "action": "stop", "name": "x", "hosts": [host.agentsn] });
+    let job = second.order(order).remove(0);
+    assert_eq!(first.push(&host, json!({}))["jobs"][0]["id"], json!(job));
+    assert_eq!(second.push(&host, json!({}))["jobs"][0]["id"], json!(job));
+}
+
+#[test]
+fn a_database_that_is_not_there_is_named_without_its_password() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let data = directory.path().to_str().expect("a path").to_owned();
+    let file = directory.path().join("address");
+    // Port 1 of this machine: nobody listens there.
+    std::fs::write(&file, "postgres://boot:geheim@127.0.0.1:1/fleet").expect("a file");
+    let file = file.to_str().expect("a path");
+    let run = |arguments: &[&str]| {
+        let mut command = command();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data", &data]);
+        let output = command.args(arguments).output().expect("it runs");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let told = run(&["--database-file", file]);
+    assert!(told.contains("fleet at 127.0.0.1:1"), "{told}");
+    assert!(!told.contains("geheim"), "{told}");
+    let told = run(&["--database", "postgres://boot:geheim@127.0.0.1/fleet"]);
+    assert!(told.contains("--database-file"), "{told}");
+    assert!(!told.contains("geheim"), "{told}");
+}

@@ -1,0 +1,166 @@
+//! A PostgreSQL store on a database of its own, and what holds for PostgreSQL
+//! alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bootserver::store::event::EventQuery;
+use bootserver::store::postgres::PostgresStore;
+use bootserver::store::{Failure, FirstStart, FirstTokens, Store};
+use bootserver::token::{Token, TokenKind};
+use sqlx::Connection;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::OnceCell;
+
+use crate::{cluster, make};
+
+/// An open store.
+pub(crate) struct Opened {
+    address: String,
+    store: PostgresStore,
+}
+
+impl Opened {
+    pub(crate) fn store(&self) -> &dyn Store {
+        &self.store
+    }
+
+    pub(crate) async fn close(self) {
+        self.store.close().await;
+    }
+}
+
+/// A store with tables; nothing where there is no PostgreSQL.
+pub(crate) async fn open() -> Option<Opened> {
+    static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+    let cluster = cluster::shared()?;
+    // Copying tables is quicker than making them.
+    let made = TEMPLATE.get_or_init(async || {
+        cluster
+            .sql("CREATE DATABASE ready TEMPLATE template0")
+            .await;
+        connect(&cluster.address("ready")).await.close().await;
+    });
+    made.await;
+    let address = cluster.copy_of("ready").await;
+    let store = connect(&address).await;
+    Some(Opened { address, store })
+}
+
+async fn connect(address: &str) -> PostgresStore {
+    let options: PgConnectOptions = address.parse().expect("an address");
+    PostgresStore::open(options).await.expect("a database")
+}
+
+#[tokio::test]
+async fn every_text_is_compared_by_its_bytes() {
+    let Some(opened) = open().await else { return };
+    let mut connection = sqlx::PgConnection::connect(&opened.address)
+        .await
+        .expect("a connection");
+    // Indexes over columns inherit what the columns have.
+    let others: Vec<(String, String)> = sqlx::query_as(
+        "SELECT attrelid::regclass::text, attname::text FROM pg_attribute
+         JOIN pg_class ON pg_class.oid = attrelid
+         WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0
+           AND relname NOT LIKE '\\_sqlx%' AND attcollation NOT IN (
+               0, (SELECT oid FROM pg_collation WHERE collname = 'C'))",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .expect("a list");
+    assert_eq!(others, [], "these columns want COLLATE \"C\"");
+    connection.close().await.expect("a goodbye");
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn several_that_start_at_once_make_the_tables_once() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let address = cluster.empty().await;
+    let starts: Vec<_> = (0..4)
+        .map(|_| {
+            let address = address.clone();
+            tokio::spawn(async move {
+                let store = connect(&address).await;
+                let token = |kind| Token::generate(kind).digest();
+                let tokens = FirstTokens {
+                    api: token(TokenKind::Api),
+                    enrolment: token(TokenKind::Enrolment),
+                };
+                let first = store.first_start(&tokens, 1).await.expect("a write");
+                store.close().await;
+                first
+            })
+        })
+        .collect();
+    let mut firsts = 0;
+    for start in starts {
+        firsts += usize::from(start.await.expect("no panic") == FirstStart::First);
+    }
+    assert_eq!(firsts, 1);
+}
+
+#[tokio::test]
+async fn the_character_postgresql_cannot_store_is_the_datas_fault() {
+    let Some(opened) = open().await else { return };
+    make::host(opened.store(), "sn-1").await;
+    let mut record = make::status("sn-1", 1);
+    record.state.hostname = "a\0b".into();
+    let error = opened.store.record_statuses(&[record]).await;
+    assert_eq!(error.expect_err("no text").failure, Failure::Rejected);
+    opened.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_on_misses_nothing_while_replicas_write() {
+    let Some(opened) = open().await else { return };
+    const WRITERS: i64 = 4;
+    const ROUNDS: i64 = 30;
+    for writer in 0..WRITERS {
+        make::host(opened.store(), &format!("sn-{writer}")).await;
+    }
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = tokio::spawn({
+        let (store, done) = (connect(&opened.address).await, done.clone());
+        async move {
+            let mut query = EventQuery::default();
+            let mut seen = 0;
+            loop {
+                // Asked before the page: what was written until then is in it.
+                let last = done.load(Ordering::SeqCst);
+                let page = store.events(&query).await.expect("a page");
+                seen += page.items.len();
+                query.after = page.items.last().map(|event| event.id).or(query.after);
+                if last && page.items.is_empty() {
+                    store.close().await;
+                    return seen;
+                }
+            }
+        }
+    });
+    let mut writers = Vec::new();
+    for writer in 0..WRITERS {
+        let store = connect(&opened.address).await;
+        writers.push(tokio::spawn(async move {
+            for round in 0..ROUNDS {
+                let mut record = make::status(&format!("sn-{writer}"), round);
+                record.events = (0..5).map(|n| make::event(round * 5 + n, "m")).collect();
+                store.record_statuses(&[record]).await.expect("a batch");
+            }
+            store.close().await;
+        }));
+    }
+    for writer in writers {
+        writer.await.expect("no panic");
+    }
+    done.store(true, Ordering::SeqCst);
+    let seen = reader.await.expect("no panic");
+    assert_eq!(
+        seen,
+        usize::try_from(WRITERS * ROUNDS * 5).expect("a number")
+    );
+    opened.close().await;
+}
