@@ -5,6 +5,7 @@
 //! ours.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -48,6 +49,11 @@ impl Native {
         }
     }
 
+    /// Its version and release.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
     /// One more key of the manifest.
     pub fn key(mut self, key: &str, value: Value) -> Self {
         self.manifest[key] = value;
@@ -66,12 +72,24 @@ impl Native {
         self
     }
 
-    /// The package, made below `folder`.
+    /// The package, made below `folder`; the second time the same file.
     ///
     /// # Panics
     /// When it cannot be made.
     pub fn build(&self, kind: Kind, folder: &Path) -> PathBuf {
-        let top = folder.join(format!("{}-{}-{kind:?}", self.name, self.version));
+        let mut hash = DefaultHasher::new();
+        (self.manifest.to_string(), &self.script, self.filler).hash(&mut hash);
+        let top = folder.join(format!("{kind:?}-{:016x}", hash.finish()));
+        let package = match kind {
+            Kind::Rpm => {
+                let version = self.version.trim_end_matches("-1");
+                top.join(format!("RPMS/noarch/{}-{version}-1.noarch.rpm", self.name))
+            }
+            Kind::Deb => top.join(format!("{}_{}_all.deb", self.name, self.version)),
+        };
+        if package.exists() {
+            return package;
+        }
         let files = top.join("root/usr/lib/bootagent/agents").join(&self.name);
         fs::create_dir_all(&files).expect("made");
         fs::write(files.join("agent.json"), self.manifest.to_string()).expect("written");
@@ -80,11 +98,12 @@ impl Native {
         }
         match kind {
             Kind::Rpm => self.rpm(&top),
-            Kind::Deb => self.deb(&top),
+            Kind::Deb => self.deb(&top, &package),
         }
+        package
     }
 
-    fn rpm(&self, top: &Path) -> PathBuf {
+    fn rpm(&self, top: &Path) {
         let (name, root) = (&self.name, top.join("root"));
         let version = self.version.trim_end_matches("-1");
         let post = match self.script.as_str() {
@@ -104,10 +123,9 @@ impl Native {
                 .arg(format!("--define=_topdir {}", top.display()))
                 .arg(top.join("a.spec")),
         );
-        top.join(format!("RPMS/noarch/{name}-{version}-1.noarch.rpm"))
     }
 
-    fn deb(&self, top: &Path) -> PathBuf {
+    fn deb(&self, top: &Path, package: &Path) {
         let (name, version, root) = (&self.name, &self.version, top.join("root"));
         let control = root.join("DEBIAN");
         fs::create_dir_all(&control).expect("made");
@@ -121,18 +139,17 @@ impl Native {
             fs::write(&script, format!("#!/bin/sh\n{}\n", self.script)).expect("written");
             fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
         }
-        let package = top.join(format!("{name}_{version}_all.deb"));
         succeed(
             Command::new("dpkg-deb")
                 .args(["--root-owner-group", "-Zgzip", "-b"])
                 .arg(&root)
-                .arg(&package),
+                .arg(package),
         );
-        package
     }
 }
 
-fn noise(bytes: usize) -> Vec<u8> {
+/// So many bytes that no packer makes smaller, always the same.
+pub fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let next = std::iter::repeat_with(move || {
         state ^= state << 13;

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 /// No condition takes longer on the slowest machine we test on.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(10);
 
