@@ -2,7 +2,7 @@
 //! much it prints, and never holds up the child, its neighbours or the daemon.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::agent::{Agent, Settings, files_below};
 use e2e::bundle::Bundle;
@@ -103,11 +103,9 @@ fn a_flood_stays_within_its_bounds_and_delays_nobody() {
     let (host, _server) = host(BOUNDS, &children);
     let pid = wait::until("the loud one", || Some(host.process("loud")?.pid));
     wait::within(LONG, "the end of the flood", || {
-        let on_disk: u64 = logs(&host, "loud")
-            .iter()
-            .filter_map(|path| Some(path.metadata().ok()?.len()))
-            .sum();
-        assert!(on_disk <= MAX_DISK, "{on_disk} bytes");
+        let sizes = sizes(&host, "loud");
+        let on_disk: u64 = sizes.iter().sum();
+        assert!(on_disk <= MAX_DISK && sizes.len() <= 3, "{sizes:?}");
         host.child_file("loud", "flooded")
     });
     // The flood was read to its end and never held up the child; the calm one
@@ -123,6 +121,113 @@ fn a_flood_stays_within_its_bounds_and_delays_nobody() {
     let log = host.child_log("loud");
     assert!(log.contains(" lines dropped, "), "{log}");
     assert!(logs(&host, "loud").len() <= 3);
+    let peak = peak_memory(&logger(&host).expect("the logger runs"));
+    assert!(peak < MAX_MEMORY, "{peak} KiB");
+}
+
+/// Every log of a child that is there now, with its bytes. One may get another
+/// name meanwhile.
+fn sizes(host: &Agent, name: &str) -> Vec<u64> {
+    let logs = logs(host, name).into_iter();
+    logs.filter_map(|path| Some(path.metadata().ok()?.len()))
+        .collect()
+}
+
+/// What of a child's output is in its logs, and what they say was dropped, in
+/// bytes.
+fn kept_and_dropped(host: &Agent, name: &str, keep: u32) -> (u64, u64) {
+    let folder = host.path("var/log/bootagent/agents");
+    let former = (1..=keep)
+        .rev()
+        .map(|number| format!("{name}.log.{number}"));
+    let names = former.chain([format!("{name}.log")]);
+    let text: String = names
+        .filter_map(|name| std::fs::read_to_string(folder.join(name)).ok())
+        .collect();
+    let (mut kept, mut dropped) = (text.len() as u64, 0);
+    for piece in text.split("\n[").skip(1) {
+        let (notice, _) = piece.split_once("]\n").expect("a whole notice");
+        kept -= (notice.len() + "\n[]\n".len()) as u64;
+        let bytes = notice
+            .strip_suffix(" bytes: printed too fast")
+            .and_then(|notice| notice.rsplit_once(' '));
+        let bytes: u64 = bytes.expect(notice).1.parse().expect("a number");
+        dropped += bytes;
+    }
+    (kept, dropped)
+}
+
+#[test]
+fn a_flood_that_lasts_is_counted_to_the_byte_and_delays_neither_restarts_nor_statuses() {
+    const MAX_BYTES: u64 = 65536;
+    // As much as a minute and the burst at its beginning leave: every notice is
+    // there to be counted.
+    const KEEP: u32 = 19;
+    const LASTS: Duration = Duration::from_secs(10);
+    let tables = format!(
+        "[logs]\nmax_bytes = {MAX_BYTES}\nkeep = {KEEP}\nrate = 16384\n\
+         [restart]\ncheck = 1\nholdoff = 1\nmax_anomalies = 99\n"
+    );
+    const OVER: &str = "over\n";
+    // What is printed before the logger has caught up is dropped with the rest.
+    let over = ["--after", "2000", "--print", OVER.trim_end()].repeat(8);
+    let loud = [&["--flood-until", "enough"], &over[..]].concat();
+    let children = [
+        ("loud", Bundle::new("loud", "1.0", &loud)),
+        ("calm", counting("calm")),
+        ("other", shell("other", "exec sleep 100000")),
+    ];
+    let (host, server) = host(&tables, &children);
+    let sizes_hold = || {
+        let sizes = sizes(&host, "loud");
+        assert!(sizes.iter().all(|bytes| *bytes <= MAX_BYTES), "{sizes:?}");
+        assert!(sizes.len() <= KEEP as usize + 1, "{sizes:?}");
+    };
+    let process = |name: &str| wait::until(name, || host.process(name));
+    let (pid, first) = (process("loud").pid, process("other"));
+    wait::until_true("the flood", || sizes(&host, "loud").len() > 1);
+    let begun = Instant::now();
+    let counted = last_number(&host, "calm");
+
+    // In the midst of it another one crashes.
+    first.signal(Signal::SIGKILL);
+    wait::until_true("its next process", || {
+        sizes_hold();
+        host.process("other").is_some_and(|next| next != first)
+    });
+    wait::until_true("its event at the server", || {
+        sizes_hold();
+        let is_it = |event: &Value| event["category"] == "crash" && event["subject"] == "other";
+        server.events().iter().any(is_it)
+    });
+    for _ in 0..3 {
+        server.next_status();
+    }
+    wait::until_true("the calm one's lines", || {
+        sizes_hold();
+        last_number(&host, "calm") > counted + 10 && begun.elapsed() > LASTS
+    });
+    let enough = host.path("var/lib/bootagent/agents/loud/enough");
+    std::fs::write(enough, "").expect("writable");
+    let printed = wait::until("its end", || {
+        sizes_hold();
+        host.child_file("loud", "enough.bytes")
+    });
+    let printed: u64 = printed.parse().expect("a number");
+    let speed = printed as f64 / begun.elapsed().as_secs_f64() / 1e6;
+    println!("{speed:.0} MB/s");
+    wait::until_true("the line after it", || {
+        host.child_log("loud").ends_with(OVER)
+    });
+    let (kept, dropped) = kept_and_dropped(&host, "loud", KEEP);
+    let line = OVER.len() as u64;
+    let after = (kept + dropped).checked_sub(printed);
+    assert!(
+        after.is_some_and(|bytes| bytes % line == 0 && (1..=8).contains(&(bytes / line))),
+        "{printed} bytes printed, {kept} kept, {dropped} dropped"
+    );
+    assert!(dropped > kept, "{dropped} dropped, {kept} kept");
+    assert_eq!(host.process("loud").map(|process| process.pid), Some(pid));
     let peak = peak_memory(&logger(&host).expect("the logger runs"));
     assert!(peak < MAX_MEMORY, "{peak} KiB");
 }

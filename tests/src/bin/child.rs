@@ -11,6 +11,8 @@
 //!                     writes FILE.conflict and ends with 77
 //! --print TEXT        prints a line
 //! --flood MIB         prints so much at once, in lines
+//! --flood-until FILE  prints lines as fast as it can until there is FILE, and
+//!                     writes how many bytes into FILE.bytes
 //! --status TEXT       says STATUS=TEXT
 //! --ready             says READY=1
 //! --ping MS           says WATCHDOG=1 every 100 ms for so long
@@ -77,7 +79,16 @@ fn run() -> Result<ExitCode> {
                 None => return Ok(ExitCode::from(CONFLICT)),
             },
             "--print" => println!("{}", value()?),
-            "--flood" => flood(value()?.parse()?)?,
+            "--flood" => {
+                let bytes = value()?.parse::<u64>()? << 20;
+                flood(|printed| printed < bytes)?;
+            }
+            "--flood-until" => {
+                let name = value()?;
+                let file = state(&name)?;
+                let printed = flood(|_| !file.exists())?;
+                write_whole(&format!("{name}.bytes"), &printed.to_string())?;
+            }
             "--status" => say(&format!("STATUS={}", value()?))?,
             "--ready" => say("READY=1")?,
             "--ping" => {
@@ -154,14 +165,18 @@ fn state(name: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(folder).join(name))
 }
 
-/// Written whole or not at all: a test may look at any moment.
 fn write_environment(name: &str) -> Result<()> {
     let mut lines: Vec<String> = std::env::vars_os()
         .map(|(key, value)| format!("{}={}\n", key.to_string_lossy(), value.to_string_lossy()))
         .collect();
     lines.sort();
+    write_whole(name, &lines.concat())
+}
+
+/// Written whole or not at all: a test may look at any moment.
+fn write_whole(name: &str, text: &str) -> Result<()> {
     let new = state(&format!("{name}.new"))?;
-    std::fs::write(&new, lines.concat())?;
+    std::fs::write(&new, text)?;
     std::fs::rename(&new, state(name)?)?;
     Ok(())
 }
@@ -182,14 +197,18 @@ fn lock(name: &str) -> Result<Option<Flock<File>>> {
     }
 }
 
-fn flood(mebibytes: usize) -> Result<()> {
+/// Prints lines as long as `goes_on` says so of the bytes printed; returns them.
+fn flood(goes_on: impl Fn(u64) -> bool) -> Result<u64> {
     let line = format!("{}\n", "flood ".repeat(10));
     let lines = line.repeat((64 << 10) / line.len());
     let mut output = std::io::stdout().lock();
-    for _ in 0..(mebibytes << 20) / lines.len() {
+    let mut printed = 0;
+    while goes_on(printed) {
         output.write_all(lines.as_bytes())?;
+        printed += lines.len() as u64;
     }
-    Ok(output.flush()?)
+    output.flush()?;
+    Ok(printed)
 }
 
 fn say(line: &str) -> Result<()> {

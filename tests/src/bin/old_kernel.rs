@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, apply_filter,
@@ -67,5 +69,10 @@ fn main() -> Result<()> {
     )?;
     let filter: BpfProgram = filter.try_into()?;
     apply_filter(&filter)?;
+    let later = memfd_create("later", MFdFlags::empty());
+    ensure!(
+        later.err() == Some(Errno::ENOSYS),
+        "the filter does not hold"
+    );
     Err(Command::new(program).args(words).exec()).context("becoming the program")
 }
