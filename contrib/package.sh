@@ -95,6 +95,10 @@ install_tools() {
     need objdump=binutils gzip=gzip
     case " $kinds " in *" rpm "*) need rpmbuild=rpm ;; esac
     case " $kinds " in *" deb "*) need dpkg-deb=dpkg ;; esac
+    # The cache belongs to all clones: the second one waits for the first one's tools.
+    mkdir -p "$cache"
+    exec 8>"$cache/tools.lock"
+    flock -w 3600 8 || die "another run holds $cache/tools.lock for an hour"
     local zig=$cache/zig-$zig_version
     if [ ! -x "$zig/bin/zig" ]; then
         need python3=python3
@@ -117,6 +121,7 @@ install_tools() {
         (cd / && cargo install --quiet --locked --root "$zigbuild" \
             "cargo-zigbuild@$cargo_zigbuild_version") </dev/null >&2
     fi
+    exec 8>&-
     export CARGO_ZIGBUILD_ZIG_PATH=$zig/bin/zig
     PATH=$zigbuild/bin:$PATH
     (cd "$repository" && rustc --print target-libdir --target "$target" | xargs test -d) || {
