@@ -13,6 +13,12 @@ use crate::store::address::{Address, AddressText};
 const DEFAULT_LISTEN: &str = "0.0.0.0:8080";
 /// Where a package puts the data directory.
 const DEFAULT_DATA: &str = "/var/lib/bootserver";
+/// Days events are kept: long enough to compare with last month.
+const DEFAULT_EVENT_DAYS: u32 = 90;
+/// Days finished jobs are kept: who ordered what is asked for longer.
+const DEFAULT_JOB_DAYS: u32 = 365;
+/// Most days anything is kept for, other than for ever.
+const MAX_DAYS: u32 = 36_500;
 /// Largest configuration file, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
@@ -29,6 +35,8 @@ pub struct Settings {
     pub database: Option<AddressText>,
     /// A file whose first line says the same.
     pub database_file: Option<PathBuf>,
+    /// What is forgotten when.
+    pub retention: Option<RetentionSettings>,
     /// A file that is given the address once it is listened on.
     pub address_file: Option<PathBuf>,
     /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as
@@ -43,6 +51,25 @@ pub struct Settings {
     pub header_timeout: Option<u64>,
     /// Connections at once; more wait in the kernel's queue.
     pub max_connections: Option<usize>,
+}
+
+/// Days things are kept; 0 is for ever.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// Events.
+    pub events: Option<u32>,
+    /// Finished jobs and their results.
+    pub jobs: Option<u32>,
+}
+
+/// How long things are kept; nothing is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Events.
+    pub events: Option<Duration>,
+    /// Finished jobs and their results.
+    pub jobs: Option<Duration>,
 }
 
 /// Sizes and deadlines handlers keep to.
@@ -78,6 +105,8 @@ pub struct Config {
     pub log_level: String,
     /// What handlers keep to.
     pub bounds: Bounds,
+    /// How long things are kept.
+    pub retention: Retention,
     /// How long the head of a request may take.
     pub header_timeout: Duration,
     /// Connections at once.
@@ -112,6 +141,7 @@ impl Settings {
             data: self.data.or(other.data),
             database,
             database_file,
+            retention: self.retention.or(other.retention),
             address_file: self.address_file.or(other.address_file),
             log_level: self.log_level.or(other.log_level),
             max_package_bytes: self.max_package_bytes.or(other.max_package_bytes),
@@ -147,6 +177,20 @@ impl Settings {
             max_connections > 0,
             "max_connections: at least 1 is expected"
         );
+        let kept = self.retention.unwrap_or_default();
+        let days = |name: &str, value: Option<u32>, default: u32| {
+            let value = value.unwrap_or(default);
+            ensure!(
+                value <= MAX_DAYS,
+                "retention.{name}: 0 (for ever) to {MAX_DAYS} days are expected"
+            );
+            let seconds = u64::from(value) * 24 * 3600;
+            Ok((value > 0).then(|| Duration::from_secs(seconds)))
+        };
+        let retention = Retention {
+            events: days("events", kept.events, DEFAULT_EVENT_DAYS)?,
+            jobs: days("jobs", kept.jobs, DEFAULT_JOB_DAYS)?,
+        };
         let request_timeout = bounds.request_timeout.as_secs();
         let request_timeout = seconds("request_timeout", self.request_timeout, request_timeout)?;
         Ok(Config {
@@ -159,6 +203,7 @@ impl Settings {
                 max_package_bytes,
                 request_timeout,
             },
+            retention,
             header_timeout: seconds("header_timeout", self.header_timeout, 10)?,
             max_connections,
         })
@@ -216,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_kept_for_no_days_and_zero_is_for_ever() {
+        let settings: Settings = toml::from_str("[retention]\nevents = 0").expect("valid");
+        let retention = settings.into_config().expect("valid").retention;
+        assert_eq!(retention.events, None);
+        assert_eq!(retention.jobs, Some(Duration::from_secs(365 * 24 * 3600)));
+    }
+
+    #[test]
     fn a_database_is_said_in_one_of_two_ways_and_a_flag_wins_over_both() {
         let directory = tempfile::TempDir::new().expect("a temporary directory");
         let path = directory.path().join("address");
@@ -269,6 +322,16 @@ mod tests {
                     ..Settings::default()
                 },
                 "max_connections",
+            ),
+            (
+                Settings {
+                    retention: Some(RetentionSettings {
+                        events: Some(36_501),
+                        jobs: None,
+                    }),
+                    ..Settings::default()
+                },
+                "retention.events",
             ),
         ] {
             let error = settings.into_config().expect_err("not valid");

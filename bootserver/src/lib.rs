@@ -22,6 +22,7 @@ pub mod router;
 
 pub mod blob;
 pub mod fleet;
+pub mod housekeeping;
 pub mod ingest;
 pub mod package;
 pub mod store;

@@ -21,14 +21,14 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use crate::app::App;
 use crate::blob::Blobs;
-use crate::clock::unix_millis;
 use crate::config::Config;
 use crate::data_dir::{DataDir, write_atomic};
 use crate::first_start::{Show, first_start};
+use crate::housekeeping::keep_house;
 use crate::ingest::Ingest;
 use crate::problem::chain;
 use crate::router::router;
@@ -43,10 +43,6 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 const STALL: Duration = Duration::from_secs(60);
 /// How long requests may take to end once we shall stop.
 const GRACE: Duration = Duration::from_secs(20);
-/// How often the store keeps house.
-const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
-/// How often expired jobs are looked for.
-const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
@@ -72,7 +68,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let blobs = Blobs::open(data.join("blobs"), data.join("tmp")).context("the packages")?;
     remove_orphans(store.as_ref(), &blobs).await?;
     let (ingest, writer) = Ingest::start(store.clone());
-    let housekeeping = tokio::spawn(keep_house(store.clone()));
+    let housekeeping = tokio::spawn(keep_house(store.clone(), config.retention));
     let service = router(App::new(store.clone(), blobs, ingest, config.bounds));
 
     let listener =
@@ -187,26 +183,6 @@ async fn accept_one(listener: &TcpListener) -> TcpStream {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        }
-    }
-}
-
-/// Checkpoints and expired jobs.
-async fn keep_house(store: Arc<dyn Store>) {
-    let mut maintain = interval(MAINTAIN_EVERY);
-    let mut expire = interval(EXPIRE_EVERY);
-    for ticks in [&mut maintain, &mut expire] {
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    }
-    loop {
-        let done = tokio::select! {
-            _ = maintain.tick() => store.maintain().await.map(|()| 0),
-            _ = expire.tick() => store.expire_jobs(unix_millis()).await,
-        };
-        match done {
-            Ok(0) => {}
-            Ok(jobs) => tracing::info!(jobs, "jobs expired before they were handed out"),
-            Err(error) => tracing::warn!(error = chain(&error), "housekeeping failed"),
         }
     }
 }

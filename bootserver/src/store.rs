@@ -13,9 +13,11 @@ pub mod enrolment;
 pub mod event;
 pub mod host;
 pub mod job;
+pub mod lease;
 pub mod package;
 pub mod page;
 pub mod postgres;
+pub mod retention;
 pub mod sqlite;
 pub mod status;
 
@@ -30,8 +32,10 @@ use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
 use host::{HostDetail, HostQuery, HostSummary, Registered, Registration, SecretOwner, TagsSet};
 use job::{Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow};
+use lease::{Held, Lease};
 use package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use page::{Limit, Page};
+use retention::Kept;
 use status::{StatusOutcome, StatusRecord};
 
 /// What a failed call means for the caller.
@@ -97,6 +101,20 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
     /// Housekeeping that must stay off the hot path; called every few seconds.
     async fn maintain(&self) -> Result<()>;
+    /// Takes or prolongs a lease for some milliseconds; nothing while somebody
+    /// else has it.
+    async fn take_lease(
+        &self,
+        name: &'static str,
+        holder: &str,
+        millis: i64,
+    ) -> Result<Option<Lease>>;
+    /// Ends a lease before its time; one that was lost stays as it is.
+    async fn give_lease_back(&self, lease: &Lease) -> Result<()>;
+    /// Deletes the oldest rows from before a time, at most so many. Returns how
+    /// many.
+    async fn forget(&self, lease: &Lease, kept: Kept, before: i64, rows: u32) -> Result<Held<u64>>;
+
     /// Whether this would be the first start, without storing anything.
     async fn is_first_start(&self) -> Result<FirstStart>;
     /// Stores the tokens of the first start, once for ever.
@@ -162,7 +180,7 @@ pub trait Store: Send + Sync + 'static {
     async fn cancel_job(&self, id: &str, cancel_id: &str, now: i64) -> Result<Cancelled>;
     /// Ends jobs that were never handed out and must not begin any more.
     /// Returns how many.
-    async fn expire_jobs(&self, now: i64) -> Result<u64>;
+    async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>>;
     /// Results in order of arrival.
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>>;
 

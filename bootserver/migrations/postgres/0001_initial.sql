@@ -8,6 +8,14 @@ CREATE TABLE setting (
     value TEXT COLLATE "C" NOT NULL
 );
 
+-- Who does which background work, by the database's clock.
+CREATE TABLE lease (
+    name   TEXT COLLATE "C" PRIMARY KEY,
+    holder TEXT COLLATE "C" NOT NULL,
+    epoch  BIGINT NOT NULL,
+    until  BIGINT NOT NULL
+);
+
 CREATE TABLE api_token (
     id      TEXT COLLATE "C" PRIMARY KEY,
     name    TEXT COLLATE "C" NOT NULL,

@@ -7,6 +7,14 @@ CREATE TABLE setting (
     value TEXT NOT NULL
 );
 
+-- Who does which background work, by the database's clock.
+CREATE TABLE lease (
+    name   TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    epoch  BIGINT NOT NULL,
+    until  BIGINT NOT NULL
+);
+
 CREATE TABLE api_token (
     id      TEXT PRIMARY KEY,
     name    TEXT   NOT NULL,

@@ -44,6 +44,11 @@ macro_rules! for_share {
         " FOR SHARE"
     };
 }
+macro_rules! database_now {
+    () => {
+        "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+    };
+}
 
 mod hot;
 #[path = "sql/queries.rs"]

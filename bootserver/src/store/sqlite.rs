@@ -39,6 +39,11 @@ macro_rules! for_share {
         ""
     };
 }
+macro_rules! database_now {
+    () => {
+        "CAST(unixepoch('now', 'subsec') * 1000 AS BIGINT)"
+    };
+}
 
 mod hot;
 #[path = "sql/queries.rs"]

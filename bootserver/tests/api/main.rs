@@ -11,6 +11,7 @@ mod cluster;
 mod harness;
 mod hosts;
 mod operators;
+mod outage;
 mod packages;
 mod postgres;
 mod serving;

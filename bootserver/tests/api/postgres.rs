@@ -4,19 +4,23 @@
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::cluster;
+use crate::cluster::{self, Cluster};
 use crate::harness::{Server, command};
 
 /// A configuration that names a new database; nothing where there is no
 /// PostgreSQL.
 fn configuration() -> Option<String> {
-    let cluster = cluster::shared()?;
+    cluster::shared().map(configuration_on)
+}
+
+/// A configuration that names a new database there.
+pub(crate) fn configuration_on(cluster: &Cluster) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     let address = runtime.block_on(cluster.empty());
-    Some(format!("database = \"{address}\""))
+    format!("database = \"{address}\"")
 }
 
 #[test]

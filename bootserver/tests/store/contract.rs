@@ -3,6 +3,7 @@
 mod enrolment;
 mod hosts;
 mod jobs;
+mod leases;
 mod packages;
 mod statuses;
 
@@ -14,6 +15,7 @@ use bootserver::store::status::StatusOutcome;
 pub(crate) use enrolment::*;
 pub(crate) use hosts::*;
 pub(crate) use jobs::*;
+pub(crate) use leases::*;
 pub(crate) use packages::*;
 pub(crate) use statuses::*;
 

@@ -36,6 +36,10 @@ macro_rules! contract {
                 a_package_in_use_stays
                 results_come_in_order_of_arrival
                 text_of_any_script_comes_back
+                a_lease_has_one_holder
+                a_lease_ends_by_itself
+                of_many_that_want_a_lease_one_works
+                the_oldest_is_forgotten_first
                 a_job_withdrawn_at_once_never_goes_out
             );
         }

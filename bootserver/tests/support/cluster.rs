@@ -18,23 +18,36 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// Nothing about a server takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Runs as long as its standard input is open.
+/// Runs as long as its standard input is open, and does what it says. SIGQUIT
+/// ends the server as a crash would, without finishing anything.
 const WATCH: &str = r#"
     home=${PGDATA%/*}
     trap '' INT TERM HUP
-    "$0" "$@" >>"$home/log" 2>&1 &
-    server=$!
-    cat >/dev/null
-    kill -QUIT "$server"
-    wait "$server"
+    launch() {
+        "$0" "$@" >>"$home/log" 2>&1 &
+        server=$!
+    }
+    end() {
+        kill -QUIT "$server"
+        wait "$server"
+    }
+    launch "$@"
+    while read -r order; do
+        case $order in
+        start) launch "$@" ;;
+        stop) end ;;
+        esac
+    done
+    end
     rm -rf "$home"
 "#;
 
 /// A server that runs.
 pub(crate) struct Cluster {
+    programs: PathBuf,
     directory: PathBuf,
-    /// Its standard input is what keeps the server running.
-    _watch: Child,
+    /// Its standard input is what keeps the server running, and takes orders.
+    pub(crate) watch: Child,
     databases: AtomicU32,
 }
 
@@ -42,9 +55,9 @@ pub(crate) struct Cluster {
 /// PostgreSQL; then the test has said so and ends.
 pub(crate) fn shared() -> Option<&'static Cluster> {
     static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
-    let cluster = CLUSTER.get_or_init(|| Some(Cluster::start(&programs()?)));
+    let cluster = CLUSTER.get_or_init(Cluster::start);
     if cluster.is_none() {
-        println!("SKIPPED: PostgreSQL's programs are not in /usr/lib/postgresql/*/bin");
+        say_skipped();
     }
     cluster.as_ref()
 }
@@ -60,8 +73,15 @@ fn programs() -> Option<PathBuf> {
         .map(|path| path.join("bin"))
 }
 
+/// Where [`Cluster::start`] gave nothing.
+pub(crate) fn say_skipped() {
+    println!("SKIPPED: PostgreSQL's programs are not in /usr/lib/postgresql/*/bin");
+}
+
 impl Cluster {
-    fn start(programs: &Path) -> Self {
+    /// A server; nothing where there is no PostgreSQL.
+    pub(crate) fn start() -> Option<Self> {
+        let programs = &programs()?;
         // A socket's path is short, so it is not below a long TMPDIR.
         let directory = tempfile::Builder::new()
             .prefix("pg-")
@@ -89,12 +109,7 @@ impl Cluster {
             command
         };
         let mut initdb = as_owner(&programs.join("initdb"));
-        initdb.args([
-            "--auth=trust",
-            "--username=postgres",
-            "--no-sync",
-            "--no-instructions",
-        ]);
+        initdb.args(["--auth=trust", "--username=postgres", "--no-sync"]);
         initdb.args(["--encoding=UTF8", "--locale=C.UTF-8"]);
         if has_icu_locales(programs) {
             // Sorts by language unless told otherwise, as many servers do.
@@ -111,7 +126,7 @@ impl Cluster {
             "max_connections=200",
             "shared_buffers=32MB",
             "wal_level=minimal",
-            // No test crashes it.
+            // No test takes the machine's power.
             "fsync=off",
             "max_wal_senders=0",
         ] {
@@ -126,29 +141,31 @@ impl Cluster {
             .expect("a shell");
         let cluster = Self {
             directory,
-            _watch: watch,
+            programs: programs.to_owned(),
+            watch,
             databases: AtomicU32::new(0),
         };
-        cluster.wait_until_ready(programs);
-        cluster
+        cluster.wait_until(true);
+        Some(cluster)
     }
 
-    fn wait_until_ready(&self, programs: &Path) {
+    /// Waits until the server answers, or does not any more.
+    pub(crate) fn wait_until(&self, answers: bool) {
         let begun = Instant::now();
         loop {
-            let ready = Command::new(programs.join("pg_isready"))
+            let asked = Command::new(self.programs.join("pg_isready"))
                 .arg("-q")
                 .arg("-h")
                 .arg(&self.directory)
                 .status()
                 .expect("pg_isready runs");
-            if ready.success() {
+            if asked.success() == answers {
                 return;
             }
             let log = || std::fs::read_to_string(self.directory.join("log")).unwrap_or_default();
             assert!(
                 begun.elapsed() < PATIENCE,
-                "PostgreSQL does not start:\n{}",
+                "PostgreSQL does not do as it is told:\n{}",
                 log()
             );
             std::thread::sleep(Duration::from_millis(20));
@@ -185,6 +202,15 @@ impl Cluster {
             .await
             .expect("a statement");
         connection.close().await.expect("a goodbye");
+    }
+}
+
+impl Drop for Cluster {
+    /// Only one of its own comes here; the shared one goes with the program.
+    fn drop(&mut self) {
+        drop(self.watch.stdin.take());
+        // It only removes files by now.
+        let _ = self.watch.wait();
     }
 }
 

@@ -5,11 +5,13 @@ use sqlx::{QueryBuilder, Row};
 
 use bootagent_protocol::ErrorCode;
 
+use super::lease::holds;
 use super::{Db, DbRow, SqlStore, Write, failed, from_json, one_at_a_time, to_json};
 use crate::store::Result;
 use crate::store::job::{
     Cancelled, JobPhase, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
 };
+use crate::store::lease::{Held, Lease};
 use crate::store::page::Page;
 
 /// Jobs that were never handed out and must not begin any more.
@@ -155,7 +157,7 @@ pub(super) async fn cancel(
     Ok(found)
 }
 
-pub(super) async fn expire(store: &SqlStore, now: i64) -> Result<u64> {
+pub(super) async fn expire(store: &SqlStore, lease: &Lease, now: i64) -> Result<Held<u64>> {
     let step = "ending expired jobs";
     let due = sqlx::query(concat!(due!(), " LIMIT 1"))
         .bind(now)
@@ -163,10 +165,13 @@ pub(super) async fn expire(store: &SqlStore, now: i64) -> Result<u64> {
         .await
         .map_err(failed(step))?;
     if due.is_none() {
-        return Ok(0);
+        return Ok(Held::Done(0));
     }
     let mut tx = store.write(step).await?;
     one_at_a_time(&mut tx).await?;
+    if !holds(&mut tx, lease).await? {
+        return Ok(Held::Lost);
+    }
     // Asked again under the lock: a status may have taken one out meanwhile.
     let ids: Vec<String> = sqlx::query_scalar(concat!(due!(), " LIMIT 1000", for_update!()))
         .bind(now)
@@ -177,7 +182,7 @@ pub(super) async fn expire(store: &SqlStore, now: i64) -> Result<u64> {
         end_here(&mut tx, id, ErrorCode::EXPIRED, now).await?;
     }
     tx.commit().await.map_err(failed(step))?;
-    Ok(ids.len() as u64)
+    Ok(Held::Done(ids.len() as u64))
 }
 
 /// Gives a job that never reached its host a result of our own.

@@ -9,6 +9,7 @@
 //! - the macros `given_texts!("$1")` and `given_rows!("$1")`: a parameter that
 //!   holds a JSON list, as a table `given` with a column `value`; fields are
 //!   `given.value ->> 'name'`, with `CAST(... AS BIGINT)` for numbers;
+//! - the macro `database_now!()`: its clock in unix milliseconds;
 //! - the macros `for_update!()` and `for_share!()`: locks rows until the commit,
 //!   where more than one may write;
 //! - `one_at_a_time(&mut tx)`, said first in a transaction that others like it
@@ -20,8 +21,10 @@ mod enrolment;
 mod event;
 mod host;
 mod job;
+mod lease;
 mod package;
 mod register;
+mod retention;
 mod status;
 
 use async_trait::async_trait;
@@ -37,8 +40,10 @@ use crate::store::host::{
 use crate::store::job::{
     Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
 };
+use crate::store::lease::{Held, Lease};
 use crate::store::package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use crate::store::page::{Limit, Page};
+use crate::store::retention::Kept;
 use crate::store::status::{StatusOutcome, StatusRecord};
 use crate::store::{Failure, FirstStart, FirstTokens, Result, Store, StoreError};
 use crate::token::TokenDigest;
@@ -80,6 +85,20 @@ impl Store for SqlStore {
     }
     async fn close(&self) {
         self.close_all().await;
+    }
+    async fn take_lease(
+        &self,
+        name: &'static str,
+        holder: &str,
+        millis: i64,
+    ) -> Result<Option<Lease>> {
+        lease::take(self, name, holder, millis).await
+    }
+    async fn give_lease_back(&self, lease: &Lease) -> Result<()> {
+        lease::give_back(self, lease).await
+    }
+    async fn forget(&self, lease: &Lease, kept: Kept, before: i64, rows: u32) -> Result<Held<u64>> {
+        retention::forget(self, lease, kept, before, rows).await
     }
 
     async fn is_first_start(&self) -> Result<FirstStart> {
@@ -168,8 +187,8 @@ impl Store for SqlStore {
     async fn cancel_job(&self, id: &str, cancel_id: &str, now: i64) -> Result<Cancelled> {
         job::cancel(self, id, cancel_id, now).await
     }
-    async fn expire_jobs(&self, now: i64) -> Result<u64> {
-        job::expire(self, now).await
+    async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>> {
+        job::expire(self, lease, now).await
     }
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>> {
         job::results(self, query).await

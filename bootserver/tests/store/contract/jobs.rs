@@ -9,8 +9,9 @@ use bootserver::store::job::JobPhase;
 use bootserver::store::job::JobQuery;
 use bootserver::store::job::JobsInserted;
 use bootserver::store::job::ResultQuery;
+use bootserver::store::lease::Held;
 
-use super::{ids, limit};
+use super::{ids, lease, limit};
 use crate::make;
 
 pub(crate) async fn a_job_has_one_result(store: &dyn Store) {
@@ -146,14 +147,16 @@ pub(crate) async fn an_expired_job_stays_here(store: &dyn Store) {
     make::host(store, "sn-1").await;
     let order = make::jobs("j1", "sn-1", None, Some(100));
     store.insert_jobs(&order).await.expect("an insert");
-    assert_eq!(store.expire_jobs(99).await.expect("a write"), 0);
+    let lease = lease(store).await;
+    let expire = async |now| store.expire_jobs(&lease, now).await.expect("a write");
+    assert_eq!(expire(99).await, Held::Done(0));
     let outcomes = store
         .record_statuses(&[make::status("sn-1", 100)])
         .await
         .expect("a batch");
     assert_eq!(ids(&outcomes[0]), [""; 0]);
-    assert_eq!(store.expire_jobs(100).await.expect("a write"), 1);
-    assert_eq!(store.expire_jobs(100).await.expect("a write"), 0);
+    assert_eq!(expire(100).await, Held::Done(1));
+    assert_eq!(expire(100).await, Held::Done(0));
     let job = store.job("j1").await.expect("a read").expect("the job");
     assert_eq!(job.state(), JobState::Expired);
     // One that went out in time is its host's to answer.
@@ -163,7 +166,7 @@ pub(crate) async fn an_expired_job_stays_here(store: &dyn Store) {
         .record_statuses(&[make::status("sn-1", 200)])
         .await
         .expect("a batch");
-    assert_eq!(store.expire_jobs(400).await.expect("a write"), 0);
+    assert_eq!(expire(400).await, Held::Done(0));
     let outcomes = store
         .record_statuses(&[make::status("sn-1", 500)])
         .await
