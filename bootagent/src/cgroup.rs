@@ -89,6 +89,8 @@ pub struct Usage {
     pub oom_kills: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+    /// Processes and threads that were refused at the limit.
+    pub refused_forks: Option<u64>,
 }
 
 impl Cgroups {
@@ -191,6 +193,15 @@ impl Group {
     /// Processes the out-of-memory killer took since it was made.
     pub fn oom_kills(&self) -> u64 {
         self.usage().oom_kills.unwrap_or(0)
+    }
+
+    /// Processes and threads that were refused at its limit since it was made.
+    pub fn refused_forks(&self) -> u64 {
+        let counted = match self {
+            Self::Version2(folder) => version2::refused_forks(folder),
+            Self::Version1(hierarchies) => hierarchies.refused_forks(),
+        };
+        counted.unwrap_or(0)
     }
 
     /// Every process in it.

@@ -15,6 +15,20 @@ use crate::package::signature::TrustedKeys;
 /// Largest configuration file, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
+/// Why a configuration is not taken while another one is in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It cannot be read, or is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It is missing or sets nothing.
+    #[error(
+        "{} is missing or sets nothing; write it again, or restart bootagent if the defaults are \
+         meant", .0.display()
+    )]
+    SaysNothing(PathBuf),
+}
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -189,6 +203,17 @@ impl Config {
         load_or_default(path, MAX_BYTES)
     }
 
+    /// Reads the file again for a BootAgent that runs with `self`. One that
+    /// says nothing any more is refused: an editor on a full disk leaves such a
+    /// file, and the keys packages are signed with would go with it.
+    pub fn load_again(&self, path: &Path) -> Result<Self, ReloadError> {
+        let read = Self::load(path)?;
+        match read == Self::default() && *self != read {
+            true => Err(ReloadError::SaysNothing(path.to_owned())),
+            false => Ok(read),
+        }
+    }
+
     /// The restart policy.
     pub fn policy(&self) -> Policy {
         self.restart
@@ -343,6 +368,28 @@ mod tests {
         assert_eq!(load("").as_ref(), Ok(&missing));
         assert_eq!((missing.push.step, missing.push.min_step), (600, 60));
         assert_eq!(missing.policy(), Policy::DEFAULT);
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_any_more_is_refused_where_another_is_in_force() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bootagent.toml");
+        let defaults = Config::default();
+        let mut running = Config::default();
+        running.trusted_keys = vec!["a key".into()];
+        let missing = running.load_again(&path).expect_err("refused").to_string();
+        assert!(missing.contains("bootagent.toml is missing"), "{missing}");
+        for text in ["", "\n\n", "# trusted_keys = []\n", "[push]\n"] {
+            std::fs::write(&path, text).expect("writable");
+            let refused = running.load_again(&path);
+            assert!(
+                matches!(refused, Err(ReloadError::SaysNothing(_))),
+                "{text:?}"
+            );
+            assert_eq!(defaults.load_again(&path).ok().as_ref(), Some(&defaults));
+        }
+        std::fs::write(&path, "[push]\nstep = 700\n").expect("writable");
+        assert_eq!(running.load_again(&path).expect("taken").push.step, 700);
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! What `bootctl` and the daemon say to each other.
 //!
-//! One packet each way over a Unix socket (SOCK_SEQPACKET) that only root, or
-//! the user the daemon runs as, may open.
+//! One packet with the request, and as many as it takes with the answer, over a
+//! Unix socket (SOCK_SEQPACKET) that only root, or the user the daemon runs as,
+//! may open. The answer ends where the daemon shuts the socket down. The one
+//! rule: whoever does not read his answer holds up nobody, and not for long.
 
 pub mod client;
+pub mod send;
 
 use bootagent_protocol::{AgentName, AgentReport, Event, JobResult};
 use serde::{Deserialize, Serialize};
 
 /// Largest packet in either direction, in bytes: what a socket takes at once.
 pub const MAX_PACKET_BYTES: usize = 128 * 1024;
+/// Longest answer, in bytes: the status of some ten thousand children.
+pub const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// What `bootctl` asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

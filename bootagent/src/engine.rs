@@ -26,6 +26,7 @@ mod adopt;
 mod candidate;
 pub mod child;
 mod control;
+mod forks;
 mod installed;
 mod logger;
 mod oneshot;
@@ -95,6 +96,8 @@ pub struct Engine {
     children: BTreeMap<AgentName, Child>,
     /// What could not be loaded, by the path of its manifest.
     invalid: BTreeMap<String, String>,
+    /// Why the configuration of the last SIGHUP was not taken.
+    config_trouble: Option<String>,
     oneshots: HashMap<u32, Oneshot>,
     logger: Logger,
     push: Push,
@@ -157,6 +160,7 @@ impl Engine {
             metafile: parts.metafile,
             children: BTreeMap::new(),
             invalid: BTreeMap::new(),
+            config_trouble: None,
             oneshots: HashMap::new(),
             logger: Logger::default(),
             push,

@@ -109,6 +109,7 @@ impl Worker {
     }
 
     fn run(&mut self, interrupted: Vec<TakenJob>, orders: &Receiver<Order>) {
+        self.discard_others(&interrupted);
         for job in interrupted {
             log::info!("job {}: taken up again", job.job.id);
             self.process(&job);
@@ -216,7 +217,21 @@ impl Worker {
                 ErrorCode::STOP_KILLED,
                 format!("{name} did not stop in time and was killed"),
             )),
-            (_, settled) => settled_result(&name, settled),
+            (_, settled) => self.once_kept(settled_result(&name, settled)?),
+        }
+    }
+
+    /// What is wanted from now on is on disk, or the next start would undo it.
+    fn once_kept(&self, outcome: Outcome) -> Result<Outcome, Failure> {
+        match self.journal.wait_for(|keeper| keeper.metafile_kept()) {
+            Ok(()) => Ok(outcome),
+            Err(why) => Err(Failure::new(
+                ErrorCode::NOT_PERSISTED,
+                format!(
+                    "{}, but only until bootagent starts anew: {why}",
+                    outcome.message
+                ),
+            )),
         }
     }
 
@@ -228,7 +243,8 @@ impl Worker {
             limits: terms.limits.clone(),
             reply,
         });
-        settled_result(&name, settled.ok_or_else(|| unknown(&name))?)
+        let settled = settled.ok_or_else(|| unknown(&name))?;
+        self.once_kept(settled_result(&name, settled)?)
     }
 
     fn configure_self(&self, taken: &TakenJob) -> Result<Outcome, Failure> {

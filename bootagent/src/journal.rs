@@ -10,6 +10,7 @@
 //! The rule: an id has one outcome. A job offered again is answered from here.
 
 use std::collections::VecDeque;
+use std::mem::{Discriminant, discriminant};
 use std::path::Path;
 
 use bootagent_kit::clock;
@@ -72,8 +73,9 @@ pub enum Offer {
     Taken(Box<TakenJob>),
     /// It is known; its outcome, if there is one, will be sent again.
     Known,
-    /// Its id belongs to another job.
-    Reused,
+    /// It is none of ours: it cannot be one (1001, 1002), or its id belongs to
+    /// another job (1004). This is its result.
+    Refused(JobResult),
 }
 
 /// The journal, open.
@@ -89,6 +91,8 @@ pub struct Journal {
     next_seq: u64,
     /// Why the file lacks what is in memory, while it does.
     trouble: Option<String>,
+    /// Why jobs are not taken, while it is so.
+    refusing: Option<Discriminant<JournalError>>,
 }
 
 impl Journal {
@@ -105,6 +109,7 @@ impl Journal {
             boot_id: boot_id.to_owned(),
             next_seq: 1,
             trouble: None,
+            refusing: None,
         };
         for record in opened.records {
             journal.replay(record);
@@ -131,6 +136,7 @@ impl Journal {
         }
         match self.rewrite() {
             Ok(()) if self.trouble.take().is_some() => {
+                self.refusing = None;
                 log::info!("{} is written again", self.file.path().display());
             }
             Ok(()) => {}
@@ -157,6 +163,13 @@ impl Journal {
         self.next_seq = self.next_seq.max(floor);
     }
 
+    /// Whether jobs were taken until now, or not for another reason: they are
+    /// offered again with every answer.
+    pub fn is_news(&mut self, error: &JournalError) -> bool {
+        let why = discriminant(error);
+        self.refusing.replace(why) != Some(why)
+    }
+
     /// Takes a job before its first side effect.
     pub fn offer(&mut self, value: &Value, job: &Job, server: &str) -> Result<Offer, JournalError> {
         let digest = hex(&Job::digest(value));
@@ -172,6 +185,7 @@ impl Journal {
         let bytes = file::length(&record);
         self.check_room(bytes)?;
         self.append(&record)?;
+        self.refusing = None;
         let taken = TakenJob {
             job: job.clone(),
             server: server.to_owned(),
@@ -188,10 +202,10 @@ impl Journal {
     }
 
     /// Answers a job that is refused before it began (1001, 1002).
-    pub fn refuse(&mut self, value: &Value, result: JobResult) -> Result<(), JournalError> {
+    pub fn refuse(&mut self, value: &Value, result: JobResult) -> Result<Offer, JournalError> {
         let digest = hex(&Job::digest(value));
-        if self.known(&result.id, &digest).is_some() {
-            return Ok(());
+        if let Some(known) = self.known(&result.id, &digest) {
+            return Ok(known);
         }
         let record = Record::Outcome {
             digest: digest.clone(),
@@ -199,8 +213,9 @@ impl Journal {
         };
         self.check_room(file::length(&record))?;
         self.append(&record)?;
-        self.set_outcome(digest, result);
-        Ok(())
+        self.refusing = None;
+        self.set_outcome(digest, result.clone());
+        Ok(Offer::Refused(result))
     }
 
     /// What is known of an offered id; its outcome becomes unsent again.
@@ -212,9 +227,10 @@ impl Journal {
         if entry.digest != digest {
             let code = bootagent_protocol::ErrorCode::ID_REUSED;
             let message = format!("job {id} is already known with another body");
-            self.refusals.push(JobResult::new(id, code, &message));
+            let refusal = JobResult::new(id, code, &message);
+            self.refusals.push(refusal.clone());
             self.refusals.truncate(unsent::RESULTS_PER_STATUS);
-            return Some(Offer::Reused);
+            return Some(Offer::Refused(refusal));
         }
         if let EntryState::Finished {
             is_acknowledged, ..

@@ -59,16 +59,14 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.mode {
         Mode::Help => print!("{HELP}"),
         Mode::Version => {
-            println!("bootagent {} {ARCH}", host::VERSION);
-            let servers = host::COMPILED_SERVERS;
-            println!(
-                "servers: {}",
-                if servers.is_empty() {
-                    "none compiled in"
-                } else {
-                    servers
-                }
-            );
+            let servers = match host::COMPILED_SERVERS {
+                "" => "none compiled in",
+                servers => servers,
+            };
+            let text = format!("bootagent {} {ARCH}\nservers: {servers}\n", host::VERSION);
+            // Also into a file, on a disk that may be full.
+            let written = std::io::stdout().write_all(text.as_bytes());
+            written.context("printing the version")?;
         }
         Mode::Test => {
             return Ok(match selftest::run(args, &mut std::io::stdout()) {

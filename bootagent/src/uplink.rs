@@ -209,12 +209,15 @@ fn take_in(journal: &JournalHandle, server: &str, unsent: &Unsent, reply: Status
         if let Err(error) = journal.acknowledge(&sent) {
             log::error!("{:#}", anyhow::Error::from(error));
         }
-        // Before the offers: a server that offers what is refused, again and
-        // again, is not to be asked without end.
-        let has_more = journal.has_unsent();
-        let offered = jobs.iter().take(JOBS_PER_REPLY);
-        let taken = offered.filter_map(|value| offer(journal, value, &server));
-        (has_more, taken.collect())
+        let (mut has_more, mut taken) = (journal.has_unsent(), Vec::new());
+        for value in jobs.iter().take(JOBS_PER_REPLY) {
+            match offer(journal, value, &server, &sent) {
+                Offered::Taken(job) => taken.push(*job),
+                Offered::Answered => has_more = true,
+                Offered::Nothing => {}
+            }
+        }
+        (has_more, taken)
     });
     Answer::Status {
         next: reply.next,
@@ -225,38 +228,65 @@ fn take_in(journal: &JournalHandle, server: &str, unsent: &Unsent, reply: Status
     }
 }
 
-/// Journals one offered job; `None` if there is nothing to do for it.
-fn offer(journal: &mut crate::journal::Journal, value: &Value, server: &str) -> Option<TakenJob> {
-    let job = match Job::parse(value) {
-        Ok(job) => job,
+/// What became of an offered job.
+enum Offered {
+    /// It is to be done.
+    Taken(Box<TakenJob>),
+    /// It has its result now, which no server knows yet.
+    Answered,
+    /// It is known, or was not taken.
+    Nothing,
+}
+
+/// Journals one offered job. A server that offers again and again what was
+/// answered by `sent` is not to be asked without end: that is no news.
+fn offer(
+    journal: &mut crate::journal::Journal,
+    value: &Value,
+    server: &str,
+    sent: &Unsent,
+) -> Offered {
+    let offered = match Job::parse(value) {
+        Ok(job) => journal.offer(value, &job, server),
         Err(error) => {
-            log::warn!("a job is refused ({}): {}", error.code, error.message);
-            let result = JobResult::new(error.id.as_deref()?, error.code, &error.message);
-            if let Err(error) = journal.refuse(value, result) {
-                log::error!("{:#}", anyhow::Error::from(error));
-            }
-            return None;
+            let Some(id) = error.id.as_deref() else {
+                log::warn!("a job without an id is left alone: {}", error.message);
+                return Offered::Nothing;
+            };
+            let result = JobResult::new(id, error.code, &error.message);
+            journal.refuse(value, result)
         }
     };
-    match journal.offer(value, &job, server) {
-        Ok(Offer::Taken(taken)) if job.action == Action::Cancel => {
+    match offered {
+        Ok(Offer::Taken(taken)) if taken.job.action == Action::Cancel => {
             cancel(journal, &taken.job);
-            None
+            Offered::Answered
         }
-        Ok(Offer::Taken(taken)) => Some(*taken),
-        Ok(Offer::Known) => None,
-        Ok(Offer::Reused) => {
-            log::warn!("job {}: its id is known with another body (1004)", job.id);
-            None
+        Ok(Offer::Taken(taken)) => Offered::Taken(taken),
+        Ok(Offer::Refused(result)) => {
+            if sent.results.contains(&result) {
+                return Offered::Nothing;
+            }
+            let JobResult {
+                id,
+                errcode,
+                message,
+                ..
+            } = &result;
+            log::warn!("job {id} is refused ({errcode}): {message}");
+            Offered::Answered
         }
+        Ok(Offer::Known) => Offered::Nothing,
         // Not on disk, so not begun: the server offers it again.
         Err(error) => {
-            log::error!(
-                "job {} is not taken: {:#}",
-                job.id,
-                anyhow::Error::from(error)
-            );
-            None
+            if journal.is_news(&error) {
+                log::error!(
+                    "job {} is not taken, nor is any other while this is so: {:#}",
+                    value["id"].as_str().unwrap_or_default(),
+                    anyhow::Error::from(error)
+                );
+            }
+            Offered::Nothing
         }
     }
 }
@@ -297,6 +327,8 @@ pub fn client_options(config: &crate::config::Config) -> ClientOptions {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::journal::Journal;
 
@@ -320,5 +352,43 @@ mod tests {
             told.push((unsent.events.len(), has_more));
         }
         assert_eq!(told, [(100, true), (50, false)]);
+    }
+
+    /// What a status tells and brings, whose answer offers `jobs`.
+    fn exchange(journal: &JournalHandle, jobs: &[Value]) -> (Vec<JobResult>, bool) {
+        let unsent = journal.wait(|journal| journal.unsent());
+        let reply = StatusReply {
+            jobs: jobs.to_vec(),
+            ..StatusReply::default()
+        };
+        let Answer::Status { has_more, .. } = take_in(journal, "http://server", &unsent, reply)
+        else {
+            panic!("a status is answered as one");
+        };
+        (unsent.results, has_more)
+    }
+
+    #[test]
+    fn the_result_of_a_job_that_is_refused_goes_at_once_but_only_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (journal, _) = Journal::open(folder.path(), "boot-1").expect("opens");
+        let journal = JournalHandle::start(journal).expect("starts");
+        let stop = |name: &str| json!({ "id": "1", "action": "stop", "name": name });
+        let unknown = json!({ "id": "2", "action": "dance" });
+        let cancel = json!({ "id": "3", "action": "cancel", "cancels": "none" });
+        exchange(&journal, &[stop("a")]);
+        for (offered, code) in [
+            (unknown, ErrorCode::UNKNOWN_ACTION),
+            (stop("b"), ErrorCode::ID_REUSED),
+            (cancel, ErrorCode::EXPIRED),
+        ] {
+            let offered = [offered];
+            assert_eq!(exchange(&journal, &offered), (vec![], true), "{code}");
+            let (told, has_more) = exchange(&journal, &offered);
+            assert_eq!(told.first().map(|result| result.errcode), Some(code));
+            assert!(!has_more, "{code} is asked without end");
+            // Whatever was offered again is told with the next one.
+            exchange(&journal, &[]);
+        }
     }
 }

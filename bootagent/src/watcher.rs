@@ -165,7 +165,9 @@ impl Watcher {
                 };
                 (daemon, Value::Null)
             }
-            Err(AskError::Silent(_) | AskError::Broken(_)) => (Daemon::Silent, Value::Null),
+            Err(AskError::Silent(_) | AskError::Endless | AskError::Broken(_)) => {
+                (Daemon::Silent, Value::Null)
+            }
         }
     }
 

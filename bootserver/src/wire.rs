@@ -151,6 +151,7 @@ pub fn merge_readings(mut agents: Vec<AgentReport>, readings: Vec<Readings>) -> 
             limits.cpu_seconds = readings.cpu_seconds;
             limits.throttled_seconds = readings.throttled_seconds;
             limits.throttled_periods = readings.throttled_periods;
+            limits.refused_forks = readings.refused_forks;
         }
     }
     agents
@@ -180,6 +181,7 @@ fn split_readings(mut agent: AgentReport) -> Result<(AgentReport, Readings), Wir
         cpu_seconds: limits.as_ref().and_then(|limits| limits.cpu_seconds),
         throttled_seconds: limits.as_ref().and_then(|limits| limits.throttled_seconds),
         throttled_periods: limits.as_ref().and_then(|limits| limits.throttled_periods),
+        refused_forks: limits.as_ref().and_then(|limits| limits.refused_forks),
     };
     if let Some(limits) = limits {
         limits.enforced_by = cut(&limits.enforced_by);
@@ -190,6 +192,7 @@ fn split_readings(mut agent: AgentReport) -> Result<(AgentReport, Readings), Wir
         limits.cpu_seconds = None;
         limits.throttled_seconds = None;
         limits.throttled_periods = None;
+        limits.refused_forks = None;
     }
     Ok((agent, readings))
 }

@@ -88,7 +88,7 @@ impl AgentState {
 pub struct AgentReport {
     /// The agent's name, unique on its host.
     pub name: String,
-    /// The version that is installed.
+    /// The version that runs; where none does, the one that is installed.
     #[serde(default)]
     pub version: String,
     /// What the child is.
@@ -155,6 +155,9 @@ pub struct LimitsReport {
     /// Times the out-of-memory killer struck.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom_kills: Option<u64>,
+    /// Processes and threads that could not be started at the limit of pids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_forks: Option<u64>,
 }
 
 /// The answer to a status. Any 2xx acknowledges the results and events sent.

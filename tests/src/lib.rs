@@ -4,13 +4,15 @@
 //! programs on this machine, each in a folder of its own: [`server`] the
 //! platform, [`agent`] a host, [`fake_server`] a platform that says what a
 //! test wants said, [`bundle`] sub-agents around the program in `bin/child.rs`,
-//! [`native`] the same as rpm and deb, [`own_package`] packages of BootAgent itself, [`ftp`] a real vsftpd, [`minisign`] its signatures. The tests themselves are one file per promise in
-//! `tests/`. The rule: everything a test starts ends with it.
+//! [`native`] the same as rpm and deb, [`own_package`] packages of BootAgent itself, [`ftp`] a real vsftpd,
+//! [`minisign`] its signatures, [`disk`] a disk that can be full. The tests themselves are one file per
+//! promise in `tests/`. The rule: everything a test starts ends with it.
 
 pub mod agent;
 pub mod binaries;
 pub mod bundle;
 pub mod control_group;
+pub mod disk;
 pub mod fake_server;
 pub mod ftp;
 pub mod http;

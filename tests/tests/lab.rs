@@ -75,6 +75,11 @@ fn a_root_that_becomes_read_only_stops_no_supervision_and_is_made_good() {
 }
 
 #[test]
+fn without_a_scope_children_live_at_the_top_after_three_tries() {
+    scenario("no_scope");
+}
+
+#[test]
 fn every_scenario_is_run() {
     let tests = include_str!("lab.rs");
     let folder = repository().join("tests/lab");

@@ -7,6 +7,8 @@
 mod actions;
 #[path = "scenarios/bootctl.rs"]
 mod bootctl;
+#[path = "scenarios/disk.rs"]
+mod disk;
 #[path = "scenarios/durable.rs"]
 mod durable;
 #[path = "scenarios/events.rs"]

@@ -2,6 +2,7 @@
 //! keeps what runs running, loses no event and grows by no more than a bound.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -55,7 +56,7 @@ fn until_running(host: &Agent, count: usize) -> BTreeSet<(i64, String)> {
     })
 }
 
-/// As an editor does it: an empty file would be a valid configuration.
+/// As an editor does it: half a file may be a valid configuration.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).expect("writable");
@@ -234,4 +235,56 @@ fn two_hundred_children_that_crash_together_are_all_told_and_all_come_back() {
     assert!(before.is_disjoint(&after), "new processes");
     let peak = host.peak_memory();
     assert!(peak < MAX_MEMORY, "{peak} KiB");
+}
+
+#[test]
+fn bootctl_tells_of_five_hundred_children_and_one_that_does_not_read_holds_up_nobody() {
+    const MANY_MORE: usize = 500;
+    let server = FakeServer::start();
+    let mut host = Agent::prepare(&Settings::new(&server.address()));
+    for number in 0..MANY_MORE {
+        let name = format!("child-{number}");
+        // They are there and need nothing.
+        let bundle = json!({
+            "name": name, "version": "1.0.0-1", "exec": ["/bin/true"], "autostart": false,
+        });
+        host.package(&name, &Bundle::of_manifest(bundle));
+    }
+    host.run();
+    let told = wait::within(MANY, "the status of all", || {
+        host.status().filter(Value::is_object)
+    });
+    let agents = told["agents"].as_array().expect("agents");
+    assert_eq!(agents.len(), MANY_MORE);
+    let bytes = told.to_string().len();
+    assert!(bytes > 128 * 1024, "{bytes} bytes fit into one packet");
+    let lines = host.ask(&["agents"]).lines().count();
+    assert_eq!(lines, 1 + MANY_MORE);
+
+    // These ask and never read the answer.
+    let silent: Vec<_> = (0..50).map(|_| ask_for_status(&host)).collect();
+    let took = answer(&host);
+    assert!(took < ANSWER, "{took:?}");
+    drop(silent);
+    let threads = format!("/proc/{}/task", host.pid());
+    wait::until_true("the end of the threads that answered", || {
+        std::fs::read_dir(&threads).expect("it runs").count() < 10
+    });
+    let peak = host.peak_memory();
+    assert!(peak < MAX_MEMORY, "{peak} KiB");
+}
+
+/// Asks as bootctl does.
+fn ask_for_status(host: &Agent) -> std::os::fd::OwnedFd {
+    use nix::sys::socket;
+    let flags = socket::SockFlag::SOCK_CLOEXEC;
+    let (family, kind) = (socket::AddressFamily::Unix, socket::SockType::SeqPacket);
+    let connection = socket::socket(family, kind, flags, None).expect("a socket");
+    let path = host.path("run/bootagent/bootagent.sock");
+    let address = socket::UnixAddr::new(&path).expect("a short path");
+    socket::connect(connection.as_raw_fd(), &address).expect("it listens");
+    let request = br#"{"command":"status"}"#;
+    let sent = socket::send(connection.as_raw_fd(), request, socket::MsgFlags::empty());
+    assert_eq!(sent, Ok(request.len()));
+    connection
 }

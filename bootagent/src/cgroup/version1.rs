@@ -157,7 +157,14 @@ impl Hierarchies {
             throttled_periods: key("cpu", "cpu.stat", "nr_throttled"),
             oom_kills: key("memory", "memory.oom_control", "oom_kill"),
             pids: number("pids", "pids.current"),
+            refused_forks: self.refused_forks(),
         }
+    }
+
+    /// A count the kernel has since 4.8.
+    pub(super) fn refused_forks(&self) -> Option<u64> {
+        let text = read(&self.folders.get("pids")?.join("pids.events")).ok()?;
+        keyed(&text, "max")
     }
 
     pub(super) fn kill(&self) {

@@ -99,7 +99,12 @@ pub(super) fn usage(folder: &Path) -> Usage {
         pids: read(&folder.join("pids.current"))
             .ok()
             .and_then(|text| text.parse().ok()),
+        refused_forks: refused_forks(folder),
     }
+}
+
+pub(super) fn refused_forks(folder: &Path) -> Option<u64> {
+    keyed(&read(&folder.join("pids.events")).ok()?, "max")
 }
 
 /// cgroup.kill since 5.14; before, every process by its pid until none is new.

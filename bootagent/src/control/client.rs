@@ -4,7 +4,7 @@
 
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -13,7 +13,10 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use super::{MAX_PACKET_BYTES, Request};
+use super::{MAX_ANSWER_BYTES, MAX_PACKET_BYTES, Request};
+
+/// How long an answer that has begun may take to end.
+const REST_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +33,17 @@ pub enum AskError {
     #[error("bootagent does not answer within {} s; see its log", .0.as_secs())]
     Silent(Duration),
     /// It went away.
-    #[error("bootagent ended before it answered")]
+    #[error("bootagent ended before it had answered")]
     Ended,
+    /// It says too much, or too slowly.
+    #[error("bootagent's answer does not end; see its log")]
+    Endless,
     /// The exchange broke off.
     #[error("asking bootagent")]
     Broken(#[source] Errno),
 }
 
-/// Asks the daemon at `path`; its answer as it came.
+/// Asks the daemon at `path`; its answer as it came, whole.
 ///
 /// # Errors
 /// When there is none within `deadline`.
@@ -45,8 +51,7 @@ pub fn ask(path: &Path, request: &Request, deadline: Duration) -> Result<Vec<u8>
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket =
         socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).map_err(AskError::Broken)?;
-    let seconds = i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX);
-    let limit = TimeVal::new(seconds, 0);
+    let limit = TimeVal::new(i64::try_from(deadline.as_secs()).unwrap_or(i64::MAX), 0);
     // A full backlog of a daemon that hangs holds up connect too.
     setsockopt(&socket, sockopt::SendTimeout, &limit).map_err(AskError::Broken)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &limit).map_err(AskError::Broken)?;
@@ -66,12 +71,27 @@ pub fn ask(path: &Path, request: &Request, deadline: Duration) -> Result<Vec<u8>
     }
     let words = serde_json::to_vec(request).expect("keys are strings");
     send(socket.as_raw_fd(), &words, MsgFlags::MSG_NOSIGNAL).map_err(fail)?;
-    let mut packet = vec![0; MAX_PACKET_BYTES];
-    match recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty()).map_err(fail)? {
-        0 => Err(AskError::Ended),
-        length => {
-            packet.truncate(length);
-            Ok(packet)
+    let (mut answer, mut packet) = (Vec::new(), vec![0; MAX_PACKET_BYTES]);
+    // Once it has begun to answer, the rest is there or it hangs.
+    let mut end = None;
+    loop {
+        let length = match recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+            Err(Errno::EAGAIN) if end.is_some() => return Err(AskError::Endless),
+            received => received.map_err(fail)?,
+        };
+        if length == 0 {
+            break;
         }
+        answer.extend_from_slice(&packet[..length]);
+        let now = Instant::now();
+        if answer.len() > MAX_ANSWER_BYTES || now > *end.get_or_insert(now + REST_WITHIN) {
+            return Err(AskError::Endless);
+        }
+        let limit = TimeVal::new(REST_WITHIN.as_secs() as i64, 0);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &limit).map_err(AskError::Broken)?;
+    }
+    match serde_json::from_slice::<serde::de::IgnoredAny>(&answer) {
+        Err(error) if error.is_eof() => Err(AskError::Ended),
+        _ => Ok(answer),
     }
 }

@@ -7,7 +7,9 @@ use bootagent_kit::fs::read_limited;
 use bootagent_protocol::{AgentName, MAX_MANIFEST_BYTES, Manifest};
 
 use super::child::{Child, spec};
+use super::forks::Refusals;
 use super::{Engine, Source, now};
+use crate::cgroup::Group;
 use crate::metafile::ChildIntent;
 use crate::paths::Paths;
 use crate::process::Handle;
@@ -206,8 +208,10 @@ impl Engine {
         let (machine, effects) =
             restart::Child::adopt(spec, wanted, core_record, found, unseen, now());
         let mut child = Child::new(manifest, folder, machine, intent.clone());
+        let refused = group.as_ref().map_or(0, Group::refused_forks);
+        child.refusals = Refusals::after(refused);
         child.group = group;
-        if let Some(handle) = handle {
+        if let (Some(handle), Some(record)) = (handle, &record) {
             let pid = handle.identity().pid;
             log::info!("{name}: pid {pid} goes on running");
             if !handle.is_child()
@@ -216,7 +220,7 @@ impl Engine {
             {
                 log::error!("{name}: its end cannot be watched: {error}");
             }
-            child.adopt_process(handle, oom_kills);
+            child.adopt_process(handle, record);
             let owner = self.host.privilege.account(&child.manifest).ok().flatten();
             let owner = owner.map(|account| (account.uid, account.gid));
             let number = self.free_number();

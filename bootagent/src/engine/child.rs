@@ -28,6 +28,7 @@ use crate::record::RunRecord;
 use crate::spawn::{self, Program};
 use crate::sys;
 
+use super::forks::Refusals;
 use super::waiter::Waiters;
 
 /// A child's process while it runs.
@@ -62,6 +63,9 @@ pub struct Child {
     pub intent: ChildIntent,
     /// Its process.
     pub running: Option<Running>,
+    /// The version that was started last: not that of the manifest while the
+    /// old one has not ended yet.
+    pub started_version: Option<String>,
     /// Its cgroup, once it was started.
     pub group: Option<Group>,
     /// Its processes, where there is no cgroup.
@@ -74,6 +78,8 @@ pub struct Child {
     pub exec_failure: Option<sys::ExecFailure>,
     /// Processes the out-of-memory killer took in the run that ended.
     pub lost_to_memory: u64,
+    /// What it could not start at its limit of processes.
+    pub refusals: Refusals,
     /// Limits that could not be set.
     pub limit_errors: Vec<String>,
     /// Where it says READY=1, and that socket's number in the poller.
@@ -121,12 +127,14 @@ impl Child {
             machine,
             intent,
             running: None,
+            started_version: None,
             group: None,
             family: Family::default(),
             awaits_gone: false,
             status: String::new(),
             exec_failure: None,
             lost_to_memory: 0,
+            refusals: Refusals::default(),
             limit_errors: Vec::new(),
             notify: None,
             waiters: Waiters::default(),
@@ -136,6 +144,12 @@ impl Child {
     /// Its name.
     pub fn name(&self) -> &AgentName {
         &self.manifest.name
+    }
+
+    /// The version that runs, or that ran last, or that will be the first.
+    pub fn version(&self) -> &str {
+        let manifest = self.manifest.version.as_str();
+        self.started_version.as_deref().unwrap_or(manifest)
     }
 
     /// The limits in force: a job's whole map, or the manifest's.
@@ -153,6 +167,7 @@ impl Child {
 
     /// Starts it. `number` is a free number for its notify socket.
     pub fn start(&mut self, host: &Host, number: u32) -> anyhow::Result<()> {
+        self.started_version = Some(self.manifest.version.to_string());
         let account = host
             .privilege
             .account(&self.manifest)
@@ -194,7 +209,7 @@ impl Child {
         };
         self.group = group;
         self.status.clear();
-        let (record, version) = (self.machine.record(), self.manifest.version.to_string());
+        let (record, version) = (self.machine.record(), self.version().to_owned());
         let (group, name) = (self.group.as_ref(), self.name().clone());
         let spawned = spawn::spawn(&program, &host.boot_id, |identity| {
             if let Some(group) = group {
@@ -217,10 +232,13 @@ impl Child {
         Ok(())
     }
 
-    /// Takes over a process that an earlier BootAgent started, when its group
-    /// had counted so many OOM kills.
-    pub fn adopt_process(&mut self, handle: Handle, oom_kills_before: u64) {
+    /// Takes over a process that an earlier BootAgent started, with what that
+    /// noted of it.
+    pub fn adopt_process(&mut self, handle: Handle, record: &RunRecord) {
         let is_ours = handle.is_child();
+        let version = Some(record.version.clone());
+        self.started_version = version.filter(|version| !version.is_empty());
+        let oom_kills_before = record.oom_kills;
         self.family = Family::of(handle.identity());
         self.running = Some(Running {
             handle,
@@ -343,8 +361,7 @@ impl Child {
     pub fn persist(&self, host: &Host, record: Record) {
         let running = self.running.as_ref();
         let identity: Option<Identity> = running.map(|r| r.handle.identity().clone());
-        let version = self.manifest.version.as_str();
-        let written = RunRecord::new(&host.boot_id, identity, record, version)
+        let written = RunRecord::new(&host.boot_id, identity, record, self.version())
             .counting_from(running.map_or(0, |running| running.oom_kills_before))
             .write(&host.paths.records(), self.name().as_str());
         if let Err(error) = written {
@@ -376,7 +393,10 @@ impl Child {
         };
         AgentReport {
             name: self.name().to_string(),
-            version: self.manifest.version.to_string(),
+            version: match self.running.is_some() || self.awaits_gone {
+                true => self.version().to_owned(),
+                false => self.manifest.version.to_string(),
+            },
             status: state(self.machine.state()),
             uptime: self
                 .machine

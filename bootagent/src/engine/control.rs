@@ -14,13 +14,15 @@ use bootagent_protocol::AgentName;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, listen, recv,
-    send, socket,
+    socket,
 };
 
 use super::waiter::Settled;
 use super::{Engine, Source, WantedChange, now};
+use crate::control::send::answer;
 use crate::control::{HostStatus, MAX_PACKET_BYTES, Reply, Request};
 use crate::host;
+use crate::journal::thread::JournalHandle;
 
 /// Most `bootctl` at once; more wait in the backlog.
 const MAX_CONNECTIONS: usize = 32;
@@ -180,9 +182,7 @@ impl Engine {
                     "there is no agent {shown} here; there are: {known}"
                 )),
             };
-            // What is wanted from now on is on disk before it is said.
-            journal.wait(|_| ());
-            answer(&connection, &text);
+            answer(&connection, &once_kept(&journal, text));
         });
         if let Err(error) = waiter {
             log::error!("bootctl cannot be answered: {error}");
@@ -205,8 +205,7 @@ impl Engine {
                 "{} agents are stopped, {killed} had to be killed",
                 ends.len()
             );
-            journal.wait(|_| ());
-            answer(&connection, &Reply::Done(text));
+            answer(&connection, &once_kept(&journal, Reply::Done(text)));
         });
         if let Err(error) = waiter {
             log::error!("bootctl cannot be answered: {error}");
@@ -250,6 +249,18 @@ impl Engine {
     }
 }
 
+/// What is wanted from now on is on disk before it is said to be done; where it
+/// is not, the next start would undo what was done.
+fn once_kept(journal: &JournalHandle, reply: Reply) -> Reply {
+    match (journal.wait_for(|keeper| keeper.metafile_kept()), reply) {
+        (Err(why), Reply::Done(text)) => Reply::Failed(format!(
+            "{text}, but only until bootagent starts anew: {why} (it is tried again until it is \
+             written; bootagentctl status tells while it is not)"
+        )),
+        (_, reply) => reply,
+    }
+}
+
 fn settled_reply(name: &AgentName, settled: Settled) -> Reply {
     match settled {
         Settled::Up => Reply::Done(format!("{name} is up")),
@@ -260,14 +271,4 @@ fn settled_reply(name: &AgentName, settled: Settled) -> Reply {
         Settled::Killed => Reply::Done(format!("{name} is stopped; it had to be killed")),
         Settled::Failed(why) => Reply::Failed(format!("{name}: {why}")),
     }
-}
-
-/// One packet; a `bootctl` that went away is nobody's problem.
-pub(super) fn answer(connection: &OwnedFd, reply: &Reply) {
-    let mut packet = serde_json::to_vec(reply).expect("keys are strings");
-    if packet.len() > MAX_PACKET_BYTES {
-        let text = Reply::Failed("the answer is too long for one packet".into());
-        packet = serde_json::to_vec(&text).expect("keys are strings");
-    }
-    let _ = send(connection.as_raw_fd(), &packet, MsgFlags::MSG_NOSIGNAL);
 }

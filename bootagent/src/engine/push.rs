@@ -145,7 +145,10 @@ impl Engine {
                 let token = own.or_else(|| self.push.enrolment_token.clone());
                 (Call::Register(Box::new(self.register_request())), token)
             }
-            schedule::Call::Status => (Call::Status(Box::new(self.status_request())), secret),
+            schedule::Call::Status => {
+                self.look_at_forks();
+                (Call::Status(Box::new(self.status_request())), secret)
+            }
         };
         log::debug!("asking {}", server.base_url());
         // The thread ends only with the process.
@@ -308,6 +311,7 @@ impl Engine {
     /// What an operator should know about the supervisor itself.
     fn notices(&self) -> Vec<String> {
         let mut notices = self.host.journal.troubles();
+        notices.extend(self.config_trouble.clone());
         if let crate::cgroup::Cgroups::Unavailable(reason) = &self.host.cgroups {
             notices.push(format!(
                 "no cgroups: memory and pids are kept by a look every 2 s, CPU is not limited: {reason}"

@@ -99,6 +99,7 @@ impl Engine {
         };
         child.awaits_gone = true;
         child.end_process();
+        self.look_at_forks_of(name);
         self.tell(name, Event::Exited(end));
     }
 }

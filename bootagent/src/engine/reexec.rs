@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use bootagent_kit::notify;
 
-use super::control::answer;
 use super::{Engine, Message, candidate};
 use crate::control::Reply;
+use crate::control::send::answer;
 use crate::handover::Bequest;
 use crate::host;
 
@@ -58,8 +58,14 @@ impl Engine {
         }
         let inbox = self.host.inbox.clone();
         let output = self.host.paths.tmp().join("reexec.out");
+        let journal = self.host.journal.clone();
         let checker = bootagent_kit::thread::spawn("reexec", move || {
-            let program = candidate::look(&inbox, &output);
+            // Looking at the program needs a file: what a full disk would make
+            // of that is not worth telling.
+            let kept = journal.wait_for(|keeper| keeper.all_kept());
+            let program = kept
+                .map_err(anyhow::Error::msg)
+                .and_then(|()| candidate::look(&inbox, &output));
             inbox.send(Message::Checked(Checked { orderer, program }));
         });
         if let Err(error) = checker {
@@ -75,13 +81,17 @@ impl Engine {
             Ok(program) => self.become_program(program, &checked.orderer),
             Err(error) => format!("{error:#}"),
         };
+        self.go_on(&checked.orderer, &failed);
+    }
+
+    fn go_on(&self, orderer: &Orderer, why: &str) {
         let text = format!(
-            "bootagent {} goes on, its new program is not used: {failed}",
+            "bootagent {} goes on, its new program is not used: {why}",
             host::VERSION
         );
         log::error!("{text}");
         self.host.event("reexec", "bootagent", text.clone());
-        checked.orderer.refuse(text);
+        orderer.refuse(text);
     }
 
     /// Every child is known again: whoever ordered the change is told.
@@ -101,14 +111,16 @@ impl Engine {
             self.host.event("upgrade", "bootagent", text.clone());
         }
         if let Some(caller) = left.caller {
-            answer(&caller, &Reply::Done(text));
+            answer(&Arc::new(caller), &Reply::Done(text));
         }
     }
 
     /// Returns only when it failed, and why.
     fn become_program(&mut self, program: &Path, orderer: &Orderer) -> String {
-        let Some(_hold) = self.host.journal.hold(HOLD_DEADLINE) else {
-            return "the journal's disk does not answer".into();
+        let _hold = match self.host.journal.hold(HOLD_DEADLINE) {
+            Ok(hold) => hold,
+            // The next one would know nothing of what is in memory alone.
+            Err(why) => return why,
         };
         let _ = notify::reloading();
         let notify = self.children.iter().filter_map(|(name, child)| {

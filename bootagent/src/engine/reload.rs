@@ -1,7 +1,8 @@
 //! SIGHUP: the configuration and the manifests are read again.
 //!
 //! What other threads and the logger go by is handed to them, in the order of
-//! what they have to do. The one rule: a wrong configuration changes nothing.
+//! what they have to do. The one rule: a wrong configuration changes nothing,
+//! and every status says so until there is a right one.
 
 use super::{Engine, child};
 use crate::config::Config;
@@ -9,17 +10,23 @@ use crate::jobs::Order;
 
 impl Engine {
     pub(super) fn reload(&mut self) {
-        match Config::load(&self.host.config_path) {
-            Ok(config) => self.use_config(&config),
+        let read = self.host.config.load_again(&self.host.config_path);
+        self.config_trouble = match read {
+            Ok(config) => {
+                self.use_config(&config);
+                log::info!("configuration and manifests read again");
+                None
+            }
             Err(error) => {
-                log::error!(
+                let text = format!(
                     "the configuration stays as it was: {:#}",
                     anyhow::Error::from(error)
                 );
+                log::error!("{text}");
+                Some(text)
             }
-        }
+        };
         self.load_manifests();
-        log::info!("configuration and manifests read again");
     }
 
     fn use_config(&mut self, read: &Config) {

@@ -182,7 +182,7 @@ impl Engine {
             Some(category) => {
                 log::warn!("{name}: {why}");
                 let mut event = new_event(category, name.as_str(), why.clone());
-                event.version = Some(child.manifest.version.to_string());
+                event.version = Some(child.version().to_owned());
                 let has_output = matches!(report, Report::AbnormalEnd { .. });
                 self.host
                     .store(event, has_output.then(|| child.output_place(&self.host)));

@@ -68,6 +68,7 @@ impl Child {
             throttled_seconds: usage.throttled.map(|throttled| throttled.as_secs_f64()),
             throttled_periods: usage.throttled_periods,
             oom_kills: usage.oom_kills,
+            refused_forks: usage.refused_forks,
         })
     }
 

@@ -10,6 +10,7 @@ use bootagent_protocol::{AgentName, Checksum};
 use sha2::{Digest, Sha256};
 
 use super::Worker;
+use crate::journal::TakenJob;
 
 impl Worker {
     /// Where the package of a job is until its version stays.
@@ -52,10 +53,31 @@ impl Worker {
         }
     }
 
+    /// Removes what arrived for jobs that are not taken up again: one whose
+    /// journal was damaged, or whose end was noted just before a crash.
+    pub(super) fn discard_others(&self, interrupted: &[TakenJob]) {
+        let names: Vec<_> = interrupted.iter().map(name_of).collect();
+        let entries = std::fs::read_dir(self.paths.packages());
+        for entry in entries.into_iter().flatten().flatten() {
+            let file = entry.file_name().to_string_lossy().into_owned();
+            if let Some(name) = file.strip_suffix(".new")
+                && !names.contains(&name)
+                && std::fs::remove_file(entry.path()).is_ok()
+            {
+                log::info!("{} of no job is removed", entry.path().display());
+            }
+        }
+    }
+
     /// The version that arrived does not stay.
     pub(super) fn discard(&self, name: &AgentName) {
         let _ = std::fs::remove_file(self.arriving(name));
     }
+}
+
+fn name_of(taken: &TakenJob) -> &str {
+    let name = taken.job.terms.name.as_ref();
+    name.map_or("", AgentName::as_str)
 }
 
 /// The SHA-256 of a file, if it can be read.

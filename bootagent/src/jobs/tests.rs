@@ -74,3 +74,22 @@ fn a_package_kept_before_a_crash_is_not_fetched_again() {
     let found = worker.obtain(&taken, &name).map_err(|e| e.describe());
     assert_eq!(found, Ok(kept));
 }
+
+#[test]
+fn what_arrived_for_a_job_that_is_over_is_removed_at_the_start() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (worker, _messages) = worker(folder.path());
+    let packages = worker.paths.packages();
+    for file in ["a.new", "b.new", "b.current", "b.previous"] {
+        std::fs::write(packages.join(file), b"package").expect("written");
+    }
+    let job = json!({ "id": "1", "action": "install", "name": "a", "url": "/a" });
+    let taken = TakenJob {
+        job: Job::parse(&job).expect("valid"),
+        server: "http://server".into(),
+        steps: vec!["begun".into()],
+    };
+    worker.discard_others(&[taken]);
+    let left = ["a.new", "b.new", "b.current", "b.previous"].map(|f| packages.join(f).exists());
+    assert_eq!(left, [true, false, true, true]);
+}

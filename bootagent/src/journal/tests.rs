@@ -97,12 +97,10 @@ fn the_same_id_with_another_body_is_answered_1004_and_its_outcome_stands() {
     let mut journal = open(folder.path());
     take(&mut journal, "1");
     let (value, job) = stop_job("1", "b");
-    assert_eq!(
-        journal.offer(&value, &job, "http://server").expect("known"),
-        Offer::Reused
-    );
-    assert_eq!(journal.unsent().results[0].errcode, ErrorCode::ID_REUSED);
+    let offer = journal.offer(&value, &job, "http://server").expect("known");
     let sent = journal.unsent();
+    assert_eq!(sent.results[0].errcode, ErrorCode::ID_REUSED);
+    assert_eq!(offer, Offer::Refused(sent.results[0].clone()));
     journal.acknowledge(&sent).expect("noted");
     assert!(journal.unsent().results.is_empty());
     assert_eq!(journal.unfinished().count(), 1);
@@ -416,9 +414,9 @@ fn a_refusal_that_is_acknowledged_does_not_take_the_jobs_own_result_with_it() {
     take(&mut journal, "1");
     let (value, job) = stop_job("1", "another");
     let offer = journal.offer(&value, &job, "http://server").expect("known");
-    assert_eq!(offer, Offer::Reused);
     let sent = journal.unsent();
     assert_eq!(sent.results[0].errcode, ErrorCode::ID_REUSED);
+    assert_eq!(offer, Offer::Refused(sent.results[0].clone()));
 
     // The job ends while the status with its refusal is on its way.
     journal

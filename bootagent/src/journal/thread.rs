@@ -30,7 +30,7 @@ pub struct JournalHandle {
 }
 
 /// What the thread owns.
-struct Keeper {
+pub struct Keeper {
     journal: Journal,
     /// A metafile that could not be written, and why. The newest counts.
     unwritten: Option<(PathBuf, Vec<u8>, String)>,
@@ -72,8 +72,16 @@ impl JournalHandle {
         &self,
         task: impl FnOnce(&mut Journal) -> T + Send + 'static,
     ) -> T {
+        self.wait_for(move |keeper| task(&mut keeper.journal))
+    }
+
+    /// The same of all the thread keeps; what was handed over before is done.
+    pub fn wait_for<T: Send + 'static>(
+        &self,
+        task: impl FnOnce(&mut Keeper) -> T + Send + 'static,
+    ) -> T {
         let (reply, answer) = channel();
-        self.later(move |journal| drop(reply.send(task(journal))));
+        self.send(move |keeper| drop(reply.send(task(keeper))));
         answer
             .recv()
             .expect("the journal's thread runs until the process ends")
@@ -99,15 +107,23 @@ impl JournalHandle {
     }
 
     /// Stops the thread between two tasks until the value is dropped: then
-    /// nothing is half written. `None` when it is still busy after `limit`.
-    pub fn hold(&self, limit: Duration) -> Option<Hold> {
+    /// nothing is half written, and nothing is in memory alone. The error says
+    /// why that cannot be, or that the thread is still busy after `limit`.
+    pub fn hold(&self, limit: Duration) -> Result<Hold, String> {
         let (parked, is_parked) = channel();
         let (hold, released) = channel::<()>();
-        self.later(move |_| {
-            let _ = parked.send(());
-            let _ = released.recv();
+        self.send(move |keeper| {
+            let kept = keeper.all_kept();
+            let is_kept = kept.is_ok();
+            let _ = parked.send(kept);
+            if is_kept {
+                let _ = released.recv();
+            }
         });
-        is_parked.recv_timeout(limit).ok().map(|()| Hold(hold))
+        match is_parked.recv_timeout(limit) {
+            Ok(kept) => kept.map(|()| Hold(hold)),
+            Err(_) => Err("the journal's disk does not answer".into()),
+        }
     }
 
     /// Writes the metafile; `written` gets the result. One that could not be
@@ -155,6 +171,34 @@ impl Keeper {
         self.unwritten.is_none() && self.journal.trouble().is_none()
     }
 
+    /// The error says why the newest metafile is in memory alone.
+    pub fn metafile_kept(&self) -> Result<(), String> {
+        self.unwritten.as_ref().map_or(Ok(()), |(.., why)| {
+            Err(format!(
+                "what is wanted of the children is only in memory: {why}"
+            ))
+        })
+    }
+
+    /// The error says what is in memory alone, and why.
+    pub fn all_kept(&self) -> Result<(), String> {
+        match self.lacking() {
+            lacking if lacking.is_empty() => Ok(()),
+            lacking => Err(lacking.join("; ")),
+        }
+    }
+
+    fn lacking(&self) -> Vec<String> {
+        let journal = self
+            .journal
+            .trouble()
+            .map(|why| format!("no job is taken, results and events are only in memory: {why}"));
+        journal
+            .into_iter()
+            .chain(self.metafile_kept().err())
+            .collect()
+    }
+
     /// Tries again what could not be written: with whatever comes next, such as
     /// a status, and by itself where nothing comes (no server is known).
     fn mend(&mut self) {
@@ -168,14 +212,7 @@ impl Keeper {
     }
 
     fn tell(&self, troubles: &Troubles) {
-        let journal = self
-            .journal
-            .trouble()
-            .map(|why| format!("no job is taken, results and events are only in memory: {why}"));
-        let metafile = self.unwritten.as_ref();
-        let metafile = metafile
-            .map(|(.., why)| format!("what is wanted of the children is only in memory: {why}"));
-        let now: Vec<String> = journal.into_iter().chain(metafile).collect();
+        let now = self.lacking();
         let mut told = troubles.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != now {
             *told = now;

@@ -133,6 +133,8 @@ pub struct LimitsReportSchema {
     throttled_periods: Option<u64>,
     /// Times the out-of-memory killer struck.
     oom_kills: Option<u64>,
+    /// Processes and threads that could not be started at the limit of pids.
+    refused_forks: Option<u64>,
 }
 
 /// What a child may use.

@@ -61,6 +61,9 @@ pub struct Readings {
     /// Periods in which it had to wait for quota.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled_periods: Option<u64>,
+    /// Processes that could not be started at the limit of pids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_forks: Option<u64>,
 }
 
 /// What seldom changes: written only when its digest does.

@@ -164,6 +164,36 @@ fn a_helper_that_ran_out_of_memory_makes_no_later_end_one_by_the_limit() {
 }
 
 #[test]
+fn processes_that_are_refused_at_the_limit_are_counted_and_told_once() {
+    let scene = Scene::start(&[]);
+    if control_group::folders(scene.host.cgroup()).is_empty() {
+        println!("SKIPPED: refused processes, because there are no cgroups here");
+        return;
+    }
+    scene.install("bomb", &["--bomb", "--ready"], json!({ "pids": 5 }));
+    let told = scene.event("forks", "bomb");
+    assert!(told.contains("at its limit of 5"), "{told}");
+    let refused = || scene.limits("bomb")["refused_forks"].as_u64();
+    let before = refused();
+    assert!(before > Some(0), "{before:?}");
+    let shown = scene.host.ask(&["agents"]);
+    assert!(shown.contains("refused)"), "{shown}");
+    // Again in the same quarter of an hour: counted, and no more news.
+    scene
+        .fake
+        .succeed(json!({ "id": "again", "action": "restart", "name": "bomb" }));
+    wait::until_true("more of them", || refused() > before);
+    wait::until_true("the same in a status", || {
+        let status = scene.fake.next_status().body;
+        status["agents"][0]["limits"]["refused_forks"].as_u64() > before
+    });
+    scene.fake.next_status();
+    let events = scene.fake.events();
+    let told = events.iter().filter(|event| event["category"] == "forks");
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
 fn an_end_by_the_memory_limit_that_nobody_saw_is_told_as_one() {
     let mut scene = Scene::start(&[]);
     if control_group::folders(scene.host.cgroup()).is_empty() {

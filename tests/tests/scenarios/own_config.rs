@@ -1,10 +1,11 @@
 //! A config job without a name is BootAgent's own: servers and step, kept in
-//! the metafile and acted upon.
+//! the metafile and acted upon. And what becomes of its file at a SIGHUP.
 
 use e2e::agent::{Agent, Settings};
 use e2e::fake_server::FakeServer;
 use e2e::server::Server;
 use e2e::wait;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 #[test]
@@ -99,4 +100,34 @@ fn a_config_with_values_that_cannot_be_is_refused_and_changes_nothing() {
     assert_eq!(host.metafile(), before);
     fake.succeed(json!({ "id": "fine", "action": "config", "step": 61 }));
     assert_eq!(host.metafile()["step"], 61);
+}
+
+#[test]
+fn a_configuration_that_is_gone_empty_or_wrong_at_a_reload_is_not_taken_and_every_status_says_so() {
+    let server = Server::start();
+    let host = Agent::of(&server);
+    let sn = host.agentsn();
+    let whole = std::fs::read(host.config()).expect("a configuration");
+    let notices = || server.host(&sn)["notices"].to_string();
+    let reload = |content: Option<&[u8]>| {
+        match content {
+            Some(content) => std::fs::write(host.config(), content).expect("writable"),
+            None => std::fs::remove_file(host.config()).expect("removable"),
+        }
+        host.signal(Signal::SIGHUP);
+    };
+    for (content, told) in [
+        (Some(&b""[..]), "sets nothing"),
+        (Some(b"# root = \"/\"\n"), "sets nothing"),
+        (Some(b"[push]\nstep = 0\n"), "push.step"),
+        (None, "is missing"),
+    ] {
+        reload(content);
+        wait::until_true("the notice", || notices().contains(told));
+        assert!(notices().contains("stays as it was"), "{}", notices());
+        reload(Some(&whole));
+        wait::until_true("a server that knows that it is remedied", || {
+            !notices().contains("stays as it was")
+        });
+    }
 }

@@ -294,3 +294,38 @@ fn empty_groups_of_agents_that_are_no_more_are_removed_at_a_start() {
     assert!(!control_group::of_child(stage.host.cgroup(), "worker").is_empty());
     stage.assert_undisturbed();
 }
+
+#[test]
+fn while_an_old_version_is_being_stopped_it_is_the_one_that_is_told() {
+    let stage = Stage::new("");
+    let slow = |version: &str| {
+        let bundle = Bundle::new("slow", version, &["--ignore-term", "--ready"]).notify();
+        bundle.key("stop_timeout", json!(600)).build()
+    };
+    let version_and_pid = || {
+        let told = stage.host.child("slow").expect("known");
+        (told["version"].clone(), told["pid"].clone())
+    };
+    stage
+        .fake
+        .succeed(stage.install("one", "slow", &slow("1.0.0")));
+    let old = stage.host.process("slow").expect("it runs");
+    stage
+        .fake
+        .offer(stage.install("two", "slow", &slow("2.0.0")));
+    wait::until_true("the stop of the old one", || {
+        stage.host.child("slow").expect("known")["detail"] == "stopping"
+    });
+    assert_eq!(version_and_pid(), (json!("1.0.0"), json!(old.pid)));
+    let status = stage.fake.next_status().body;
+    let mut told = status["agents"].as_array().expect("agents").iter();
+    let told = told.find(|agent| agent["name"] == "slow").expect("known");
+    assert_eq!(told["version"], "1.0.0");
+    // The same after a restart of ours, which takes over what runs.
+    stage.host.ask(&["reexec"]);
+    assert_eq!(version_and_pid(), (json!("1.0.0"), json!(old.pid)));
+    old.signal(Signal::SIGKILL);
+    let result = stage.fake.result("two");
+    assert_eq!(result["errcode"], 0, "{result}");
+    assert_eq!(version_and_pid().0, "2.0.0");
+}

@@ -1,6 +1,7 @@
 //! A job that cannot be done says why (1001 to 1006) and disturbs nothing.
 
-use e2e::fake_server::Answer;
+use e2e::agent::{Agent, Settings};
+use e2e::fake_server::{Answer, FakeServer};
 use e2e::wait;
 use serde_json::{Value, json};
 
@@ -214,4 +215,17 @@ fn an_expired_job_does_not_begin_and_a_cancelled_one_neither() {
             .iter()
             .all(|result| result["errcode"] == 1006)
     );
+}
+
+#[test]
+fn the_result_of_a_refused_job_does_not_wait_for_the_next_step() {
+    let fake = FakeServer::start();
+    fake.offer(json!({ "id": "first", "action": "dance" }));
+    let settings = Settings {
+        push: "step = 3600\nmin_step = 1\n".into(),
+        ..Settings::new(&fake.address())
+    };
+    let _host = Agent::start(&settings);
+    let result = wait::until("its result", || fake.results("first").first().cloned());
+    assert_eq!(result["errcode"], 1002, "{result}");
 }

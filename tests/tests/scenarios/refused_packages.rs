@@ -2,10 +2,10 @@
 //! is refused with its code (2001 to 4005); what ran before runs on.
 
 use std::net::TcpListener;
-use std::process::Command;
 
 use e2e::agent::{Agent, Settings, is_root};
 use e2e::bundle::{Bundle, checksum};
+use e2e::disk::Disk;
 use e2e::fake_server::{Answer, FakeServer};
 use serde_json::{Value, json};
 
@@ -221,53 +221,30 @@ fn a_bundle_that_is_no_good_is_refused_while_the_old_version_runs() {
     }
 }
 
-/// A small file system, until it is dropped.
-struct Mount(std::path::PathBuf);
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_found_out_before_the_download() {
-    let fake = FakeServer::start();
-    let host = Agent::prepare(&Settings::new(&fake.address()));
-    let state = host.path("var/lib/bootagent");
-    std::fs::create_dir_all(&state).expect("a folder");
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=8m,nr_inodes=200", "e2e"])
-        .arg(&state)
-        .output();
-    match mounted {
-        Ok(output) if output.status.success() => {}
-        other => {
-            let why = other.map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned());
-            println!("SKIPPED: a full disk, because a small one cannot be mounted: {why:?}");
-            return;
+    Disk::apart(|| {
+        let fake = FakeServer::start();
+        let host = Agent::prepare(&Settings::new(&fake.address()));
+        let state = host.path("var/lib/bootagent");
+        Disk::mount(&state, "size=8m,nr_inodes=200");
+        let mut host = host;
+        host.run();
+        host.until_confirmed();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bundle");
+        std::fs::write(&path, Bundle::new(NAME, "1.0.0", &[]).build()).expect("written");
+        let url = format!("file://{}", path.display());
+        let message = fake.fail(upgrade("full", &url), 2004);
+        for word in [
+            &*state.join("tmp").display().to_string(),
+            "bytes",
+            "free some",
+        ] {
+            assert!(message.contains(word), "{word:?} is not in {message}");
         }
-    }
-    // Declared before the host runs, so that it goes after the host's end.
-    let mount = Mount(state.clone());
-    let mut host = host;
-    host.run();
-    host.until_confirmed();
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("bundle");
-    std::fs::write(&path, Bundle::new(NAME, "1.0.0", &[]).build()).expect("written");
-    let url = format!("file://{}", path.display());
-    let message = fake.fail(upgrade("full", &url), 2004);
-    for word in [
-        &*state.join("tmp").display().to_string(),
-        "bytes",
-        "free some",
-    ] {
-        assert!(message.contains(word), "{word:?} is not in {message}");
-    }
-    // The host goes on: it answers, and it keeps what it was told.
-    fake.succeed(json!({ "id": "step", "action": "config", "step": 2 }));
-    assert_eq!(host.metafile()["step"], 2);
-    drop(host);
-    drop(mount);
+        // The host goes on: it answers, and it keeps what it was told.
+        fake.succeed(json!({ "id": "step", "action": "config", "step": 2 }));
+        assert_eq!(host.metafile()["step"], 2);
+    });
 }

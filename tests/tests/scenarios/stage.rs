@@ -134,6 +134,8 @@ impl Stage {
         };
         assert_eq!(names(bundles.clone()), [NAME]);
         assert_eq!(names(bundles.join(NAME)), ["1.0.0", "current"]);
+        let packages = self.host.path("var/lib/bootagent/packages");
+        assert_eq!(names(packages), [format!("{NAME}.current")]);
     }
 }
 

@@ -116,7 +116,9 @@ fn show_agents(agents: &[AgentReport]) {
         let number = |number: Option<u64>| number.map_or("-".into(), |number| number.to_string());
         let pids = limits.and_then(|limits| {
             let most = limits.pids.map_or("-".into(), |most| most.to_string());
-            Some(format!("{}/{most}", limits.pids_used?))
+            let refused = limits.refused_forks.filter(|count| *count > 0);
+            let refused = refused.map_or(String::new(), |count| format!(" ({count} refused)"));
+            Some(format!("{}/{most}{refused}", limits.pids_used?))
         });
         [
             agent.name.clone(),
