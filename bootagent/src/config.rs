@@ -375,8 +375,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("bootagent.toml");
         let defaults = Config::default();
-        let mut running = Config::default();
-        running.trusted_keys = vec!["a key".into()];
+        let running = Config {
+            trusted_keys: vec!["a key".into()],
+            ..Config::default()
+        };
         let missing = running.load_again(&path).expect_err("refused").to_string();
         assert!(missing.contains("bootagent.toml is missing"), "{missing}");
         for text in ["", "\n\n", "# trusted_keys = []\n", "[push]\n"] {

@@ -18,12 +18,12 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE};
-use ureq::http::{HeaderValue, Uri};
+use ureq::http::{HeaderValue, Response, Uri};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Body, RequestBuilder};
 
 use crate::Secret;
 pub use download::{Download, GetOptions};
@@ -105,19 +105,10 @@ impl Client {
         max_reply: u64,
     ) -> Result<Reply, HttpError> {
         let target = check_url(url)?;
-        let fail = |error| HttpError::from_ureq(&target.host, error);
-        let config = self
-            .config(&target)?
-            .timeout_global(Some(self.options.total_timeout));
-        let mut request = agent(config.build())
-            .post(target.uri.clone())
-            .header(CONNECTION, "close")
-            .header(CONTENT_TYPE, "application/json");
-        if let Some(token) = bearer {
-            request = request.header(AUTHORIZATION, bearer_header(&target, token)?);
-        }
-        let response = request.send(body).map_err(fail)?;
-        reply::read(&target.host, response, max_reply)
+        let request = self.agent(&target)?.post(target.uri.clone());
+        let request = request.header(CONTENT_TYPE, "application/json");
+        let response = with_headers(request, &target, bearer)?.send(body);
+        read_whole(&target, response, max_reply)
     }
 
     /// Gets a document and reads the whole reply, of any status, at most
@@ -129,18 +120,9 @@ impl Client {
         max_reply: u64,
     ) -> Result<Reply, HttpError> {
         let target = check_url(url)?;
-        let fail = |error| HttpError::from_ureq(&target.host, error);
-        let config = self
-            .config(&target)?
-            .timeout_global(Some(self.options.total_timeout));
-        let mut request = agent(config.build())
-            .get(target.uri.clone())
-            .header(CONNECTION, "close");
-        if let Some(token) = bearer {
-            request = request.header(AUTHORIZATION, bearer_header(&target, token)?);
-        }
-        let response = request.call().map_err(fail)?;
-        reply::read(&target.host, response, max_reply)
+        let request = self.agent(&target)?.get(target.uri.clone());
+        let response = with_headers(request, &target, bearer)?.call();
+        read_whole(&target, response, max_reply)
     }
 
     /// Asks for a file and hands back its reader.
@@ -159,19 +141,22 @@ impl Client {
             .config(&target)?
             .timeout_global(Some(options.total_timeout))
             .timeout_per_read(Some(options.idle_timeout));
-        let mut request = agent(config.build())
-            .get(target.uri.clone())
-            .header(CONNECTION, "close");
+        let mut request = agent(config.build()).get(target.uri.clone());
         for &(name, value) in headers {
             request = request.header(name, value);
         }
-        if let Some(token) = bearer {
-            request = request.header(AUTHORIZATION, bearer_header(&target, token)?);
-        }
-        match request.call() {
+        match with_headers(request, &target, bearer)?.call() {
             Ok(response) => Ok(Download::new(target.host, response, options.max_bytes)),
             Err(error) => Err(HttpError::from_ureq(&target.host, error)),
         }
+    }
+
+    /// An agent for one exchange of two documents.
+    fn agent(&self, target: &Target) -> Result<Agent, HttpError> {
+        let config = self
+            .config(target)?
+            .timeout_global(Some(self.options.total_timeout));
+        Ok(agent(config.build()))
     }
 
     fn config(
@@ -213,6 +198,28 @@ impl Client {
 /// An agent for one request: nothing is kept between two.
 fn agent(config: Config) -> Agent {
     Agent::with_parts(config, DefaultConnector::default(), resolve::Bounded)
+}
+
+/// The headers every request has.
+fn with_headers<B>(
+    request: RequestBuilder<B>,
+    target: &Target,
+    bearer: Option<&Secret>,
+) -> Result<RequestBuilder<B>, HttpError> {
+    let request = request.header(CONNECTION, "close");
+    Ok(match bearer {
+        Some(token) => request.header(AUTHORIZATION, bearer_header(target, token)?),
+        None => request,
+    })
+}
+
+fn read_whole(
+    target: &Target,
+    response: Result<Response<Body>, ureq::Error>,
+    max_reply: u64,
+) -> Result<Reply, HttpError> {
+    let response = response.map_err(|error| HttpError::from_ureq(&target.host, error))?;
+    reply::read(&target.host, response, max_reply)
 }
 
 fn bearer_header(target: &Target, token: &Secret) -> Result<HeaderValue, HttpError> {

@@ -75,15 +75,6 @@ impl Server {
     pub fn base_url(&self) -> String {
         format!("{}://{}", self.scheme.as_str(), Authority(self))
     }
-
-    /// `HOST:PORT`, with brackets around an IPv6 address: what can be resolved.
-    pub fn host_and_port(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// Host and port as they stand in a URL, the default port left out.

@@ -16,7 +16,8 @@ use nix::sys::time::TimeVal;
 use super::{MAX_ANSWER_BYTES, MAX_PACKET_BYTES, Request};
 
 /// How long an answer that has begun may take to end.
-const REST_WITHIN: Duration = Duration::from_secs(30);
+const REST_WITHIN: Duration = Duration::from_secs(REST_SECONDS as u64);
+const REST_SECONDS: u8 = 30;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +88,7 @@ pub fn ask(path: &Path, request: &Request, deadline: Duration) -> Result<Vec<u8>
         if answer.len() > MAX_ANSWER_BYTES || now > *end.get_or_insert(now + REST_WITHIN) {
             return Err(AskError::Endless);
         }
-        let limit = TimeVal::new(REST_WITHIN.as_secs() as i64, 0);
+        let limit = TimeVal::new(REST_SECONDS.into(), 0);
         setsockopt(&socket, sockopt::ReceiveTimeout, &limit).map_err(AskError::Broken)?;
     }
     match serde_json::from_slice::<serde::de::IgnoredAny>(&answer) {

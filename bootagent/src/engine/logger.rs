@@ -161,6 +161,8 @@ impl Engine {
         let pid = spawned.handle.identity().pid;
         if scope == Some(None) && !self.await_scope(pid) {
             let _ = spawned.handle.signal(Signal::SIGKILL);
+            // Until it is reaped, the next try would take it for the logger.
+            RunRecord::remove(&self.host.paths.records(), RECORD);
             return Ok(Start::NoScope);
         }
         self.logger.process = Some((spawned.handle, true));

@@ -69,6 +69,12 @@ fn examine(args: &Args, doctor: &DoctorArgs) -> Vec<Check> {
     let (found, config) = configuration::load(&args);
     checks.extend(found);
     let Some(mut config) = config else {
+        // One that runs goes on by the configuration it has.
+        if let Some(daemon) = &daemon {
+            checks.extend(contact(daemon));
+            checks.extend(children(&daemon.agents));
+            checks.extend(notices(daemon));
+        }
         return checks;
     };
     config.root.clone_from(&doctor.root);
@@ -91,6 +97,12 @@ fn examine(args: &Args, doctor: &DoctorArgs) -> Vec<Check> {
         Some(daemon) => {
             let text = daemon.servers.join(",");
             list = bootagent_kit::servers::ServerList::parse(&text).unwrap_or(list);
+            if list.is_empty() {
+                checks.extend(found.into_iter().map(|check| Check {
+                    level: Level::Fail,
+                    ..check
+                }));
+            }
         }
         None => checks.extend(found),
     }
@@ -114,10 +126,14 @@ fn examine(args: &Args, doctor: &DoctorArgs) -> Vec<Check> {
         Some(daemon) => checks.extend(children(&daemon.agents)),
         None => checks.extend(agents::agents(&subject)),
     }
-    for notice in daemon.iter().flat_map(|daemon| &daemon.notices) {
-        checks.push(Check::warn("notice", notice));
-    }
+    checks.extend(daemon.iter().flat_map(notices));
     checks
+}
+
+/// What the daemon says of itself.
+fn notices(daemon: &HostStatus) -> impl Iterator<Item = Check> {
+    let notices = daemon.notices.iter();
+    notices.map(|notice| Check::warn("notice", notice))
 }
 
 /// Where nobody answers, that is what keeps a host offline; for `-T` it is no

@@ -99,7 +99,10 @@ fn the_doctor_names_a_daemon_that_hangs() {
     host.until_confirmed();
     host.signal(nix::sys::signal::Signal::SIGSTOP);
     let output = doctor(&host);
+    let status = host.bootctl(&["status"]);
     host.signal(nix::sys::signal::Signal::SIGCONT);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(said(&status).contains("does not answer within 30 s"));
     let report = said(&output);
     assert_eq!(output.status.code(), Some(1), "{report}");
     assert!(
@@ -133,6 +136,60 @@ fn the_doctor_says_that_no_server_answers_and_that_a_token_is_refused() {
         has(&report, "fail", "answers", "cannot connect"),
         "{report}"
     );
+}
+
+#[test]
+fn the_doctor_tells_what_a_daemon_sees_also_where_its_configuration_is_wrong_by_now() {
+    let server = Server::start();
+    let host = Agent::start(&settings(&server));
+    host.until_confirmed();
+    std::fs::write(host.config(), "[push]\nstpe = 3\n").expect("writable");
+    host.signal(nix::sys::signal::Signal::SIGHUP);
+    let report = wait::until("a daemon that says so", || {
+        let report = said(&doctor(&host));
+        has(&report, "warn", "notice", "stays as it was").then_some(report)
+    });
+    for (level, check, words) in [
+        ("fail", "configuration", "stpe"),
+        ("ok", "contact", "a status was answered"),
+        ("ok", "agents", "0 known"),
+    ] {
+        assert!(has(&report, level, check, words), "{check}: {report}");
+    }
+}
+
+#[test]
+fn a_host_that_knows_no_server_says_so() {
+    let host = Agent::start(&Settings::new(""));
+    wait::until("the daemon", || host.status().filter(Value::is_object));
+    let output = doctor(&host);
+    let report = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert!(has(&report, "fail", "servers", "there is none"), "{report}");
+    for (words, told) in [
+        ("status", "there is nobody to report to"),
+        ("agents", "no agent is installed"),
+        ("jobs", "no job was taken yet"),
+        ("events", "no event waits for a server"),
+    ] {
+        let said = host.ask(&[words]);
+        assert!(said.contains(told), "{words}: {said}");
+    }
+}
+
+#[test]
+fn whoever_reads_no_further_is_told_nothing_more() {
+    let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+    drop(reader);
+    let mut help = Command::new(e2e::binaries::bootctl());
+    let output = help.arg("help").stdout(writer).output().expect("it runs");
+    assert_eq!(said(&output), "");
+    assert!(output.status.success(), "{}", output.status);
+    let full = std::fs::File::create("/dev/full").expect("a full disk");
+    let mut help = Command::new(e2e::binaries::bootctl());
+    let output = help.arg("help").stdout(full).output().expect("it runs");
+    assert!(said(&output).contains("printing"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -19,8 +19,10 @@ use bootagent::control::{Reply, Request};
 use bootagent::paths::Paths;
 use show::Extent;
 
-/// Longest wait for an answer: an agent may have an hour to stop.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3600);
+/// Longest wait for what the daemon has at hand: one that hangs is told.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Longest wait for what takes its time: an agent may have an hour to stop.
+const DONE_WITHIN: Duration = Duration::from_secs(3600);
 
 fn main() -> ExitCode {
     let args = match args::parse(lexopt::Parser::from_env()) {
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
     };
     let done = match &args.order {
         Order::Print(text) => {
-            print!("{text}");
+            show::say(text.trim_end());
             Ok(ExitCode::SUCCESS)
         }
         Order::Sha256(files) => Ok(sha256::print(files, args.as_json)),
@@ -46,11 +48,19 @@ fn main() -> ExitCode {
 }
 
 fn answer(args: &Args, request: &Request, extent: Extent) -> anyhow::Result<ExitCode> {
-    let packet = ask(&Paths::new(&args.root).socket(), request, ANSWER_WITHIN)?;
-    let reply: Reply = serde_json::from_slice(&packet)
+    let within = match request {
+        Request::Status | Request::Jobs | Request::Events | Request::Call => ANSWER_WITHIN,
+        Request::Start { .. }
+        | Request::Stop { .. }
+        | Request::StopAll
+        | Request::Restart { .. }
+        | Request::Reexec => DONE_WITHIN,
+    };
+    let answer = ask(&Paths::new(&args.root).socket(), request, within)?;
+    let reply: Reply = serde_json::from_slice(&answer)
         .context("the daemon's answer is of another version: restart it after an upgrade")?;
     if args.as_json {
-        println!("{}", String::from_utf8_lossy(&packet));
+        show::say(String::from_utf8_lossy(&answer));
     } else {
         show::show(extent, &reply);
     }

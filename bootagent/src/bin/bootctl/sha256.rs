@@ -21,7 +21,7 @@ pub(crate) fn print(files: &[PathBuf], as_json: bool) -> ExitCode {
             Ok(sum) if as_json => {
                 found.push(json!({ "path": path.to_string_lossy(), "checksum": sum.to_string() }));
             }
-            Ok(sum) => println!("{sum}  {}", path.display()),
+            Ok(sum) => crate::show::say(format_args!("{sum}  {}", path.display())),
             Err(error) => {
                 eprintln!("{}: {}: {error}", crate::args::own_name(), path.display());
                 code = ExitCode::FAILURE;
@@ -29,7 +29,7 @@ pub(crate) fn print(files: &[PathBuf], as_json: bool) -> ExitCode {
         }
     }
     if as_json {
-        println!("{}", serde_json::Value::from(found));
+        crate::show::say(serde_json::Value::from(found));
     }
     code
 }

@@ -3,6 +3,8 @@
 //! The one rule: whatever an agent or a server wrote reaches the terminal as
 //! text, never as a command to it.
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use bootagent::control::{HostStatus, Reply};
@@ -19,6 +21,19 @@ pub(crate) enum Extent {
     Agents,
 }
 
+/// Prints a line. Whoever reads no further, as `head`, has read enough; what
+/// cannot be written, as on a full disk, is a failure.
+pub(crate) fn say(line: impl Display) {
+    let Err(error) = writeln!(std::io::stdout(), "{line}") else {
+        return;
+    };
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    eprintln!("{}: printing: {error}", crate::args::own_name());
+    std::process::exit(1);
+}
+
 /// Prints an answer.
 pub(crate) fn show(extent: Extent, reply: &Reply) {
     match reply {
@@ -33,7 +48,8 @@ pub(crate) fn show(extent: Extent, reply: &Reply) {
                 ],
                 None => [id.clone(), "-".into(), "not finished".into()],
             });
-            table(["JOB", "CODE", "MESSAGE"], rows.collect());
+            let rows: Vec<_> = rows.collect();
+            table(["JOB", "CODE", "MESSAGE"], rows, "no job was taken yet");
         }
         Reply::Events(events) => {
             let rows = events.iter().map(|event| {
@@ -46,9 +62,11 @@ pub(crate) fn show(extent: Extent, reply: &Reply) {
                     event.message.clone(),
                 ]
             });
-            table(["SEQ", "TIME", "WHAT", "MESSAGE"], rows.collect());
+            let rows: Vec<_> = rows.collect();
+            let none = "no event waits for a server";
+            table(["SEQ", "TIME", "WHAT", "MESSAGE"], rows, none);
         }
-        Reply::Done(text) => println!("{}", visible(text)),
+        Reply::Done(text) => say(visible(text)),
         Reply::Failed(text) => eprintln!("{}: {}", crate::args::own_name(), visible(text)),
     }
 }
@@ -59,33 +77,39 @@ fn show_status(status: &HostStatus) {
     } else {
         "not confirmed yet"
     };
-    println!("{}, up {}", status.version, duration(status.uptime));
-    println!("agentsn  {} ({confirmed})", status.agentsn);
+    say(format_args!(
+        "{}, up {}",
+        status.version,
+        duration(status.uptime)
+    ));
+    say(format_args!("agentsn  {} ({confirmed})", status.agentsn));
     let servers = status.servers.join(", ");
-    println!(
+    say(format_args!(
         "servers  {}",
         if servers.is_empty() { "none" } else { &servers }
-    );
+    ));
     let ago = status
         .answered_ago
         .map_or("never".into(), |ago| format!("{} ago", duration(ago)));
-    let next = status
-        .next_in
-        .map_or("now".into(), |next| format!("in {}", duration(next)));
-    println!(
-        "answered {ago}; next push {next}; step {}",
+    let next = match status.next_in {
+        Some(next) => format!("next push in {}", duration(next)),
+        None if status.servers.is_empty() => "there is nobody to report to".into(),
+        None => "asking now".into(),
+    };
+    say(format_args!(
+        "answered {ago}; {next}; step {}",
         duration(status.step)
-    );
+    ));
     if let Some(problem) = &status.problem {
-        println!("problem  {}", visible(problem));
+        say(format_args!("problem  {}", visible(problem)));
     }
     if !status.tags.is_empty() {
-        println!("tags     {}", visible(&status.tags));
+        say(format_args!("tags     {}", visible(&status.tags)));
     }
     for notice in &status.notices {
-        println!("notice   {}", visible(notice));
+        say(format_args!("notice   {}", visible(notice)));
     }
-    println!();
+    say("");
     show_agents(&status.agents);
 }
 
@@ -151,10 +175,14 @@ fn show_agents(agents: &[AgentReport]) {
         "ANOMALIES",
         "DETAIL",
     ];
-    table(head, rows.collect());
+    table(head, rows.collect(), "no agent is installed");
 }
 
-fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) {
+/// Prints `rows`, or `none` where there are none.
+fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>, none: &str) {
+    if rows.is_empty() {
+        return say(none);
+    }
     let mut all = vec![head.map(str::to_owned)];
     all.extend(rows);
     let mut widths = [0; COLUMNS];
@@ -171,7 +199,10 @@ fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: Vec<[String; COLUMNS
             .iter()
             .zip(widths)
             .map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        say(format_args!(
+            "{}",
+            cells.collect::<Vec<_>>().join("  ").trim_end()
+        ));
     }
 }
 
