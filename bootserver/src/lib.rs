@@ -6,6 +6,7 @@
 //! remembers (and alone knows SQL), `ingest` is the one writer of statuses.
 //! Nothing here ever connects to a host.
 
+pub mod backup;
 pub mod config;
 pub mod data_dir;
 pub mod first_start;

@@ -1,11 +1,12 @@
 //! The `bootserver` program: arguments, logging, exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use bootserver::backup;
 use bootserver::config::{Config, Settings};
 use bootserver::store::address::AddressText;
 use tracing_subscriber::EnvFilter;
@@ -14,10 +15,16 @@ const HELP: &str = "\
 bootserver: the control platform of BootAgent
 
 bootserver serve [options]      run the platform
+bootserver migrate [options]    bring the database up to date, and end
+bootserver backup [options] DIR     copy a SQLite database and the packages to a new folder,
+                                    while the server runs
+bootserver restore [options] DIR    put such a copy where there is no database; open jobs end
+bootserver close-jobs [options]     end all open jobs, after a pg_restore
+bootserver import [options] FILE    copy a SQLite file into an empty PostgreSQL database
 bootserver openapi              print the OpenAPI document
 bootserver -V | -h              version | this text
 
-Options of serve, which win over the file:
+Options, which win over the configuration:
   -c, --config FILE        configuration (TOML)
   --listen ADDRESS:PORT    where to listen [0.0.0.0:8080]; port 0 takes a free one
   --data DIR               database, packages, lock [/var/lib/bootserver]
@@ -32,9 +39,20 @@ terminal, and otherwise written to DIR/first-start.txt, which only its owner rea
 
 enum Command {
     Serve(Box<Config>),
+    Task(Task, Box<Config>),
     OpenApi,
     Version,
     Help,
+}
+
+/// What is done to the database itself, while no server runs; a backup also
+/// while one does.
+enum Task {
+    Migrate,
+    Backup(PathBuf),
+    Restore(PathBuf),
+    CloseJobs,
+    Import(PathBuf),
 }
 
 fn main() -> ExitCode {
@@ -53,11 +71,12 @@ fn run() -> anyhow::Result<()> {
     match parse(arguments)? {
         Command::Serve(config) => {
             log_to_stderr(&config.log_level)?;
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .build()
-                .context("starting the runtime")?;
-            runtime.block_on(bootserver::serve::serve(*config))
+            runtime()?.block_on(bootserver::serve::serve(*config))
+        }
+        Command::Task(task, config) => {
+            log_to_stderr(&config.log_level)?;
+            let told = runtime()?.block_on(perform(task, &config))?;
+            print(&format!("{told}\n"))
         }
         Command::OpenApi => print(&bootserver::openapi::document()),
         Command::Version => print(&format!("bootserver {}\n", bootserver::VERSION)),
@@ -65,12 +84,32 @@ fn run() -> anyhow::Result<()> {
     }
 }
 
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().context("starting the runtime")
+}
+
+/// Does it, and returns what is said of it.
+async fn perform(task: Task, config: &Config) -> anyhow::Result<String> {
+    // Databases and packages are nobody else's to read.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    match task {
+        Task::Migrate => backup::migrate(config).await,
+        Task::Backup(to) => backup::backup(config, &to).await,
+        Task::Restore(from) => backup::restore(config, &from).await,
+        Task::CloseJobs => backup::close_jobs(config).await,
+        Task::Import(from) => backup::import(config, &from).await,
+    }
+}
+
 fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_args(arguments);
     let command = match parser.next()? {
-        Some(Value(word)) if word == "serve" => parse_serve(&mut parser)?,
         Some(Value(word)) if word == "openapi" => Command::OpenApi,
+        Some(Value(word)) if COMMANDS.iter().any(|(known, _)| word == *known) => {
+            parse_work(&word, &mut parser)?
+        }
         Some(Short('V') | Long("version")) => Command::Version,
         Some(Short('h') | Long("help")) => Command::Help,
         Some(other) => return Err(other.unexpected().into()),
@@ -82,8 +121,21 @@ fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
     }
 }
 
-fn parse_serve(parser: &mut lexopt::Parser) -> anyhow::Result<Command> {
+/// Commands that read the configuration, and what each is about beside it.
+const COMMANDS: [(&str, Option<&str>); 6] = [
+    ("serve", None),
+    ("migrate", None),
+    ("backup", Some("DIR")),
+    ("restore", Some("DIR")),
+    ("close-jobs", None),
+    ("import", Some("FILE")),
+];
+
+fn parse_work(word: &OsStr, parser: &mut lexopt::Parser) -> anyhow::Result<Command> {
     use lexopt::prelude::*;
+    let about = COMMANDS.iter().find(|(known, _)| word == *known);
+    let about = about.and_then(|(_, about)| *about);
+    let mut path = None;
     let mut flags = Settings::default();
     let mut file = None;
     while let Some(argument) = parser.next()? {
@@ -101,12 +153,26 @@ fn parse_serve(parser: &mut lexopt::Parser) -> anyhow::Result<Command> {
             Short('l') | Long("log-level") => flags.log_level = Some(parser.value()?.string()?),
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
+            Value(value) if about.is_some() && path.is_none() => path = Some(PathBuf::from(value)),
             other => return Err(other.unexpected().into()),
         }
     }
     let file = file.map(|path| Settings::from_file(&path)).transpose()?;
     let config = flags.or(file.unwrap_or_default()).into_config()?;
-    Ok(Command::Serve(Box::new(config)))
+    let config = Box::new(config);
+    let path = match (about, path) {
+        (Some(about), None) => bail!("{about} is expected; bootserver -h explains"),
+        (_, path) => path.unwrap_or_default(),
+    };
+    let task = match word.to_str() {
+        Some("migrate") => Task::Migrate,
+        Some("backup") => Task::Backup(path),
+        Some("restore") => Task::Restore(path),
+        Some("close-jobs") => Task::CloseJobs,
+        Some("import") => Task::Import(path),
+        _ => return Ok(Command::Serve(config)),
+    };
+    Ok(Command::Task(task, config))
 }
 
 fn log_to_stderr(level: &str) -> anyhow::Result<()> {

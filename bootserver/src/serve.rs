@@ -32,7 +32,7 @@ use crate::housekeeping::keep_house;
 use crate::ingest::Ingest;
 use crate::problem::chain;
 use crate::router::router;
-use crate::store::{self, Store};
+use crate::store::{self, FirstStart, Store};
 use stall::Stall;
 
 /// Connections the kernel keeps for us: a fleet that comes back all at once.
@@ -60,13 +60,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let store = store::open(&config.database)
         .await
         .with_context(|| format!("the database {}", config.database))?;
-    first_start(
+    let start = first_start(
         store.as_ref(),
         &Show::on_terminal_or(data.join("first-start.txt")),
     )
     .await?;
     let blobs = Blobs::open(data.join("blobs"), data.join("tmp")).context("the packages")?;
-    remove_orphans(store.as_ref(), &blobs).await?;
+    // A new database beside packages is not theirs: its address is wrong, or it
+    // waits for an import.
+    if start == FirstStart::Later {
+        remove_orphans(store.as_ref(), &blobs).await?;
+    }
     let (ingest, writer) = Ingest::start(store.clone());
     let housekeeping = tokio::spawn(keep_house(store.clone(), config.retention));
     let service = router(App::new(store.clone(), blobs, ingest, config.bounds));

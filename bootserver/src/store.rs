@@ -12,6 +12,7 @@ pub mod batch;
 pub mod enrolment;
 pub mod event;
 pub mod host;
+pub mod import;
 pub mod job;
 pub mod lease;
 pub mod package;
@@ -181,6 +182,9 @@ pub trait Store: Send + Sync + 'static {
     /// Ends jobs that were never handed out and must not begin any more.
     /// Returns how many.
     async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>>;
+    /// Ends every open job, because the database was restored and nobody knows
+    /// which went out since it was copied. Returns how many.
+    async fn close_open_jobs(&self, now: i64) -> Result<u64>;
     /// Results in order of arrival.
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>>;
 

@@ -40,6 +40,7 @@ table! {
     ID_REUSED = 1004, "id reused with another body";
     EXPIRED = 1005, "expired";
     CANCELLED = 1006, "cancelled";
+    RESTORED = 1007, "outcome unknown since the server was restored";
     DOWNLOAD_FAILED = 2001, "download failed";
     NOT_FOUND = 2002, "not found";
     TOO_LARGE = 2003, "too large";

@@ -45,6 +45,7 @@ macro_rules! database_now {
     };
 }
 
+pub mod copy;
 mod hot;
 #[path = "sql/queries.rs"]
 #[expect(

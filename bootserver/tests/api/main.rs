@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod backup;
 mod bad_input;
 #[path = "../support/cluster.rs"]
 mod cluster;

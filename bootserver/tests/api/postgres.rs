@@ -9,7 +9,7 @@ use crate::harness::{Server, command};
 
 /// A configuration that names a new database; nothing where there is no
 /// PostgreSQL.
-fn configuration() -> Option<String> {
+pub(crate) fn configuration() -> Option<String> {
     cluster::shared().map(configuration_on)
 }
 

@@ -1,25 +1,15 @@
-//! Jobs: ordered, listed, withdrawn, and their results.
+//! Jobs: ordered and listed, and their results.
 
-use serde_json::json;
 use sqlx::{QueryBuilder, Row};
 
 use bootagent_protocol::ErrorCode;
 
-use super::lease::holds;
-use super::{Db, DbRow, SqlStore, Write, failed, from_json, one_at_a_time, to_json};
+use super::{Db, DbRow, SqlStore, failed, from_json, to_json};
 use crate::store::Result;
 use crate::store::job::{
-    Cancelled, JobPhase, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
+    JobPhase, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
 };
-use crate::store::lease::{Held, Lease};
 use crate::store::page::Page;
-
-/// Jobs that were never handed out and must not begin any more.
-macro_rules! due {
-    () => {
-        "SELECT id FROM job WHERE finished IS NULL AND sent IS NULL AND expires <= $1"
-    };
-}
 
 const SELECT: &str = "SELECT job.*, job_result.message, job_result.body AS result
     FROM job LEFT JOIN job_result ON job_result.job = job.id WHERE 1 = 1";
@@ -109,108 +99,6 @@ pub(super) async fn list(store: &SqlStore, query: &JobQuery) -> Result<Page<JobR
         .map_err(failed("listing jobs"))?;
     let jobs = rows.iter().map(read).collect::<Result<_>>()?;
     Ok(Page::cut(jobs, query.limit, |job: &JobRow| job.id.clone()))
-}
-
-pub(super) async fn cancel(
-    store: &SqlStore,
-    id: &str,
-    cancel_id: &str,
-    now: i64,
-) -> Result<Cancelled> {
-    let step = "cancelling a job";
-    let mut tx = store.write(step).await?;
-    one_at_a_time(&mut tx).await?;
-    let row: Option<(String, Option<i64>, Option<i64>)> = sqlx::query_as(concat!(
-        "SELECT agentsn, sent, finished FROM job WHERE id = $1",
-        for_update!()
-    ))
-    .bind(id)
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(failed(step))?;
-    let found = match row {
-        None => Cancelled::Unknown,
-        Some((_, _, Some(_))) => Cancelled::Finished,
-        Some((_, None, None)) => {
-            end_here(&mut tx, id, ErrorCode::CANCELLED, now).await?;
-            Cancelled::AtOnce
-        }
-        Some((agentsn, Some(_), None)) => {
-            // Asking twice sends one.
-            sqlx::query(
-                "INSERT INTO job (id, agentsn, action, body, created)
-                 SELECT $1, $2, 'cancel', $3, $4 WHERE NOT EXISTS (
-                     SELECT 1 FROM job WHERE job.agentsn = $2 AND job.finished IS NULL
-                         AND job.action = 'cancel' AND job.body = $3)",
-            )
-            .bind(cancel_id)
-            .bind(agentsn)
-            .bind(to_json(&json!({ "action": "cancel", "cancels": id })))
-            .bind(now)
-            .execute(&mut *tx)
-            .await
-            .map_err(failed(step))?;
-            Cancelled::Asked
-        }
-    };
-    tx.commit().await.map_err(failed(step))?;
-    Ok(found)
-}
-
-pub(super) async fn expire(store: &SqlStore, lease: &Lease, now: i64) -> Result<Held<u64>> {
-    let step = "ending expired jobs";
-    let due = sqlx::query(concat!(due!(), " LIMIT 1"))
-        .bind(now)
-        .fetch_optional(&store.readers)
-        .await
-        .map_err(failed(step))?;
-    if due.is_none() {
-        return Ok(Held::Done(0));
-    }
-    let mut tx = store.write(step).await?;
-    one_at_a_time(&mut tx).await?;
-    if !holds(&mut tx, lease).await? {
-        return Ok(Held::Lost);
-    }
-    // Asked again under the lock: a status may have taken one out meanwhile.
-    let ids: Vec<String> = sqlx::query_scalar(concat!(due!(), " LIMIT 1000", for_update!()))
-        .bind(now)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(failed(step))?;
-    for id in &ids {
-        end_here(&mut tx, id, ErrorCode::EXPIRED, now).await?;
-    }
-    tx.commit().await.map_err(failed(step))?;
-    Ok(Held::Done(ids.len() as u64))
-}
-
-/// Gives a job that never reached its host a result of our own.
-async fn end_here(tx: &mut Write, id: &str, code: ErrorCode, now: i64) -> Result<()> {
-    let step = "ending a job that was not handed out";
-    let message = code.meaning().unwrap_or_default();
-    sqlx::query(
-        "INSERT INTO job_result (job, agentsn, origin, finished, errcode, message, body)
-         SELECT id, agentsn, 'server', $2, $3, $4, $5 FROM job WHERE id = $1",
-    )
-    .bind(id)
-    .bind(now)
-    .bind(i64::from(code.0))
-    .bind(message)
-    .bind(to_json(
-        &json!({ "id": id, "errcode": code, "message": message }),
-    ))
-    .execute(&mut **tx)
-    .await
-    .map_err(failed(step))?;
-    sqlx::query("UPDATE job SET finished = $2, errcode = $3 WHERE id = $1")
-        .bind(id)
-        .bind(now)
-        .bind(i64::from(code.0))
-        .execute(&mut **tx)
-        .await
-        .map_err(failed(step))?;
-    Ok(())
 }
 
 pub(super) async fn results(store: &SqlStore, query: &ResultQuery) -> Result<Page<ResultRow>> {

@@ -21,6 +21,7 @@ mod enrolment;
 mod event;
 mod host;
 mod job;
+mod job_end;
 mod lease;
 mod package;
 mod register;
@@ -185,10 +186,13 @@ impl Store for SqlStore {
         job::by_id(self, id).await
     }
     async fn cancel_job(&self, id: &str, cancel_id: &str, now: i64) -> Result<Cancelled> {
-        job::cancel(self, id, cancel_id, now).await
+        job_end::cancel(self, id, cancel_id, now).await
     }
     async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>> {
-        job::expire(self, lease, now).await
+        job_end::expire(self, lease, now).await
+    }
+    async fn close_open_jobs(&self, now: i64) -> Result<u64> {
+        job_end::close_open(self, now).await
     }
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>> {
         job::results(self, query).await

@@ -1,0 +1,214 @@
+//! From SQLite to PostgreSQL: every table, row by row, in one transaction.
+//!
+//! Both have the same tables by the same migrations, so what is in them is not
+//! known here: tables and columns are asked of PostgreSQL, and rows travel as
+//! JSON. The one rule: nothing is left out silently; what cannot be taken over
+//! is an error, and then PostgreSQL is as it was.
+
+use std::path::Path;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
+
+use super::postgres::PostgresStore;
+use super::sqlite::SqliteStore;
+use super::{Failure, Result, Store, StoreError};
+
+/// Rows of one statement.
+const ROWS: i64 = 500;
+/// sqlx's own.
+const MIGRATIONS: &str = "_sqlx_migrations";
+
+/// A column: its name, its type as PostgreSQL calls it, and whether it counts
+/// by itself.
+type Column = (String, String, bool);
+
+/// Copies a SQLite file into an empty PostgreSQL database; both are brought up
+/// to date first. Returns the number of rows.
+pub async fn import(from: &Path, to: PgConnectOptions) -> Result<u64> {
+    // The tables must be the same on both sides.
+    SqliteStore::open(from).await?.close().await;
+    PostgresStore::open(to.clone()).await?.close().await;
+    let step = "connecting to both databases";
+    let source = SqliteConnectOptions::new().filename(from);
+    let mut source = source.connect().await.map_err(failed(step))?;
+    let mut target = to.connect().await.map_err(failed(step))?;
+    let step = "copying into PostgreSQL";
+    let mut tx = target.begin().await.map_err(failed(step))?;
+    let tables = tables(&mut tx).await?;
+    for table in &tables {
+        refuse_rows(&mut tx, table).await?;
+    }
+    let mut rows = 0;
+    for table in &tables {
+        rows += copy(&mut source, &mut tx, table).await?;
+    }
+    tx.commit().await.map_err(failed(step))?;
+    sqlx::raw_sql("ANALYZE")
+        .execute(&mut target)
+        .await
+        .map_err(failed("counting what was copied"))?;
+    source.close().await.map_err(failed(step))?;
+    target.close().await.map_err(failed(step))?;
+    Ok(rows)
+}
+
+/// The tables, each after those it refers to.
+async fn tables(target: &mut PgConnection) -> Result<Vec<String>> {
+    let step = "asking for the tables";
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname <> $1
+             AND relnamespace = current_schema()::regnamespace ORDER BY relname",
+    )
+    .bind(MIGRATIONS)
+    .fetch_all(&mut *target)
+    .await
+    .map_err(failed(step))?;
+    let needs: Vec<(String, String)> = sqlx::query_as(
+        "SELECT child.relname::text, parent.relname::text FROM pg_constraint
+         JOIN pg_class AS child ON child.oid = conrelid
+         JOIN pg_class AS parent ON parent.oid = confrelid
+         WHERE contype = 'f' AND conrelid <> confrelid",
+    )
+    .fetch_all(&mut *target)
+    .await
+    .map_err(failed(step))?;
+    Ok(in_order(tables, &needs))
+}
+
+/// Puts what is needed before what needs it. What needs each other stays as it
+/// is, and the database will say so.
+fn in_order(mut tables: Vec<String>, needs: &[(String, String)]) -> Vec<String> {
+    let mut ordered: Vec<String> = Vec::new();
+    while !tables.is_empty() {
+        let is_ready = |table: &String| {
+            let mut own = needs.iter().filter(|(child, _)| child == table);
+            own.all(|(_, parent)| ordered.contains(parent))
+        };
+        let place = tables.iter().position(is_ready).unwrap_or(0);
+        ordered.push(tables.remove(place));
+    }
+    ordered
+}
+
+async fn refuse_rows(target: &mut PgConnection, table: &str) -> Result<()> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {})", quoted(table));
+    let there: bool = sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_one(target)
+        .await
+        .map_err(failed("looking whether PostgreSQL is empty"))?;
+    match there {
+        false => Ok(()),
+        true => Err(refused(format!(
+            "its table {table} has rows; an empty database is needed: CREATE DATABASE makes one"
+        ))),
+    }
+}
+
+async fn copy(
+    source: &mut SqliteConnection,
+    target: &mut PgConnection,
+    table: &str,
+) -> Result<u64> {
+    let columns = columns(target, table).await?;
+    let names: Vec<String> = columns.iter().map(|(name, ..)| quoted(name)).collect();
+    let names = names.join(", ");
+    let table_name = quoted(table);
+    let select = format!(
+        "SELECT rowid, json_array({names}) FROM {table_name}
+         WHERE rowid > $1 ORDER BY rowid LIMIT {ROWS}"
+    );
+    let fields: Vec<String> = columns.iter().enumerate().map(field).collect();
+    let insert = format!(
+        "INSERT INTO {table_name} ({names}) SELECT {} FROM jsonb_array_elements($1::jsonb)
+             WITH ORDINALITY AS given (value, place) ORDER BY given.place",
+        fields.join(", ")
+    );
+    let mut copied = 0;
+    let mut after = i64::MIN;
+    loop {
+        let rows: Vec<(i64, String)> = sqlx::query_as(AssertSqlSafe(select.clone()))
+            .bind(after)
+            .fetch_all(&mut *source)
+            .await
+            .map_err(failed("reading from SQLite"))?;
+        let Some((last, _)) = rows.last() else { break };
+        after = *last;
+        copied += rows.len() as u64;
+        let rows: Vec<String> = rows.into_iter().map(|(_, row)| row).collect();
+        sqlx::query(AssertSqlSafe(insert.clone()))
+            .bind(format!("[{}]", rows.join(",")))
+            .execute(&mut *target)
+            .await
+            .map_err(failed("writing to PostgreSQL"))?;
+    }
+    for (name, _, _) in columns.iter().filter(|(.., counts)| *counts) {
+        let last = format!(
+            "SELECT setval(pg_get_serial_sequence($1, $2), max({0})) FROM {table_name}
+             HAVING max({0}) IS NOT NULL",
+            quoted(name)
+        );
+        sqlx::query(AssertSqlSafe(last))
+            .bind(&table_name)
+            .bind(name)
+            .execute(&mut *target)
+            .await
+            .map_err(failed("going on counting"))?;
+    }
+    Ok(copied)
+}
+
+async fn columns(target: &mut PgConnection, table: &str) -> Result<Vec<Column>> {
+    sqlx::query_as(
+        "SELECT attname::text, format_type(atttypid, atttypmod), attidentity <> ''
+         FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+         WHERE relname = $1 AND relnamespace = current_schema()::regnamespace
+           AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum",
+    )
+    .bind(table)
+    .fetch_all(target)
+    .await
+    .map_err(failed("asking for the columns"))
+}
+
+/// How a column is read from the list that is its row.
+fn field((place, (_, kind, _)): (usize, &Column)) -> String {
+    match kind.as_str() {
+        // SQLite says 0 and 1.
+        "boolean" => format!("CAST(CAST(given.value ->> {place} AS bigint) AS boolean)"),
+        kind => format!("CAST(given.value ->> {place} AS {kind})"),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn failed(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |error| StoreError {
+        step,
+        failure: Failure::Unavailable,
+        source: Box::new(error),
+    }
+}
+
+fn refused(reason: String) -> StoreError {
+    StoreError {
+        step: "looking whether PostgreSQL is empty",
+        failure: Failure::Rejected,
+        source: reason.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_order;
+
+    #[test]
+    fn a_table_comes_after_those_it_refers_to() {
+        let tables = ["a", "b", "c", "d"].map(str::to_owned).to_vec();
+        let needs = [("a", "c"), ("c", "d")].map(|(x, y)| (x.to_owned(), y.to_owned()));
+        assert_eq!(in_order(tables, &needs), ["b", "d", "c", "a"]);
+    }
+}

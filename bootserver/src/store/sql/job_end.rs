@@ -1,0 +1,156 @@
+//! Jobs that end without their host: withdrawn, expired, or lost to a restore.
+
+use serde_json::json;
+
+use bootagent_protocol::ErrorCode;
+
+use super::lease::holds;
+use super::{SqlStore, Write, failed, one_at_a_time, to_json};
+use crate::store::Result;
+use crate::store::job::Cancelled;
+use crate::store::lease::{Held, Lease};
+
+/// Jobs ended in one transaction.
+const AT_ONCE: usize = 1000;
+
+/// Jobs that were never handed out and must not begin any more.
+macro_rules! due {
+    () => {
+        "SELECT id FROM job WHERE finished IS NULL AND sent IS NULL AND expires <= $1"
+    };
+}
+
+pub(super) async fn cancel(
+    store: &SqlStore,
+    id: &str,
+    cancel_id: &str,
+    now: i64,
+) -> Result<Cancelled> {
+    let step = "cancelling a job";
+    let mut tx = store.write(step).await?;
+    one_at_a_time(&mut tx).await?;
+    let row: Option<(String, Option<i64>, Option<i64>)> = sqlx::query_as(concat!(
+        "SELECT agentsn, sent, finished FROM job WHERE id = $1",
+        for_update!()
+    ))
+    .bind(id)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    let found = match row {
+        None => Cancelled::Unknown,
+        Some((_, _, Some(_))) => Cancelled::Finished,
+        Some((_, None, None)) => {
+            let ids = [id.to_owned()];
+            end_here(&mut tx, &ids, ErrorCode::CANCELLED, now).await?;
+            Cancelled::AtOnce
+        }
+        Some((agentsn, Some(_), None)) => {
+            // Asking twice sends one.
+            sqlx::query(
+                "INSERT INTO job (id, agentsn, action, body, created)
+                 SELECT $1, $2, 'cancel', $3, $4 WHERE NOT EXISTS (
+                     SELECT 1 FROM job WHERE job.agentsn = $2 AND job.finished IS NULL
+                         AND job.action = 'cancel' AND job.body = $3)",
+            )
+            .bind(cancel_id)
+            .bind(agentsn)
+            .bind(to_json(&json!({ "action": "cancel", "cancels": id })))
+            .bind(now)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+            Cancelled::Asked
+        }
+    };
+    tx.commit().await.map_err(failed(step))?;
+    Ok(found)
+}
+
+pub(super) async fn expire(store: &SqlStore, lease: &Lease, now: i64) -> Result<Held<u64>> {
+    let step = "ending expired jobs";
+    let due = sqlx::query(concat!(due!(), " LIMIT 1"))
+        .bind(now)
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed(step))?;
+    if due.is_none() {
+        return Ok(Held::Done(0));
+    }
+    let mut tx = store.write(step).await?;
+    one_at_a_time(&mut tx).await?;
+    if !holds(&mut tx, lease).await? {
+        return Ok(Held::Lost);
+    }
+    // Asked again under the lock: a status may have taken one out meanwhile.
+    let ids: Vec<String> = sqlx::query_scalar(concat!(due!(), " LIMIT 1000", for_update!()))
+        .bind(now)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    end_here(&mut tx, &ids, ErrorCode::EXPIRED, now).await?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(Held::Done(ids.len() as u64))
+}
+
+/// Ends every open job. For a database that was restored: nobody knows which
+/// went out since it was copied.
+pub(super) async fn close_open(store: &SqlStore, now: i64) -> Result<u64> {
+    let step = "ending the jobs that were open";
+    let mut ended = 0;
+    loop {
+        let mut tx = store.write(step).await?;
+        one_at_a_time(&mut tx).await?;
+        let ids: Vec<String> = sqlx::query_scalar(concat!(
+            "SELECT id FROM job WHERE finished IS NULL ORDER BY id LIMIT 1000",
+            for_update!()
+        ))
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+        end_here(&mut tx, &ids, ErrorCode::RESTORED, now).await?;
+        tx.commit().await.map_err(failed(step))?;
+        ended += ids.len() as u64;
+        if ids.len() < AT_ONCE {
+            return Ok(ended);
+        }
+    }
+}
+
+/// Gives jobs a result of our own.
+async fn end_here(tx: &mut Write, ids: &[String], code: ErrorCode, now: i64) -> Result<()> {
+    let step = "ending jobs without their hosts";
+    let message = code.meaning().unwrap_or_default();
+    let results: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let body = json!({ "id": id, "errcode": code, "message": message });
+            json!({ "id": id, "body": body.to_string() })
+        })
+        .collect();
+    sqlx::query(concat!(
+        "INSERT INTO job_result (job, agentsn, origin, finished, errcode, message, body)
+         SELECT job.id, job.agentsn, 'server', $2, $3, $4, given.value ->> 'body' FROM ",
+        given_rows!("$1"),
+        " JOIN job ON job.id = given.value ->> 'id'"
+    ))
+    .bind(to_json(&results))
+    .bind(now)
+    .bind(i64::from(code.0))
+    .bind(message)
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    sqlx::query(concat!(
+        "UPDATE job SET finished = $2, errcode = $3 WHERE id IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ")"
+    ))
+    .bind(to_json(ids))
+    .bind(now)
+    .bind(i64::from(code.0))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! Backup, restore and import, by the program: hosts stay enrolled, packages
+//! stay there, and no job goes out twice.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{Server, TestHost, bundle, command};
+use crate::postgres::configuration;
+
+/// Runs the program; returns whether it succeeded and what it said.
+fn run(arguments: &[&str]) -> (bool, String) {
+    let output = command().args(arguments).output().expect("it runs");
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of a test")
+}
+
+/// A server on a directory that another one's data is in.
+fn start_again(directory: &TempDir, tokens: &[u8], configuration: &str) -> Server {
+    let data = directory.path().join("data");
+    std::fs::create_dir_all(&data).expect("a directory");
+    std::fs::write(data.join("first-start.txt"), tokens).expect("a file");
+    Server::start_in(directory.path(), configuration)
+}
+
+fn job(server: &Server, id: &str) -> Value {
+    server.api("GET", &format!("/api/v1/jobs/{id}")).expect(200)
+}
+
+fn stop(server: &Server, host: &TestHost, name: &str) -> String {
+    let order = json!({ "action": "stop", "name": name, "hosts": [host.agentsn] });
+    server.order(order).remove(0)
+}
+
+#[test]
+fn a_restored_server_knows_its_hosts_and_repeats_no_job() {
+    let mut server = Server::start();
+    let tokens = std::fs::read(server.data("first-start.txt")).expect("the tokens");
+    let host = server.register("h1");
+    let package = server.upload("", &bundle("a", "1.0", b""));
+    let done = stop(&server, &host, "done");
+    server.push(&host, json!({ "jobs": [] }));
+    server.push(
+        &host,
+        json!({ "jobs": [{ "id": done, "errcode": 0, "message": "" }] }),
+    );
+    let sent = stop(&server, &host, "sent");
+    server.push(&host, json!({}));
+    let waiting = stop(&server, &host, "waiting");
+
+    let kept = TempDir::new().expect("a temporary directory");
+    let backup = kept.path().join("backup");
+    let data = server.directory.join("data");
+    let back_up = ["backup", "--data", text(&data), text(&backup)];
+    let (ok, said) = run(&back_up);
+    assert!(ok && said.contains("1 packages"), "{said}");
+    let (ok, said) = run(&back_up);
+    assert!(!ok && said.contains("name a new folder"), "{said}");
+    // After the backup both are done, and the host is told that this is known.
+    server.push(&host, json!({}));
+    let outcomes = [&sent, &waiting].map(|id| json!({ "id": id, "errcode": 0, "message": "" }));
+    server.push(&host, json!({ "jobs": outcomes }));
+    assert!(server.stop().success());
+
+    let directory = TempDir::new().expect("a temporary directory");
+    let data = directory.path().join("data");
+    let put_back = ["restore", "--data", text(&data), text(&backup)];
+    let (ok, said) = run(&put_back);
+    assert!(ok && said.contains("2 jobs were open"), "{said}");
+    let (ok, said) = run(&put_back);
+    assert!(!ok && said.contains("move it away first"), "{said}");
+    let server = start_again(&directory, &tokens, "");
+    assert_eq!(server.push(&host, json!({}))["jobs"], json!(null));
+    assert_eq!(job(&server, &done)["errcode"], 0);
+    for id in [&sent, &waiting] {
+        assert_eq!(job(&server, id)["errcode"], 1007);
+    }
+    let url = package["url"].as_str().expect("an address");
+    let bytes = server.call("GET", url).bearer(&host.token).send();
+    assert_eq!(bytes.status, 200);
+    assert_eq!(bytes.body, bundle("a", "1.0", b""));
+    let again = stop(&server, &host, "waiting");
+    assert_eq!(server.push(&host, json!({}))["jobs"][0]["id"], json!(again));
+}
+
+#[test]
+fn what_is_no_backup_or_damaged_is_not_restored() {
+    let server = Server::start();
+    server.upload("", &bundle("a", "1.0", b""));
+    let kept = TempDir::new().expect("a temporary directory");
+    let backup = kept.path().join("backup");
+    let data = server.directory.join("data");
+    let (ok, said) = run(&["backup", "--data", text(&data), text(&backup)]);
+    assert!(ok, "{said}");
+    let new = kept.path().join("data");
+    let restore = |from: &Path| run(&["restore", "--data", text(&new), text(from)]);
+    let (ok, said) = restore(kept.path());
+    assert!(!ok && said.contains("is no backup"), "{said}");
+    let (ok, said) = run(&["restore", "--data", text(&data), text(&backup)]);
+    assert!(!ok && said.contains("another bootserver"), "{said}");
+    let shard = std::fs::read_dir(backup.join("blobs"))
+        .expect("blobs")
+        .next();
+    let shard = shard.expect("one").expect("readable").path();
+    let blob = std::fs::read_dir(shard).expect("blobs").next();
+    let blob = blob.expect("one").expect("readable").path();
+    std::fs::write(blob, "something else").expect("a file");
+    let (ok, said) = restore(&backup);
+    assert!(!ok && said.contains("is damaged"), "{said}");
+    assert!(!new.join("bootserver.db").exists());
+    let (ok, said) = run(&["backup", "--data", text(&data)]);
+    assert!(!ok && said.contains("DIR is expected"), "{said}");
+}
+
+#[test]
+fn an_import_into_postgresql_keeps_hosts_enrolled() {
+    let Some(configuration) = configuration() else {
+        return;
+    };
+    let directory = TempDir::new().expect("a temporary directory");
+    let mut server = Server::start_in(directory.path(), "");
+    let host = server.register("h1");
+    let tags = format!("/api/v1/hosts/{}/tags", host.agentsn);
+    let svc = json!({ "tags": "svc=ecs" });
+    server.api("PUT", &tags).json(&svc).expect(200);
+    server.upload("", &bundle("a", "1.0", b""));
+    let event = |seq: u64| {
+        json!({ "events": [{ "seq": seq, "boot_id": "b", "timestamp": 1, "category": "crash",
+                             "subject": "x", "message": format!("e{seq}") }] })
+    };
+    server.push(&host, event(1));
+    let open = stop(&server, &host, "x");
+    assert!(server.stop().success());
+
+    let data = directory.path().join("data");
+    let file = data.join("bootserver.db");
+    let settings = directory.path().join("postgres.toml");
+    std::fs::write(&settings, &configuration).expect("a configuration");
+    let options = ["-c", text(&settings), "--data", text(&data)];
+    let import = || run(&[&["import"], &options[..], &[text(&file)]].concat());
+    let (ok, said) = import();
+    assert!(ok && said.contains("rows are in"), "{said}");
+    let (ok, said) = import();
+    assert!(
+        !ok && said.contains("an empty database is needed"),
+        "{said}"
+    );
+    let (ok, said) = run(&[&["migrate"], &options[..]].concat());
+    assert!(ok && said.contains("is up to date"), "{said}");
+
+    let mut server = Server::start_in(directory.path(), &configuration);
+    let known = server
+        .api("GET", &format!("/api/v1/hosts/{}", host.agentsn))
+        .expect(200);
+    assert_eq!(known["tags"], "svc=ecs");
+    let packages = server.api("GET", "/api/v1/packages").expect(200);
+    assert_eq!(packages["items"][0]["name"], "a");
+    // Its secret holds, the order waits for it, and what it sent is known.
+    let both = json!({ "events": [event(1)["events"][0], event(2)["events"][0]] });
+    assert_eq!(server.push(&host, both)["jobs"][0]["id"], json!(open));
+    let events = server.api("GET", "/api/v1/events").expect(200);
+    let messages: Vec<_> = events["items"].as_array().expect("items").iter().collect();
+    let messages: Vec<_> = messages.iter().map(|event| &event["message"]).collect();
+    assert_eq!(messages, ["e1", "e2"]);
+    assert!(server.stop().success());
+
+    // After a pg_restore this is what a restore does.
+    let (ok, said) = run(&[&["close-jobs"], &options[..]].concat());
+    assert!(ok && said.contains("1 jobs were open"), "{said}");
+    let (ok, said) = run(&[&["backup"], &options[..], &["/nowhere"]].concat());
+    assert!(!ok && said.contains("pg_dump"), "{said}");
+}
