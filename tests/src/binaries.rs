@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 /// Names a folder with programs that shall not be built again.
 const GIVEN: &str = "E2E_BINARIES";
 /// The packages whose programs the scenarios run.
-const PACKAGES: [&str; 3] = ["bootagent", "bootserver", "flux-push"];
+const PACKAGES: [&str; 4] = ["bootagent", "bootserver", "bootserver-sim", "flux-push"];
 
 /// The daemon.
 pub fn bootagent() -> PathBuf {
@@ -26,6 +26,11 @@ pub fn bootctl() -> PathBuf {
 /// The platform.
 pub fn bootserver() -> PathBuf {
     folder().join("bootserver")
+}
+
+/// The simulated fleet.
+pub fn bootserver_sim() -> PathBuf {
+    folder().join("bootserver-sim")
 }
 
 /// A real sub-agent.

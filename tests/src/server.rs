@@ -4,9 +4,12 @@
 //! own, and is gone when it is dropped.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,29 +36,10 @@ impl Server {
     /// When it does not come up.
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let address_file = folder.path().join("address");
-        let log = std::fs::File::create(folder.path().join("log")).expect("a log");
-        let mut child = Command::new(binaries::bootserver())
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .arg("--data")
-            .arg(folder.path().join("data"))
-            .arg("--address-file")
-            .arg(&address_file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("bootserver can be run");
+        let mut child = spawn(folder.path(), "127.0.0.1:0");
         let address = wait::until("the server's address", || {
-            if let Ok(Some(status)) = child.try_wait() {
-                let log = std::fs::read_to_string(folder.path().join("log"));
-                panic!(
-                    "bootserver ended with {status}: {}",
-                    log.unwrap_or_default()
-                );
-            }
-            let text = std::fs::read_to_string(&address_file).ok()?;
-            text.trim().parse().ok()
+            assert_running(&mut child, folder.path());
+            address(folder.path())
         });
         let tokens = std::fs::read_to_string(folder.path().join("data/first-start.txt"))
             .expect("the tokens of a first start");
@@ -70,6 +54,44 @@ impl Server {
             enrolment_token: token("enrolment_token="),
             folder,
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it, as losing its machine would, and starts it again on the same
+    /// address.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn kill_and_start_again(&mut self) {
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("the child is ours");
+        let folder = self.folder.path().to_owned();
+        let _ = std::fs::remove_file(folder.join("address"));
+        let listen = self.address.to_string();
+        self.child = spawn(&folder, &listen);
+        wait::until("the server's address", || {
+            // Somebody's outgoing connection may have the port for a moment.
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                self.child = spawn(&folder, &listen);
+            }
+            address(&folder)
+        });
+    }
+
+    /// Stops it for a while, as a disk that hangs would, and lets it go on.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn stall(&self, how_long: Duration) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        let signal = |signal| kill(Pid::from_raw(pid), signal).expect("the child is ours");
+        signal(Signal::SIGSTOP);
+        std::thread::sleep(how_long);
+        signal(Signal::SIGCONT);
     }
 
     /// Its log so far.
@@ -185,6 +207,37 @@ impl Server {
     pub fn events(&self, agentsn: &str) -> Vec<Value> {
         let list = self.get(&format!("/events?host={agentsn}&limit=500"));
         list["items"].as_array().cloned().unwrap_or_default()
+    }
+}
+
+/// Runs the program on the data below `folder`.
+fn spawn(folder: &Path, listen: &str) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .expect("a log");
+    Command::new(binaries::bootserver())
+        .args(["serve", "--listen", listen, "--data"])
+        .arg(folder.join("data"))
+        .arg("--address-file")
+        .arg(folder.join("address"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("bootserver can be run")
+}
+
+fn address(folder: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(folder.join("address")).ok()?;
+    text.trim().parse().ok()
+}
+
+fn assert_running(child: &mut Child, folder: &Path) {
+    if let Ok(Some(status)) = child.try_wait() {
+        let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        panic!("bootserver ended with {status}: {log}");
     }
 }
 

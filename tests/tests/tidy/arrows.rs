@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["bootagent-core", "bootagent-kit", "bootagent-protocol"],
     ),
     ("bootserver", &["bootagent-protocol"]),
+    ("bootserver-sim", &["bootagent-core", "bootagent-protocol"]),
     ("e2e", &[]),
 ];
 const ARROWS_OF_A_SUBAGENT: &[&str] = &["bootagent-kit", "bootagent-protocol"];
@@ -30,8 +31,8 @@ const ASYNC_RUNTIMES: &[&str] = &[
     "smol",
     "tokio",
 ];
-/// The crate that may reach them.
-const ASYNC_CRATE: &str = "bootserver";
+/// The crates that may reach them.
+const ASYNC_CRATES: [&str; 2] = ["bootserver", "bootserver-sim"];
 
 fn is_subagent(package: &Package) -> bool {
     let path = package.manifest_path.as_std_path();
@@ -77,20 +78,20 @@ fn our_crates_know_only_those_they_may_know() {
 #[test]
 fn only_the_server_reaches_an_async_runtime() {
     let mut wrong = Vec::new();
-    let mut server_reaches = false;
+    let mut reaching = Vec::new();
     for member in metadata().workspace_packages() {
         let reached = reach(&member.id, &[DependencyKind::Normal, DependencyKind::Build]);
         let runtimes = reached.iter().map(|id| package(id).name.as_str());
         let runtimes: Vec<_> = runtimes.filter(|it| ASYNC_RUNTIMES.contains(it)).collect();
-        if member.name.as_str() == ASYNC_CRATE {
-            server_reaches = runtimes.contains(&"tokio");
+        if ASYNC_CRATES.contains(&member.name.as_str()) {
+            reaching.extend(runtimes.contains(&"tokio").then_some(&member.name));
         } else if !runtimes.is_empty() {
             wrong.push(format!("{} reaches {}", member.name, runtimes.join(", ")));
         }
     }
     assert_none(&wrong, "programs of a host have threads, no async runtime");
-    // The server does, so the search above finds what it looks for.
-    assert!(server_reaches, "{ASYNC_CRATE} does not reach tokio");
+    // They do, so the search above finds what it looks for.
+    assert_eq!(reaching.len(), ASYNC_CRATES.len(), "only {reaching:?} do");
 }
 
 #[test]
