@@ -75,15 +75,15 @@ impl Operator {
     }
 
     /// Every event of a run that the server has.
-    pub(crate) async fn events(&self, run: u64, since: i64) -> anyhow::Result<Vec<EventKey>> {
-        let rows = self.list("events", since).await?;
+    pub(crate) async fn events(&self, run: u64) -> anyhow::Result<Vec<EventKey>> {
+        let rows = self.list("events").await?;
         let key = |row: &Value| EventKey::read(run, row["boot_id"].as_str()?, row["seq"].as_u64()?);
         Ok(rows.iter().filter_map(key).collect())
     }
 
-    /// Every result that arrived since: its job and its host.
-    pub(crate) async fn results(&self, since: i64) -> anyhow::Result<Vec<(String, Uuid)>> {
-        let rows = self.list("job-results", since).await?;
+    /// Every result of a host that the server has: its job and its host.
+    pub(crate) async fn results(&self) -> anyhow::Result<Vec<(String, Uuid)>> {
+        let rows = self.list("job-results").await?;
         let of_hosts = rows.iter().filter(|row| row["origin"] == "host");
         of_hosts
             .map(|row| {
@@ -94,12 +94,12 @@ impl Operator {
             .collect()
     }
 
-    async fn list(&self, what: &str, since: i64) -> anyhow::Result<Vec<Value>> {
+    async fn list(&self, what: &str) -> anyhow::Result<Vec<Value>> {
         let mut connection = None;
         let mut rows = Vec::new();
         let mut cursor = String::new();
         loop {
-            let path = format!("/api/v1/{what}?since={since}&limit={PAGE}{cursor}");
+            let path = format!("/api/v1/{what}?limit={PAGE}{cursor}");
             let mut page = self
                 .ask(&mut connection, "GET", &path, "", ATTEMPTS)
                 .await?;

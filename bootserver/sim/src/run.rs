@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use bootagent_core::schedule::Timing;
@@ -27,8 +27,6 @@ use crate::{disk, process};
 const MAX_TOKENS_BYTES: u64 = 64 * 1024;
 /// Hosts of a fleet nobody gave a size.
 const HOSTS: usize = 1000;
-/// How much later than ours the server's clock may be.
-const SKEW: Duration = Duration::from_secs(300);
 /// How often the server's memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -74,7 +72,6 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
         crate::say(&format!("{} hosts are enrolled", machines.len()));
         return Ok(!stop.was_asked());
     }
-    let begun_at = unix_millis();
     let operator = tokens
         .api
         .as_deref()
@@ -89,7 +86,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
     };
     let mut report = measured(options, &plan, &mut world, &mut stop).await?;
     if let Some(operator) = &operator {
-        compare(&mut report, &world, operator, begun_at).await?;
+        compare(&mut report, &world, operator).await?;
     }
     if let (Some(before), Some(folder)) = (before, &options.data) {
         let after = disk::sync_time(folder)?;
@@ -303,22 +300,13 @@ fn peaks(by_second: &[u32], step: u64) -> Vec<f64> {
 }
 
 /// Asks the server for everything it acknowledged.
-async fn compare(
-    report: &mut Report,
-    world: &World,
-    operator: &Operator,
-    begun_at: i64,
-) -> anyhow::Result<()> {
-    let since = begun_at - i64::try_from(SKEW.as_millis()).context("a small constant")?;
+async fn compare(report: &mut Report, world: &World, operator: &Operator) -> anyhow::Result<()> {
     let stored = operator
-        .events(world.kind.run, since)
+        .events(world.kind.run)
         .await
         .context("asking for the events")?;
     report.events = not_empty(world.ledger.compare_events(&stored));
-    let stored = operator
-        .results(since)
-        .await
-        .context("asking for the results")?;
+    let stored = operator.results().await.context("asking for the results")?;
     let hosts: HashMap<_, _> = match stored.is_empty() {
         true => HashMap::new(),
         false => {
@@ -338,11 +326,4 @@ async fn compare(
 
 fn not_empty(account: Account) -> Option<Account> {
     (account != Account::default()).then_some(account)
-}
-
-fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
 }
