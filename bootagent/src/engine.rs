@@ -69,6 +69,12 @@ pub enum Message {
     News,
     /// The metafile was written after a registration.
     RegistrationSaved,
+    /// The metafile with a new secret was written, or not; what the schedule
+    /// is to hear of the answer that brought it.
+    SecretSaved(
+        Result<(), bootagent_kit::fs::FsError>,
+        bootagent_core::schedule::Event,
+    ),
     /// The program at our path was looked at.
     Checked(reexec::Checked),
 }
@@ -252,6 +258,7 @@ impl Engine {
             Message::RegistrationSaved => {
                 self.on_schedule(bootagent_core::schedule::Event::Registered);
             }
+            Message::SecretSaved(written, event) => self.on_secret_saved(written, event),
             Message::Checked(checked) => self.on_checked(&checked),
         }
     }

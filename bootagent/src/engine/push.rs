@@ -7,6 +7,7 @@ use std::time::Duration;
 use bootagent_core::failover::{Failover, Step};
 use bootagent_core::schedule::{self, Enrolment, Schedule, Standing, Timing};
 use bootagent_core::time::Uptime;
+use bootagent_kit::fs::FsError;
 use bootagent_kit::servers::{Server, ServerList};
 use bootagent_kit::{Secret, clock};
 use bootagent_protocol::{RegisterReply, RegisterRequest, StatusRequest, Uplink};
@@ -29,6 +30,8 @@ pub(super) struct Push {
     enrolment_token: Option<Secret>,
     /// The server said to register again: the old secret authorises it.
     registers_again: bool,
+    /// The secret in use while the metafile with its successor is written.
+    replaced_secret: Option<Secret>,
     /// When a server answered a status last.
     pub(super) answered_at: Option<Uptime>,
     /// What went wrong last, until something goes well.
@@ -85,6 +88,7 @@ impl Push {
             attempts,
             enrolment_token,
             registers_again: false,
+            replaced_secret: None,
             answered_at: None,
             problem: None,
             checked_in: Vec::new(),
@@ -138,7 +142,7 @@ impl Engine {
         let Some(server) = self.push.server().cloned() else {
             return;
         };
-        let secret = self.metafile.token.clone().map(Secret::new);
+        let secret = self.secret();
         let (call, token) = match call {
             schedule::Call::Register => {
                 let own = self.push.registers_again.then_some(secret).flatten();
@@ -205,23 +209,22 @@ impl Engine {
                     self.metafile.confirmed = true;
                     self.save_metafile();
                 }
-                if let Some(token) = token {
-                    self.metafile.token = Some(token.expose().to_owned());
-                    self.save_metafile();
-                    self.write_uplink();
-                }
                 let is_busy = !taken.is_empty();
                 for job in taken {
                     log::info!("job {}: {} taken", job.job.id, job.job.action.as_str());
                     let _ = self.jobs.send(Order::Job(Box::new(job)));
                 }
-                if registers_again {
+                let event = if registers_again {
                     log::warn!("{server} wants this host to register again");
                     self.push.registers_again = true;
-                    self.on_schedule(schedule::Event::RegisterAgain);
+                    schedule::Event::RegisterAgain
                 } else {
                     let next = next.map(Duration::from_secs);
-                    self.on_schedule(schedule::Event::Answered { next });
+                    schedule::Event::Answered { next }
+                };
+                match token {
+                    Some(token) => self.replace_secret(token, event),
+                    None => self.on_schedule(event),
                 }
                 if is_busy || has_more {
                     // Says which jobs were accepted, without waiting for a result;
@@ -230,6 +233,45 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// The secret that may be used: never one that is not on disk yet. The
+    /// server drops the old one when it sees the new one, and a crash in between
+    /// would leave a host with a secret nobody takes.
+    pub(super) fn secret(&self) -> Option<Secret> {
+        let token = || self.metafile.token.clone().map(Secret::new);
+        self.push.replaced_secret.clone().or_else(token)
+    }
+
+    /// Writes a new secret down. Until that is done the schedule does not hear
+    /// of the answer, so that no call goes out meanwhile.
+    fn replace_secret(&mut self, token: Secret, event: schedule::Event) {
+        // Whatever else is saved from now on must hold the new one.
+        let replaced = self.metafile.token.replace(token.expose().to_owned());
+        self.push.replaced_secret = replaced.map(Secret::new);
+        let inbox = self.host.inbox.clone();
+        let (path, content) = (self.host.paths.metafile(), self.metafile.to_bytes());
+        self.host.journal.save(path, content, move |written| {
+            inbox.send(super::Message::SecretSaved(written, event));
+        });
+    }
+
+    /// A secret that could not be written is given up: the old one holds until
+    /// a new one is used, and the server offers another one later.
+    pub(super) fn on_secret_saved(&mut self, written: Result<(), FsError>, event: schedule::Event) {
+        let replaced = self.push.replaced_secret.take();
+        match (written, replaced) {
+            (Err(error), Some(replaced)) => {
+                let error = anyhow::Error::from(error);
+                log::error!("the new secret is not taken: {error:#}");
+                self.metafile.token = Some(replaced.expose().to_owned());
+                self.save_metafile();
+            }
+            (Err(error), None) => log::error!("the metafile: {:#}", anyhow::Error::from(error)),
+            (Ok(()), _) => log::info!("this host has a new secret"),
+        }
+        self.write_uplink();
+        self.on_schedule(event);
     }
 
     fn on_registered(&mut self, server: &str, reply: RegisterReply) {
@@ -377,7 +419,7 @@ impl Engine {
         let uplink = Uplink {
             agentsn: self.metafile.agentsn.clone(),
             svrlist: servers.join(","),
-            token: self.metafile.token.clone(),
+            token: self.secret().map(|token| token.expose().to_owned()),
             ca_file: self
                 .host
                 .config

@@ -181,8 +181,7 @@ impl Engine {
                 self.configure_self(svrlist, step, reply);
             }
             JobRequest::Access { reply } => {
-                let token = self.metafile.token.clone().map(Secret::new);
-                let _ = reply.send((self.push.servers().clone(), token));
+                let _ = reply.send((self.push.servers().clone(), self.secret()));
             }
             JobRequest::CheckedIn { reply } => self.tell_checked_in(reply),
             JobRequest::Reexec { reply } => self.reexec(super::Orderer::Job(reply)),

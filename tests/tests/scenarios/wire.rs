@@ -2,6 +2,9 @@
 //! connection, and a secret that is said to nobody else.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use e2e::agent::{Agent, Settings};
 use e2e::bundle::{Bundle, checksum};
@@ -323,6 +326,51 @@ fn a_secret_that_is_replaced_in_a_reply_is_used_from_then_on() {
     assert_eq!(host.metafile()["token"], NEXT_SECRET);
     let uplink = std::fs::read_to_string(host.path("run/bootagent/uplink.json")).expect("there");
     assert!(uplink.contains(NEXT_SECRET) && !uplink.contains(SECRET));
+}
+
+#[test]
+fn a_new_secret_is_used_only_once_it_is_on_disk() {
+    let offers = Arc::new(AtomicBool::new(false));
+    let metafile = Arc::new(OnceLock::<PathBuf>::new());
+    let early = Arc::new(AtomicBool::new(false));
+    let script = (offers.clone(), metafile.clone(), early.clone());
+    let fake = FakeServer::start_with(move |asked| {
+        let (offers, metafile, early) = &script;
+        if asked.is_register() {
+            return Some(Answer::Json(json!({ "status": 0, "token": SECRET })));
+        }
+        if asked.header("authorization") == bearer(NEXT_SECRET).as_deref() {
+            let path = metafile.get().expect("set before it is offered");
+            let on_disk = std::fs::read_to_string(path).expect("a metafile");
+            early.fetch_or(!on_disk.contains(NEXT_SECRET), Ordering::SeqCst);
+        }
+        let reply = json!({ "status": 0, "token": NEXT_SECRET });
+        (asked.is_status() && offers.swap(false, Ordering::SeqCst)).then_some(Answer::Json(reply))
+    });
+    let host = Agent::start(&Settings::new(&fake.address()));
+    host.until_confirmed();
+    let path = host.path("var/lib/bootagent/metafile.json");
+    metafile.set(path.clone()).expect("set once");
+
+    // Nothing can replace a folder that is not empty: the metafile is not written.
+    let previous = path.with_extension("json.previous");
+    let _ = std::fs::remove_file(&previous);
+    std::fs::create_dir_all(previous.join("in the way")).expect("a folder");
+    offers.store(true, Ordering::SeqCst);
+    wait::until_true("the new secret to be given up", || {
+        host.log().contains("the new secret is not taken")
+    });
+    let status = fake.next_status();
+    assert_eq!(status.header("authorization"), bearer(SECRET).as_deref());
+    assert_eq!(host.metafile()["token"], SECRET);
+
+    std::fs::remove_dir_all(&previous).expect("ours");
+    offers.store(true, Ordering::SeqCst);
+    wait::until_true("a status with the new secret", || {
+        fake.next_status().header("authorization") == bearer(NEXT_SECRET).as_deref()
+    });
+    assert_eq!(host.metafile()["token"], NEXT_SECRET);
+    assert!(!early.load(Ordering::SeqCst), "a crash would have lost it");
 }
 
 #[test]
