@@ -6,6 +6,7 @@ pub mod enrolment_tokens;
 pub mod errcodes;
 pub mod events;
 pub mod health;
+pub mod host_standing;
 pub mod hosts;
 pub mod job_order;
 pub mod job_results;

@@ -1,9 +1,11 @@
 //! What every handler shares.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::sync::Semaphore;
 
+use crate::auth::cache::SecretCache;
 use crate::blob::Blobs;
 use crate::config::Bounds;
 use crate::ingest::Ingest;
@@ -19,6 +21,10 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// The bytes of packages.
     pub blobs: Arc<Blobs>,
+    /// Whose secrets were seen lately.
+    pub secrets: Arc<SecretCache>,
+    /// How large the fleet is, for the pace of its statuses.
+    pub fleet_size: Arc<AtomicU64>,
     /// The way to the writer of statuses.
     pub ingest: Ingest,
     /// Sizes and deadlines.
@@ -34,6 +40,8 @@ impl App {
         Self {
             store,
             blobs: Arc::new(blobs),
+            secrets: Arc::default(),
+            fleet_size: Arc::default(),
             ingest,
             bounds,
             uploads,

@@ -6,6 +6,8 @@
 
 use std::marker::PhantomData;
 
+pub mod cache;
+
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
@@ -13,9 +15,11 @@ use axum::http::request::Parts;
 use crate::access::role::Role;
 use crate::access::scope::Scope;
 use crate::app::App;
+use crate::clock::unix_millis;
+use crate::fleet::secret;
 use crate::problem::Problem;
 use crate::store::host::SecretStanding;
-use crate::token::Token;
+use crate::token::{Token, TokenDigest};
 
 /// An operator with a valid API token.
 #[derive(Debug, Clone)]
@@ -95,6 +99,18 @@ pub struct Host {
     pub agentsn: String,
 }
 
+/// A host that pushes a status. Its secret may have been taken away a moment
+/// ago: what it writes names the secret's number, and the store looks.
+#[derive(Debug)]
+pub struct Pusher {
+    /// Which one.
+    pub agentsn: String,
+    /// The secret's number, as far as this replica knows.
+    pub number: i64,
+    /// The secret's SHA-256.
+    pub secret: TokenDigest,
+}
+
 /// Anybody who may read packages.
 #[derive(Debug)]
 pub enum Reader {
@@ -125,8 +141,22 @@ impl FromRequestParts<App> for Host {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let token = bearer(parts)?;
-        host(app, &token).await?.ok_or_else(|| {
-            Problem::unauthorized("the token is no host's secret; register with an enrolment token")
+        host(app, &token).await?.ok_or_else(no_secret)
+    }
+}
+
+impl FromRequestParts<App> for Pusher {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let secret = bearer(parts)?.digest();
+        let (agentsn, number) = owner(app, &secret, Trust::Remembered)
+            .await?
+            .ok_or_else(no_secret)?;
+        Ok(Self {
+            agentsn,
+            number,
+            secret,
         })
     }
 }
@@ -183,18 +213,57 @@ fn allowed(operator: &Operator, role: Role, reach: Reach) -> Result<(), Problem>
     }
 }
 
-/// A secret that is used for the first time becomes the host's only one.
+/// The host a token is the secret of.
 pub async fn host(app: &App, token: &Token) -> Result<Option<Host>, Problem> {
-    let digest = token.digest();
-    let Some(owner) = app.store.secret_owner(&digest).await? else {
+    let owner = owner(app, &token.digest(), Trust::Fresh).await?;
+    Ok(owner.map(|(agentsn, _)| Host { agentsn }))
+}
+
+/// How old what this replica remembers of a secret may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// A few seconds: nobody looks again.
+    Fresh,
+    /// Any age: the write looks again.
+    Remembered,
+}
+
+/// Whose secret it is, and its number. One that is used for the first time
+/// becomes the host's only one.
+async fn owner(
+    app: &App,
+    digest: &TokenDigest,
+    trust: Trust,
+) -> Result<Option<(String, i64)>, Problem> {
+    if let Some(known) = app.secrets.get(digest)
+        && (known.is_fresh || trust == Trust::Remembered)
+    {
+        return Ok(Some((known.agentsn.to_string(), known.number)));
+    }
+    let Some(owner) = app.store.secret_owner(digest).await? else {
+        app.secrets.forget(digest);
         return Ok(None);
     };
-    if owner.standing == SecretStanding::New {
-        app.store.promote_secret(&digest).await?;
+    let number = match owner.standing {
+        SecretStanding::Current => Some(owner.number),
+        SecretStanding::New => {
+            let rotate_due = secret::rotate_due(unix_millis(), random());
+            app.store.promote_secret(digest, rotate_due).await?
+        }
+    };
+    if let Some(number) = number {
+        app.secrets.put(digest, &owner.agentsn, number);
     }
-    Ok(Some(Host {
-        agentsn: owner.agentsn,
-    }))
+    Ok(number.map(|number| (owner.agentsn, number)))
+}
+
+/// A number to spread what would come all at once.
+pub fn random() -> u32 {
+    getrandom::u32().expect("the kernel gives random bytes once it has booted")
+}
+
+fn no_secret() -> Problem {
+    Problem::unauthorized("the token is no host's secret; register with an enrolment token")
 }
 
 #[cfg(test)]

@@ -2,8 +2,12 @@
 //!
 //! Handlers and the store load facts, ask here, and do what is answered.
 
+pub mod clone;
 pub mod enrol;
 pub mod handout;
 pub mod job_state;
+pub mod pace;
 pub mod package_choice;
+pub mod presence;
+pub mod secret;
 pub mod tags;

@@ -23,6 +23,7 @@ pub mod router;
 
 pub mod blob;
 pub mod fleet;
+pub mod host_watch;
 pub mod housekeeping;
 pub mod ingest;
 pub mod package;

@@ -12,8 +12,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    download, enrolment_tokens, errcodes, events, health, hosts, job_results, jobs, packages,
-    register, status, upload,
+    download, enrolment_tokens, errcodes, events, health, host_standing, hosts, job_results, jobs,
+    packages, register, status, upload,
 };
 use crate::app::App;
 use crate::openapi::Base;
@@ -29,7 +29,11 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(enrolment_tokens::list, enrolment_tokens::create))
         .routes(routes!(enrolment_tokens::revoke))
         .routes(routes!(hosts::list))
-        .routes(routes!(hosts::get))
+        .routes(routes!(hosts::get, host_standing::delete))
+        .routes(routes!(host_standing::counts))
+        .routes(routes!(host_standing::changes))
+        .routes(routes!(host_standing::revoke))
+        .routes(routes!(host_standing::rotate_secret))
         .routes(routes!(hosts::set_tags))
         .routes(routes!(packages::list, upload::upload))
         .routes(routes!(packages::get, packages::delete))

@@ -28,6 +28,7 @@ use crate::blob::Blobs;
 use crate::config::Config;
 use crate::data_dir::{DataDir, write_atomic};
 use crate::first_start::{Show, first_start};
+use crate::host_watch::watch_hosts;
 use crate::housekeeping::keep_house;
 use crate::ingest::Ingest;
 use crate::problem::chain;
@@ -73,7 +74,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let (ingest, writer) = Ingest::start(store.clone());
     let housekeeping = tokio::spawn(keep_house(store.clone(), config.retention));
-    let service = router(App::new(store.clone(), blobs, ingest, config.bounds));
+    let app = App::new(store.clone(), blobs, ingest, config.bounds);
+    let watch = tokio::spawn(watch_hosts(app.clone()));
+    let service = router(app);
 
     let listener =
         listen(config.listen).with_context(|| format!("listening on {}", config.listen))?;
@@ -94,6 +97,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     accept(listener, service, &config, stopped).await;
     housekeeping.abort();
+    watch.abort();
     if timeout(GRACE, writer).await.is_err() {
         tracing::warn!("statuses were still being written; their hosts send them again");
     }

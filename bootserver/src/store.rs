@@ -31,7 +31,10 @@ use crate::token::TokenDigest;
 use address::Address;
 use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
-use host::{HostDetail, HostQuery, HostSummary, Registered, Registration, SecretOwner, TagsSet};
+use host::{
+    HostChange, HostChangeQuery, HostDetail, HostQuery, HostSummary, Looked, Offer, Offered,
+    Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner, TagsSet,
+};
 use job::{Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow};
 use lease::{Held, Lease};
 use package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
@@ -138,8 +141,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// The host a secret belongs to.
     async fn secret_owner(&self, digest: &TokenDigest) -> Result<Option<SecretOwner>>;
-    /// Makes a secret that was handed out and is now used the only one.
-    async fn promote_secret(&self, digest: &TokenDigest) -> Result<()>;
+    /// Makes a secret that was handed out and is now used the only one, until
+    /// it is replaced at `rotate_due`. Returns its number; none if it does not
+    /// hold.
+    async fn promote_secret(&self, digest: &TokenDigest, rotate_due: i64) -> Result<Option<i64>>;
+    /// Notes a new secret for a host, which holds beside the one in force.
+    async fn offer_secret(&self, offer: &Offer) -> Result<Offered>;
+    /// Has a host's secret replaced with its next status.
+    async fn order_rotation(&self, agentsn: &str, now: i64) -> Result<RotationOrdered>;
+    /// Takes a host out of the fleet, revoked or deleted; its open jobs end.
+    async fn remove_host(&self, removal: &Removal) -> Result<Removed>;
     /// What a registration must know of the host it names.
     async fn known_host(&self, agentsn: &str) -> Result<Option<crate::fleet::enrol::KnownHost>>;
     /// Stores a decided registration.
@@ -152,6 +163,14 @@ pub trait Store: Send + Sync + 'static {
     async fn set_tags(&self, agentsn: &str, tags: &crate::fleet::tags::Tags) -> Result<TagsSet>;
     /// The hosts of a list, in no order; those that are unknown are missing.
     async fn hosts_by_agentsn(&self, agentsns: &[String]) -> Result<Vec<HostSummary>>;
+
+    /// Moves hosts that were not heard in time, some of those that are due, and
+    /// notes that the platform is there. To be called every few seconds.
+    async fn look_at_hosts(&self, lease: &Lease, now: i64) -> Result<Held<Looked>>;
+    /// How many hosts are in each state.
+    async fn host_counts(&self) -> Result<Vec<(crate::fleet::presence::Presence, i64)>>;
+    /// What became of a host, newest first.
+    async fn host_changes(&self, query: &HostChangeQuery) -> Result<Page<HostChange>>;
 
     /// Stores statuses, all or none, and says what each host shall do.
     /// The outcomes are in the order of the records.

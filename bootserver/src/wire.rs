@@ -74,12 +74,21 @@ pub fn reported(request: &RegisterRequest) -> Result<Reported, WireError> {
     })
 }
 
-/// Takes a status apart for the store. `agentsn` is the one its token proved.
-pub fn status_record(
-    agentsn: String,
-    request: StatusRequest,
-    now: i64,
-) -> Result<StatusRecord, WireError> {
+/// What is known of a status besides what it says.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The host its token proved.
+    pub agentsn: String,
+    /// The number of that secret.
+    pub number: i64,
+    /// Seconds until the host is expected again.
+    pub every: u64,
+    /// When it arrived.
+    pub now: i64,
+}
+
+/// Takes a status apart for the store.
+pub fn status_record(arrival: Arrival, request: StatusRequest) -> Result<StatusRecord, WireError> {
     if request.agents.len() > MAX_AGENTS {
         let expected = format!("at most {MAX_AGENTS} agents are expected");
         return Err(WireError {
@@ -118,8 +127,10 @@ pub fn status_record(
         .map(|event| new_event(event, boot_id.as_deref()))
         .collect::<Result<_, _>>()?;
     Ok(StatusRecord {
-        agentsn,
-        now,
+        agentsn: arrival.agentsn,
+        number: arrival.number,
+        every: arrival.every,
+        now: arrival.now,
         seen: Seen {
             timestamp: request.timestamp,
             uptime: i64::try_from(request.uptime).unwrap_or(i64::MAX),

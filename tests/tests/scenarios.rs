@@ -19,6 +19,8 @@ mod fail_over;
 mod failing_children;
 #[path = "scenarios/health.rs"]
 mod health;
+#[path = "scenarios/identity.rs"]
+mod identity;
 #[path = "scenarios/limits.rs"]
 mod limits;
 #[path = "scenarios/main_job.rs"]

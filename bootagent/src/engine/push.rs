@@ -223,7 +223,7 @@ impl Engine {
                     schedule::Event::Answered { next }
                 };
                 match token {
-                    Some(token) => self.replace_secret(token, event),
+                    Some(token) => self.replace_secret(&token, event),
                     None => self.on_schedule(event),
                 }
                 if is_busy || has_more {
@@ -245,7 +245,7 @@ impl Engine {
 
     /// Writes a new secret down. Until that is done the schedule does not hear
     /// of the answer, so that no call goes out meanwhile.
-    fn replace_secret(&mut self, token: Secret, event: schedule::Event) {
+    fn replace_secret(&mut self, token: &Secret, event: schedule::Event) {
         // Whatever else is saved from now on must hold the new one.
         let replaced = self.metafile.token.replace(token.expose().to_owned());
         self.push.replaced_secret = replaced.map(Secret::new);

@@ -10,6 +10,7 @@ use super::list::{self, List};
 use crate::app::App;
 use crate::auth::{May, Operate, View};
 use crate::extract::{JsonBody, Params, PathId};
+use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::openapi::{Allowed, BadBody, BadQuery, Missing};
 use crate::problem::Problem;
@@ -39,6 +40,12 @@ pub struct HostView {
     registered: i64,
     /// When it last pushed a status, in unix milliseconds.
     seen: Option<i64>,
+    /// How it stands: `new` was never heard, `late` after its interval and 30 s,
+    /// `offline` after three intervals.
+    #[schema(example = "online")]
+    state: &'static str,
+    /// Since when, in unix milliseconds.
+    since: i64,
 }
 
 /// One host in full.
@@ -82,6 +89,8 @@ impl From<HostSummary> for HostView {
             created: host.created,
             registered: host.registered,
             seen: host.seen,
+            state: host.state.word(),
+            since: host.since,
         }
     }
 }
@@ -120,6 +129,9 @@ pub struct HostParams {
     selector: Option<String>,
     /// Only host names that begin so (indexed).
     hostname: Option<String>,
+    /// Only hosts in this state (indexed): `new`, `online`, `late`, `offline`,
+    /// `revoked` or `deleted`. Without it, all but deleted ones.
+    state: Option<String>,
     /// `next` of the page before.
     cursor: Option<String>,
     /// Rows, 100 by default.
@@ -153,6 +165,7 @@ pub async fn list(
     let query = HostQuery {
         selector,
         hostname: params.hostname.filter(|prefix| !prefix.is_empty()),
+        state: params.state.as_deref().map(state).transpose()?,
         after: list::cursor(params.cursor.as_deref())?,
         limit: list::limit(params.limit)?,
     };
@@ -202,6 +215,13 @@ pub async fn set_tags(
         }
         TagsSet::Unknown => Err(Problem::not_found("host")),
     }
+}
+
+fn state(word: &str) -> Result<Presence, Problem> {
+    Presence::parse(word).ok_or_else(|| {
+        let words = Presence::ALL.map(Presence::word).join(", ");
+        Problem::malformed(&format!("state: one of {words} is expected"))
+    })
 }
 
 async fn found(app: &App, agentsn: &str) -> Result<HostDetailView, Problem> {

@@ -7,14 +7,15 @@ use bootagent_protocol::{RegisterReply, RegisterRequest};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::{bearer, host};
+use crate::auth::{bearer, host, random};
 use crate::clock::unix_millis;
 use crate::extract::HostBody;
 use crate::fleet::enrol::{Asked, Credential, Decision, Refusal, Room, decide};
+use crate::fleet::secret;
 use crate::fleet::tags::Tags;
 use crate::openapi::{BadBody, Guarded, RegisterReplySchema, RegisterRequestSchema};
 use crate::problem::Problem;
-use crate::store::host::{Registered, Registration, RegistrationEffect};
+use crate::store::host::{OpenOrders, Registered, Registration, RegistrationEffect};
 use crate::token::{Token, TokenKind};
 use crate::wire;
 
@@ -87,24 +88,31 @@ pub async fn register(
         let asked = Asked {
             agentsn: &asked,
             machine_id,
+            boot_id: reported.boot_id.as_deref(),
         };
         let decision = decide(&registrant.credential, known.as_ref(), asked);
         let (agentsn, effect) = match decision {
-            Decision::Accept => (asked.agentsn.to_owned(), create(&registrant)),
-            Decision::Reissue => (Uuid::new_v4().to_string(), create(&registrant)),
-            Decision::Renew => {
-                let tags = registrant.tags.clone();
-                (asked.agentsn.to_owned(), RegistrationEffect::Renew { tags })
+            Decision::Accept => (asked.agentsn.to_owned(), create(&registrant, None)),
+            Decision::Reissue => {
+                let copy_of = asked.agentsn.to_owned();
+                (
+                    Uuid::new_v4().to_string(),
+                    create(&registrant, Some(copy_of)),
+                )
             }
+            Decision::Renew => renew(&registrant, asked, OpenOrders::Stay),
+            Decision::Reenrol => renew(&registrant, asked, OpenOrders::End),
+            Decision::Revive => (asked.agentsn.to_owned(), revive(&registrant)?),
             Decision::Refuse(refusal) => return Err(refused(refusal)),
         };
-        let secret = Token::generate(TokenKind::Host);
+        let token = Token::generate(TokenKind::Host);
         let registration = Registration {
             agentsn: agentsn.clone(),
             effect,
-            secret: secret.digest(),
+            secret: token.digest(),
             reported: reported.clone(),
             now: unix_millis(),
+            rotate_due: secret::rotate_due(unix_millis(), random()),
         };
         if let Registered::Done(tags) = app.store.register_host(&registration).await? {
             let hostname = &reported.hostname;
@@ -113,7 +121,7 @@ pub async fn register(
                 status: 0,
                 agentsn: Some(agentsn),
                 tags: Some(tags.to_string()),
-                token: Some(secret.expose().to_owned()),
+                token: Some(token.expose().to_owned()),
                 message: None,
             }));
         }
@@ -123,7 +131,28 @@ pub async fn register(
     ))
 }
 
-fn create(registrant: &Registrant) -> RegistrationEffect {
+fn renew(
+    registrant: &Registrant,
+    asked: Asked<'_>,
+    orders: OpenOrders,
+) -> (String, RegistrationEffect) {
+    let tags = registrant.tags.clone();
+    let effect = RegistrationEffect::Renew { tags, orders };
+    (asked.agentsn.to_owned(), effect)
+}
+
+fn revive(registrant: &Registrant) -> Result<RegistrationEffect, Problem> {
+    match &registrant.credential {
+        Credential::Enrolment { id, .. } => Ok(RegistrationEffect::Revive {
+            enrolment: id.clone(),
+            tags: registrant.tags.clone(),
+        }),
+        // Its secret went when it was deleted, a moment ago.
+        Credential::Host { .. } => Err(refused(Refusal::OtherHost)),
+    }
+}
+
+fn create(registrant: &Registrant, copy_of: Option<String>) -> RegistrationEffect {
     let enrolment = match &registrant.credential {
         Credential::Enrolment { id, .. } => Some(id.clone()),
         // A clone that shows its original's secret was let in with it.
@@ -132,6 +161,7 @@ fn create(registrant: &Registrant) -> RegistrationEffect {
     RegistrationEffect::Create {
         enrolment,
         tags: registrant.tags.clone(),
+        copy_of,
     }
 }
 
@@ -139,6 +169,9 @@ fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::UsedUp => Problem::unauthorized(
             "the enrolment token has no uses left; ask an operator for another",
+        ),
+        Refusal::Revoked => Problem::unauthorized(
+            "an operator revoked this host; it may enrol again once it is deleted there",
         ),
         Refusal::OtherHost => Problem::unauthorized("the secret belongs to another agentsn"),
     }

@@ -40,18 +40,15 @@ impl Tags {
             .map(str::trim)
             .filter(|part| !part.is_empty())
         {
-            let malformed =
-                || TagsError::Malformed(bootagent_protocol::truncate(part, 80).to_owned());
-            let (key, value) = part.split_once('=').ok_or_else(malformed)?;
-            let (key, value) = (key.trim(), value.trim());
-            let key_byte = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
-            let key_fits = (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(key_byte);
-            if !key_fits || value.len() > MAX_VALUE_BYTES || value.chars().any(char::is_control) {
-                return Err(malformed());
+            let (text, value_text) = part.split_once('=').ok_or_else(|| malformed(part))?;
+            let (key, value) = (key(text), value(value_text));
+            let (Ok(key), Ok(value)) = (key, value) else {
+                return Err(malformed(part));
+            };
+            if tags.contains_key(&key) {
+                return Err(TagsError::Twice(key));
             }
-            if tags.insert(key.to_owned(), value.to_owned()).is_some() {
-                return Err(TagsError::Twice(key.to_owned()));
-            }
+            tags.insert(key, value);
             if tags.len() > MAX_TAGS {
                 return Err(TagsError::TooMany);
             }
@@ -75,6 +72,27 @@ impl Tags {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// A tag's key, without the blanks around it.
+pub fn key(text: &str) -> Result<String, TagsError> {
+    let key = text.trim();
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+    let fits = (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(is_allowed);
+    fits.then(|| key.to_owned()).ok_or_else(|| malformed(text))
+}
+
+/// A tag's value, without the blanks around it.
+pub fn value(text: &str) -> Result<String, TagsError> {
+    let value = text.trim();
+    let fits = value.len() <= MAX_VALUE_BYTES
+        && !value.chars().any(|char| char.is_control() || char == ',');
+    fits.then(|| value.to_owned())
+        .ok_or_else(|| malformed(text))
+}
+
+fn malformed(text: &str) -> TagsError {
+    TagsError::Malformed(bootagent_protocol::truncate(text, 80).to_owned())
 }
 
 impl FromIterator<(String, String)> for Tags {

@@ -9,13 +9,25 @@ use std::collections::{BTreeMap, HashSet};
 use serde::Serialize;
 
 use super::status::StatusRecord;
+use crate::fleet::clone::Pusher;
+
+/// When hosts were seen: one row per host, sorted. Of several statuses of one
+/// host it is that with the newest secret, and of these the last one.
+pub fn seen(records: &[StatusRecord]) -> Vec<SeenRow<'_>> {
+    let mut latest: BTreeMap<&str, &StatusRecord> = BTreeMap::new();
+    for record in records {
+        let known = latest.entry(record.agentsn.as_str()).or_insert(record);
+        if known.number <= record.number {
+            *known = record;
+        }
+    }
+    latest.into_values().map(seen_row).collect()
+}
 
 /// The lists, each sorted by its key so that two replicas never wait for
 /// each other.
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
-    /// One per host.
-    pub seen: Vec<SeenRow<'a>>,
     /// One per host.
     pub states: Vec<StateRow<'a>>,
     /// One per job.
@@ -33,6 +45,8 @@ pub struct Batch<'a> {
 #[expect(missing_docs, reason = "the columns of the table host_seen")]
 pub struct SeenRow<'a> {
     pub agentsn: &'a str,
+    pub number: i64,
+    pub every: i64,
     pub seen: i64,
     pub reported: i64,
     pub uptime: i64,
@@ -47,12 +61,17 @@ pub struct StateRow<'a> {
     pub agentsn: &'a str,
     pub digest: &'a str,
     pub changed: i64,
+    pub step: u64,
     pub hostname: &'a str,
     pub version: &'a str,
     pub machine_id: Option<&'a str>,
     pub boot_id: Option<&'a str>,
     /// JSON.
     pub body: String,
+    /// Who pushed with this identity in the batch, in order: more than one when
+    /// two machines share it.
+    #[serde(skip)]
+    pub pushers: Vec<Pusher>,
 }
 
 /// How a job ended.
@@ -96,10 +115,11 @@ pub struct EventRow<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// Puts records together; of several from one host the last one is its
+    /// Puts admitted records together; of several from one host the last one is its
     /// state, while results and events of all of them count.
-    pub fn collect(records: &'a [StatusRecord]) -> Self {
+    pub fn collect(records: impl IntoIterator<Item = &'a StatusRecord>) -> Self {
         let mut latest = BTreeMap::new();
+        let mut pushers: BTreeMap<&str, Vec<Pusher>> = BTreeMap::new();
         let mut results = BTreeMap::new();
         let mut accepted = BTreeMap::new();
         let mut events = Vec::new();
@@ -107,6 +127,7 @@ impl<'a> Batch<'a> {
         for record in records {
             let agentsn = record.agentsn.as_str();
             latest.insert(agentsn, record);
+            pushers.entry(agentsn).or_default().push(record.pusher());
             for outcome in &record.results {
                 // The first result wins, here as in the table.
                 let id = outcome.id.as_str();
@@ -147,8 +168,11 @@ impl<'a> Batch<'a> {
             }
         }
         Self {
-            seen: latest.values().map(|record| seen_row(record)).collect(),
-            states: latest.values().map(|record| state_row(record)).collect(),
+            states: latest
+                .values()
+                .zip(pushers.into_values())
+                .map(|(record, pushers)| state_row(record, pushers))
+                .collect(),
             agentsns: latest.into_keys().collect(),
             results: results.into_values().collect(),
             accepted: accepted.into_values().collect(),
@@ -160,6 +184,8 @@ impl<'a> Batch<'a> {
 fn seen_row(record: &StatusRecord) -> SeenRow<'_> {
     SeenRow {
         agentsn: &record.agentsn,
+        number: record.number,
+        every: i64::try_from(record.every).unwrap_or(i64::MAX),
         seen: record.now,
         reported: record.seen.timestamp,
         uptime: record.seen.uptime,
@@ -167,17 +193,19 @@ fn seen_row(record: &StatusRecord) -> SeenRow<'_> {
     }
 }
 
-fn state_row(record: &StatusRecord) -> StateRow<'_> {
+fn state_row(record: &StatusRecord, pushers: Vec<Pusher>) -> StateRow<'_> {
     let state = &record.state;
     StateRow {
         agentsn: &record.agentsn,
         digest: &state.digest,
         changed: record.now,
+        step: state.body.step,
         hostname: &state.hostname,
         version: &state.version,
         machine_id: state.machine_id.as_deref(),
         boot_id: state.boot_id.as_deref(),
         body: json(&state.body),
+        pushers,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bootagent_protocol::AgentReport;
 
+use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::token::TokenDigest;
 
@@ -14,6 +15,8 @@ pub struct SecretOwner {
     pub agentsn: String,
     /// Which of its secrets.
     pub standing: SecretStanding,
+    /// The number of the one in force; each promotion is one more.
+    pub number: i64,
 }
 
 /// A host has one secret, or two while a new one is on its way.
@@ -38,6 +41,8 @@ pub struct Registration {
     pub reported: Reported,
     /// When.
     pub now: i64,
+    /// When a first secret shall be replaced.
+    pub rotate_due: i64,
 }
 
 /// What a registration does to the store.
@@ -49,12 +54,118 @@ pub enum RegistrationEffect {
         enrolment: Option<String>,
         /// Its first tags.
         tags: Tags,
+        /// The host it was a copy of, which from now on is alone again.
+        copy_of: Option<String>,
+    },
+    /// A deleted host comes back as a new one.
+    Revive {
+        /// The enrolment token that pays for it with one use.
+        enrolment: String,
+        /// Its first tags.
+        tags: Tags,
     },
     /// A known host gets a new secret, and tags it had no value for.
     Renew {
         /// Tags of the enrolment token it came with.
         tags: Tags,
+        /// What becomes of what was ordered of it before.
+        orders: OpenOrders,
     },
+}
+
+/// What a renewal does to a host's open jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenOrders {
+    /// It is the same host at work.
+    Stay,
+    /// It was brought in anew: they end.
+    End,
+}
+
+/// A new secret for a host that is at work.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The host.
+    pub agentsn: String,
+    /// The number of the secret it has.
+    pub number: i64,
+    /// SHA-256 of the new one.
+    pub secret: TokenDigest,
+    /// When to offer another one if this is not used.
+    pub again: i64,
+}
+
+/// What came of an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offered {
+    /// It holds, beside the one in force.
+    Done,
+    /// The host has another secret by now, or none.
+    Changed,
+}
+
+/// What ordering a rotation found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotationOrdered {
+    /// The next status brings the host a new secret.
+    Done,
+    /// There is no such host in the fleet.
+    Unknown,
+}
+
+/// A host is taken out of the fleet.
+#[derive(Debug, Clone)]
+pub struct Removal {
+    /// The host.
+    pub agentsn: String,
+    /// How: [`Presence::Revoked`] or [`Presence::Deleted`].
+    pub to: Presence,
+    /// What stands in for its secret: of a token that nobody was given.
+    pub nobody: TokenDigest,
+    /// When.
+    pub now: i64,
+}
+
+/// What taking a host out found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// It is out now, or was.
+    Done,
+    /// There is no such host, or it was deleted.
+    Unknown,
+}
+
+/// What a look at hosts that are due found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// Hosts that are in another state now.
+    pub moved: usize,
+    /// Whether more may be due.
+    pub is_full: bool,
+}
+
+/// Which part of a host's history.
+#[derive(Debug, Clone)]
+pub struct HostChangeQuery {
+    /// The host.
+    pub agentsn: String,
+    /// Only entries before this one.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: Limit,
+}
+
+/// One thing that became of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostChange {
+    /// Its number.
+    pub id: i64,
+    /// When.
+    pub at: i64,
+    /// The state from then on.
+    pub state: String,
+    /// Why, for a person.
+    pub detail: String,
 }
 
 /// What a host says of itself when it registers.
@@ -92,6 +203,8 @@ pub struct HostQuery {
     pub selector: Tags,
     /// Only host names that begin so.
     pub hostname: Option<String>,
+    /// Only hosts in this state; without it, all but deleted ones.
+    pub state: Option<Presence>,
     /// After this (hostname, agentsn).
     pub after: Option<(String, String)>,
     /// At most so many.
@@ -113,6 +226,10 @@ pub struct HostSummary {
     pub registered: i64,
     /// When it last pushed a status.
     pub seen: Option<i64>,
+    /// How it stands.
+    pub state: Presence,
+    /// Since when.
+    pub since: i64,
 }
 
 /// One host in full.

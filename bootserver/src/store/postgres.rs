@@ -39,6 +39,11 @@ macro_rules! for_update {
         " FOR UPDATE"
     };
 }
+macro_rules! skip_locked {
+    () => {
+        " FOR UPDATE SKIP LOCKED"
+    };
+}
 macro_rules! for_share {
     () => {
         " FOR SHARE"

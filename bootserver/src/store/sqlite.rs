@@ -34,6 +34,11 @@ macro_rules! for_update {
         ""
     };
 }
+macro_rules! skip_locked {
+    () => {
+        ""
+    };
+}
 macro_rules! for_share {
     () => {
         ""

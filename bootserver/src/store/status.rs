@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::fleet::clone::{Pusher, Verdict};
 use crate::fleet::handout::More;
 
 /// One status, checked and taken apart.
@@ -10,6 +11,11 @@ use crate::fleet::handout::More;
 pub struct StatusRecord {
     /// The host.
     pub agentsn: String,
+    /// The number of the secret it came with. Another one than the host's is
+    /// refused.
+    pub number: i64,
+    /// Seconds until the host is expected again.
+    pub every: u64,
     /// When it arrived.
     pub now: i64,
     /// What changes with every push.
@@ -22,6 +28,16 @@ pub struct StatusRecord {
     pub accepted: Vec<String>,
     /// What happened.
     pub events: Vec<NewEvent>,
+}
+
+impl StatusRecord {
+    /// The machine that pushed it, in its boot.
+    pub fn pusher(&self) -> Pusher {
+        Pusher {
+            machine_id: self.state.machine_id.clone(),
+            boot_id: self.state.boot_id.clone(),
+        }
+    }
 }
 
 /// What changes with every push.
@@ -137,16 +153,42 @@ pub struct NewEvent {
     pub tail: Vec<String>,
 }
 
+/// What came of a status.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StatusOutcome {
+    /// It is stored.
+    Stored(Stored),
+    /// The secret it came with was revoked or replaced: nothing of it is stored.
+    SecretChanged,
+}
+
 /// What a stored status means for its host.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StatusOutcome {
+pub struct Stored {
     /// Open jobs to hand out: id and the order without its id.
     pub jobs: Vec<(String, Value)>,
     /// Whether more wait that did not fit.
     pub more: More,
     /// Results that were not this host's to give, or came a second time.
     pub ignored_results: Vec<String>,
+    /// Whether its secret shall be replaced.
+    pub rotation: Rotation,
+    /// Whether it came from a copy of the host.
+    pub verdict: Verdict,
 }
+
+/// Whether a secret shall be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotation {
+    /// Not yet.
+    None,
+    /// Now.
+    Due,
+}
+
+/// A host that was touched, with what its row says: agentsn, the state before
+/// this push, and when its secret shall be replaced.
+pub type Touched = (String, String, Option<i64>);
 
 /// An open job as a batch needs it: agentsn, id, order, and whether it was
 /// handed out before.

@@ -2,6 +2,15 @@ use bootagent_protocol::{AgentState, ErrorCode, LimitsReport};
 
 use super::*;
 
+fn arrival() -> Arrival {
+    Arrival {
+        agentsn: "sn".into(),
+        number: 1,
+        every: 600,
+        now: 1,
+    }
+}
+
 fn report(uptime: u64) -> AgentReport {
     AgentReport {
         name: "flux-push".into(),
@@ -36,7 +45,7 @@ fn status(uptime: u64) -> StatusRequest {
 }
 
 fn record(request: StatusRequest) -> StatusRecord {
-    status_record("sn".into(), request, 1).expect("a valid status")
+    status_record(arrival(), request).expect("a valid status")
 }
 
 #[test]
@@ -87,15 +96,15 @@ fn numbers_and_names_no_database_holds_are_refused() {
         seq: u64::MAX,
         ..Event::default()
     }];
-    let error = status_record("sn".into(), request, 1).expect_err("too large");
+    let error = status_record(arrival(), request).expect_err("too large");
     assert_eq!(error.field, "events[].seq");
     let mut request = status(1);
     request.hostname = "x".repeat(256);
-    let error = status_record("sn".into(), request, 1).expect_err("too long");
+    let error = status_record(arrival(), request).expect_err("too long");
     assert_eq!(error.field, "hostname");
     let mut request = status(1);
     request.agents[0].name = "a\nb".into();
-    let error = status_record("sn".into(), request, 1).expect_err("a line break");
+    let error = status_record(arrival(), request).expect_err("a line break");
     assert_eq!(error.field, "agents[].name");
     let mut request = status(u64::MAX);
     request.agents.clear();

@@ -16,3 +16,4 @@ mod outage;
 mod packages;
 mod postgres;
 mod serving;
+mod standing;

@@ -2,29 +2,45 @@
 
 mod enrolment;
 mod hosts;
+mod identity;
 mod jobs;
 mod leases;
 mod packages;
+mod presence;
 mod statuses;
 
 use bootserver::store::Store;
 use bootserver::store::event::EventQuery;
 use bootserver::store::page::Limit;
-use bootserver::store::status::StatusOutcome;
+use bootserver::store::status::{StatusOutcome, Stored};
 
 pub(crate) use enrolment::*;
 pub(crate) use hosts::*;
+pub(crate) use identity::*;
 pub(crate) use jobs::*;
 pub(crate) use leases::*;
 pub(crate) use packages::*;
+pub(crate) use presence::*;
 pub(crate) use statuses::*;
 
 fn limit(rows: u32) -> Limit {
     Limit::new(rows).expect("an allowed limit")
 }
 
+/// What a status that was stored means for its host.
+fn stored(outcome: &StatusOutcome) -> &Stored {
+    match outcome {
+        StatusOutcome::Stored(stored) => stored,
+        StatusOutcome::SecretChanged => panic!("its secret does not hold"),
+    }
+}
+
 fn ids(outcome: &StatusOutcome) -> Vec<&str> {
-    outcome.jobs.iter().map(|(id, _)| id.as_str()).collect()
+    stored(outcome)
+        .jobs
+        .iter()
+        .map(|(id, _)| id.as_str())
+        .collect()
 }
 
 async fn event_count(store: &dyn Store) -> usize {

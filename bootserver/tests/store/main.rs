@@ -41,6 +41,15 @@ macro_rules! contract {
                 of_many_that_want_a_lease_one_works
                 the_oldest_is_forgotten_first
                 a_job_withdrawn_at_once_never_goes_out
+                a_status_with_a_secret_that_was_replaced_is_not_stored
+                a_secret_that_is_due_is_replaced_once_the_new_one_is_used
+                a_revoked_host_cannot_write_and_its_jobs_end
+                a_deleted_host_leaves_its_history_and_may_come_back
+                a_host_brought_in_anew_inherits_no_orders
+                the_second_of_two_that_alternate_is_told_to_register_again
+                hosts_are_late_then_offline_and_back_with_their_next_push
+                nobody_is_late_for_what_the_platform_slept_through
+                a_look_takes_all_that_is_due_in_parts
             );
         }
     };

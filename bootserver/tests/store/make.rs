@@ -40,6 +40,7 @@ pub(crate) fn registration(agentsn: &str, effect: RegistrationEffect) -> Registr
             ..Reported::default()
         },
         now: 1000,
+        rotate_due: i64::MAX,
     }
 }
 
@@ -48,6 +49,7 @@ pub(crate) async fn host(store: &dyn Store, agentsn: &str) -> String {
     let effect = RegistrationEffect::Create {
         enrolment: None,
         tags: Tags::default(),
+        copy_of: None,
     };
     let registered = store.register_host(&registration(agentsn, effect)).await;
     assert_eq!(
@@ -60,6 +62,8 @@ pub(crate) async fn host(store: &dyn Store, agentsn: &str) -> String {
 pub(crate) fn status(agentsn: &str, now: i64) -> StatusRecord {
     StatusRecord {
         agentsn: agentsn.into(),
+        number: 1,
+        every: 600,
         now,
         seen: Seen {
             timestamp: now,

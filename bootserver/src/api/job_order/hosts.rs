@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::CreateJobs;
+use crate::api::list;
 use crate::app::App;
 use crate::fleet::tags::Tags;
 use crate::problem::Problem;
@@ -41,13 +42,13 @@ async fn selected(app: &App, selector: &str) -> Result<Vec<HostSummary>, Problem
     let mut hosts = Vec::new();
     loop {
         let page = app.store.hosts(&query).await?;
-        hosts.extend(page.items);
+        let members = page.items.into_iter();
+        hosts.extend(members.filter(|host| host.state.is_member()));
         if hosts.len() > MAX_HOSTS {
             return Err(too_many());
         }
-        let last = hosts.last().filter(|_| page.next.is_some());
-        let Some(last) = last else { break };
-        query.after = Some((last.reported.hostname.clone(), last.agentsn.clone()));
+        let Some(next) = page.next else { break };
+        query.after = list::cursor(Some(&next))?;
     }
     match hosts.is_empty() {
         true => Err(Problem::invalid("selector: no host has these tags")),
@@ -69,7 +70,8 @@ async fn listed(app: &App, agentsns: &[String]) -> Result<Vec<HostSummary>, Prob
     }
     wanted.sort_unstable();
     wanted.dedup();
-    let hosts = app.store.hosts_by_agentsn(&wanted).await?;
+    let mut hosts = app.store.hosts_by_agentsn(&wanted).await?;
+    hosts.retain(|host| host.state.is_member());
     let known: HashSet<&str> = hosts.iter().map(|host| host.agentsn.as_str()).collect();
     unknown.extend(
         wanted

@@ -6,35 +6,41 @@ use super::{Write, failed};
 use crate::fleet::handout::MAX_JOBS;
 use crate::store::Result;
 use crate::store::batch::{SeenRow, StateRow};
-use crate::store::status::OpenJob;
+use crate::store::status::{OpenJob, Touched};
 
-/// Notes when hosts were seen.
-pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>]) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO host_seen (agentsn, seen, reported, uptime, readings)
-         SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[])
-         ON CONFLICT (agentsn) DO UPDATE SET seen = excluded.seen, reported = excluded.reported,
-                uptime = excluded.uptime, readings = excluded.readings",
+/// Notes when hosts were seen, of those whose secret has the number of the one
+/// in force.
+pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>]) -> Result<Vec<Touched>> {
+    sqlx::query_as(
+        "INSERT INTO host_seen (agentsn, number, every, seen, reported, uptime, readings)
+         SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+                              $6::bigint[], $7::text[])
+         ON CONFLICT (agentsn) DO UPDATE SET every = excluded.every, seen = excluded.seen,
+                reported = excluded.reported, uptime = excluded.uptime,
+                readings = excluded.readings
+             WHERE host_seen.number = excluded.number
+         RETURNING agentsn, state, rotate_due",
     )
     .bind(column(rows, |row| row.agentsn))
+    .bind(column(rows, |row| row.number))
+    .bind(column(rows, |row| row.every))
     .bind(column(rows, |row| row.seen))
     .bind(column(rows, |row| row.reported))
     .bind(column(rows, |row| row.uptime))
     .bind(column(rows, |row| row.readings.as_str()))
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await
-    .map_err(failed("storing when hosts were seen"))?;
-    Ok(())
+    .map_err(failed("storing when hosts were seen"))
 }
 
-/// Writes the states whose digest changed, and what their hosts say of
-/// themselves. The machine an identity belongs to is set once: a clone that
-/// pushes with a copied secret must not take it over. What it says is in the
-/// body.
+/// Writes the states whose digest changed, and returns them.
 ///
 /// Most have not changed: those are found by reading, because an upsert would
 /// lock, and so write, each of them.
-pub(super) async fn write_states(tx: &mut Write, rows: &[StateRow<'_>]) -> Result<()> {
+pub(super) async fn write_states<'r, 'a>(
+    tx: &mut Write,
+    rows: &'r [StateRow<'a>],
+) -> Result<Vec<&'r StateRow<'a>>> {
     let places: Vec<i64> = sqlx::query_scalar(
         "SELECT given.place FROM UNNEST($1::text[], $2::text[]) WITH ORDINALITY
              AS given (agentsn, digest, place)
@@ -51,7 +57,7 @@ pub(super) async fn write_states(tx: &mut Write, rows: &[StateRow<'_>]) -> Resul
         .filter_map(|place| rows.get(usize::try_from(place).ok()?.checked_sub(1)?))
         .collect();
     if changed.is_empty() {
-        return Ok(());
+        return Ok(changed);
     }
     sqlx::query(
         "INSERT INTO host_state (agentsn, digest, changed, body)
@@ -66,26 +72,7 @@ pub(super) async fn write_states(tx: &mut Write, rows: &[StateRow<'_>]) -> Resul
     .execute(&mut **tx)
     .await
     .map_err(failed("storing the states of hosts"))?;
-    sqlx::query(
-        "UPDATE host SET hostname = given.hostname, version = given.version,
-                machine_id = coalesce(host.machine_id, given.machine_id),
-                boot_id = coalesce(given.boot_id, host.boot_id)
-         FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
-             AS given (agentsn, hostname, version, machine_id, boot_id)
-         WHERE host.agentsn = given.agentsn
-           AND (host.hostname, host.version, host.machine_id, host.boot_id) IS DISTINCT FROM
-               (given.hostname, given.version, coalesce(host.machine_id, given.machine_id),
-                coalesce(given.boot_id, host.boot_id))",
-    )
-    .bind(column(&changed, |row| row.agentsn))
-    .bind(column(&changed, |row| row.hostname))
-    .bind(column(&changed, |row| row.version))
-    .bind(column(&changed, |row| row.machine_id))
-    .bind(column(&changed, |row| row.boot_id))
-    .execute(&mut **tx)
-    .await
-    .map_err(failed("storing what hosts say of themselves"))?;
-    Ok(())
+    Ok(changed)
 }
 
 /// The first open jobs of each host in the order they were given, withdrawals

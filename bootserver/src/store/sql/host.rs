@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::{QueryBuilder, Row};
 
 use super::{Db, DbRow, SqlStore, Write, failed, from_json, to_json};
+use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::store::Result;
 use crate::store::host::{HostDetail, HostQuery, HostState, HostSummary, Reported, TagsSet};
@@ -16,14 +17,18 @@ use crate::wire;
 macro_rules! columns {
     () => {
         "SELECT host.agentsn, host.created, host.registered, host.hostname, host.version, host.os,
-                host.arch, host.ip, host.machine_id, host.boot_id, host_seen.seen
+                host.arch, host.ip, host.machine_id, host.boot_id, host.state, host.since,
+                host_seen.seen
          FROM host LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn"
     };
 }
 
 pub(super) async fn list(store: &SqlStore, query: &HostQuery) -> Result<Page<HostSummary>> {
     let mut sql: QueryBuilder<Db> = QueryBuilder::new(columns!());
-    sql.push(" WHERE 1 = 1");
+    match query.state {
+        Some(state) => sql.push(" WHERE host.state = ").push_bind(state.word()),
+        None => sql.push(" WHERE host.state <> 'deleted'"),
+    };
     for (key, value) in query.selector.iter() {
         sql.push(
             " AND EXISTS (SELECT 1 FROM host_tag WHERE host_tag.agentsn = host.agentsn AND key = ",
@@ -102,7 +107,7 @@ pub(super) async fn set_tags(store: &SqlStore, agentsn: &str, tags: &Tags) -> Re
     let step = "storing a host's tags";
     let mut tx = store.write(step).await?;
     let known = sqlx::query(concat!(
-        "SELECT 1 FROM host WHERE agentsn = $1",
+        "SELECT 1 FROM host WHERE agentsn = $1 AND state <> 'deleted'",
         for_update!()
     ))
     .bind(agentsn)
@@ -201,6 +206,8 @@ fn summary(row: &DbRow) -> Result<HostSummary> {
             created: row.try_get("created")?,
             registered: row.try_get("registered")?,
             seen: row.try_get("seen")?,
+            state: Presence::parse(row.try_get("state")?).unwrap_or(Presence::New),
+            since: row.try_get("since")?,
         };
         Ok((host, row.try_get("ip")?))
     };

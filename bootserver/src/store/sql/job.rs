@@ -25,7 +25,9 @@ pub(super) async fn insert(store: &SqlStore, new: &NewJobs) -> Result<JobsInsert
     let unknown: Vec<String> = sqlx::query_scalar(concat!(
         "SELECT given.value FROM ",
         given_texts!("$1"),
-        " WHERE NOT EXISTS (SELECT 1 FROM host WHERE host.agentsn = given.value)"
+        " WHERE NOT EXISTS (
+             SELECT 1 FROM host WHERE host.agentsn = given.value
+                 AND host.state NOT IN ('revoked', 'deleted'))"
     ))
     .bind(to_json(&agentsns))
     .fetch_all(&mut *tx)

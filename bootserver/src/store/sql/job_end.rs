@@ -1,4 +1,5 @@
-//! Jobs that end without their host: withdrawn, expired, or lost to a restore.
+//! Jobs that end without their host: withdrawn, expired, lost to a restore, or of
+//! a host that left the fleet.
 
 use serde_json::json;
 
@@ -42,7 +43,8 @@ pub(super) async fn cancel(
         Some((_, _, Some(_))) => Cancelled::Finished,
         Some((_, None, None)) => {
             let ids = [id.to_owned()];
-            end_here(&mut tx, &ids, ErrorCode::CANCELLED, now).await?;
+            let code = ErrorCode::CANCELLED;
+            end_here(&mut tx, &ids, code, meaning(code), now).await?;
             Cancelled::AtOnce
         }
         Some((agentsn, Some(_), None)) => {
@@ -88,7 +90,8 @@ pub(super) async fn expire(store: &SqlStore, lease: &Lease, now: i64) -> Result<
         .fetch_all(&mut *tx)
         .await
         .map_err(failed(step))?;
-    end_here(&mut tx, &ids, ErrorCode::EXPIRED, now).await?;
+    let code = ErrorCode::EXPIRED;
+    end_here(&mut tx, &ids, code, meaning(code), now).await?;
     tx.commit().await.map_err(failed(step))?;
     Ok(Held::Done(ids.len() as u64))
 }
@@ -108,7 +111,8 @@ pub(super) async fn close_open(store: &SqlStore, now: i64) -> Result<u64> {
         .fetch_all(&mut *tx)
         .await
         .map_err(failed(step))?;
-        end_here(&mut tx, &ids, ErrorCode::RESTORED, now).await?;
+        let code = ErrorCode::RESTORED;
+        end_here(&mut tx, &ids, code, meaning(code), now).await?;
         tx.commit().await.map_err(failed(step))?;
         ended += ids.len() as u64;
         if ids.len() < AT_ONCE {
@@ -117,10 +121,33 @@ pub(super) async fn close_open(store: &SqlStore, now: i64) -> Result<u64> {
     }
 }
 
+/// Ends what is open of a host that left the fleet. To be called after
+/// [`one_at_a_time`].
+pub(super) async fn end_open(tx: &mut Write, agentsn: &str, message: &str, now: i64) -> Result<()> {
+    let ids: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT id FROM job WHERE agentsn = $1 AND finished IS NULL ORDER BY id",
+        for_update!()
+    ))
+    .bind(agentsn)
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed("ending the jobs of a host"))?;
+    end_here(tx, &ids, ErrorCode::CANCELLED, message, now).await
+}
+
+fn meaning(code: ErrorCode) -> &'static str {
+    code.meaning().unwrap_or_default()
+}
+
 /// Gives jobs a result of our own.
-async fn end_here(tx: &mut Write, ids: &[String], code: ErrorCode, now: i64) -> Result<()> {
+async fn end_here(
+    tx: &mut Write,
+    ids: &[String],
+    code: ErrorCode,
+    message: &str,
+    now: i64,
+) -> Result<()> {
     let step = "ending jobs without their hosts";
-    let message = code.meaning().unwrap_or_default();
     let results: Vec<_> = ids
         .iter()
         .map(|id| {

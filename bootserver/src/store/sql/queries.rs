@@ -10,8 +10,9 @@
 //!   holds a JSON list, as a table `given` with a column `value`; fields are
 //!   `given.value ->> 'name'`, with `CAST(... AS BIGINT)` for numbers;
 //! - the macro `database_now!()`: its clock in unix milliseconds;
-//! - the macros `for_update!()` and `for_share!()`: locks rows until the commit,
-//!   where more than one may write;
+//! - the macros `for_update!()`, `skip_locked!()` and `for_share!()`: locks rows
+//!   until the commit, where more than one may write. Of a host the row of
+//!   `host_seen` is locked first, so that nobody waits in a circle;
 //! - `one_at_a_time(&mut tx)`, said first in a transaction that others like it
 //!   must not overtake, and `hot`, the statements every status needs.
 //!
@@ -23,7 +24,9 @@ mod host;
 mod job;
 mod job_end;
 mod lease;
+mod lifecycle;
 mod package;
+mod presence;
 mod register;
 mod retention;
 mod status;
@@ -32,11 +35,13 @@ use async_trait::async_trait;
 
 use super::{Db, DbRow, SqlStore, Write, failure_of, hot, one_at_a_time};
 use crate::fleet::enrol::KnownHost;
+use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::store::event::{EventQuery, EventRow};
 use crate::store::host::{
-    HostDetail, HostQuery, HostSummary, Registered, Registration, SecretOwner, TagsSet,
+    HostChange, HostChangeQuery, HostDetail, HostQuery, HostSummary, Looked, Offer, Offered,
+    Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner, TagsSet,
 };
 use crate::store::job::{
     Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
@@ -131,8 +136,17 @@ impl Store for SqlStore {
     async fn secret_owner(&self, digest: &TokenDigest) -> Result<Option<SecretOwner>> {
         register::secret_owner(self, digest).await
     }
-    async fn promote_secret(&self, digest: &TokenDigest) -> Result<()> {
-        register::promote_secret(self, digest).await
+    async fn promote_secret(&self, digest: &TokenDigest, rotate_due: i64) -> Result<Option<i64>> {
+        register::promote_secret(self, digest, rotate_due).await
+    }
+    async fn offer_secret(&self, offer: &Offer) -> Result<Offered> {
+        lifecycle::offer_secret(self, offer).await
+    }
+    async fn order_rotation(&self, agentsn: &str, now: i64) -> Result<RotationOrdered> {
+        lifecycle::order_rotation(self, agentsn, now).await
+    }
+    async fn remove_host(&self, removal: &Removal) -> Result<Removed> {
+        lifecycle::remove_host(self, removal).await
     }
     async fn known_host(&self, agentsn: &str) -> Result<Option<KnownHost>> {
         register::known_host(self, agentsn).await
@@ -151,6 +165,16 @@ impl Store for SqlStore {
     }
     async fn hosts_by_agentsn(&self, agentsns: &[String]) -> Result<Vec<HostSummary>> {
         host::by_agentsn(self, agentsns).await
+    }
+
+    async fn look_at_hosts(&self, lease: &Lease, now: i64) -> Result<Held<Looked>> {
+        presence::look(self, lease, now).await
+    }
+    async fn host_counts(&self) -> Result<Vec<(Presence, i64)>> {
+        presence::counts(self).await
+    }
+    async fn host_changes(&self, query: &HostChangeQuery) -> Result<Page<HostChange>> {
+        presence::changes(self, query).await
     }
 
     async fn record_statuses(&self, records: &[StatusRecord]) -> Result<Vec<StatusOutcome>> {

@@ -4,13 +4,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::presence::Move;
 use super::{SqlStore, Write, failed, from_json, hot, one_at_a_time, to_json};
+use crate::fleet::clone::{Pusher, Sightings, Verdict};
 use crate::fleet::handout::{self, hand_out};
+use crate::fleet::presence::{self, Presence};
 use crate::store::Result;
-use crate::store::batch::Batch;
-use crate::store::status::{StatusOutcome, StatusRecord};
+use crate::store::batch::{self, Batch, StateRow};
+use crate::store::status::{Rotation, StatusOutcome, StatusRecord, Stored};
 
 pub(super) async fn record(
     store: &SqlStore,
@@ -19,24 +22,177 @@ pub(super) async fn record(
     let Some(now) = records.iter().map(|record| record.now).max() else {
         return Ok(Vec::new());
     };
-    let batch = Batch::collect(records);
     let mut tx = store.write("beginning a batch of statuses").await?;
-    if !(batch.results.is_empty() && batch.events.is_empty()) {
+    let is_numbered =
+        |record: &StatusRecord| !(record.results.is_empty() && record.events.is_empty());
+    if records.iter().any(is_numbered) {
         // Who reads on from a number must not miss one that comes later.
         one_at_a_time(&mut tx).await?;
     }
-    hot::touch(&mut tx, &batch.seen).await?;
-    hot::write_states(&mut tx, &batch.states).await?;
+    let admitted = admit(&mut tx, records).await?;
+    let batch = Batch::collect(records.iter().filter(|record| admitted.is_in(record)));
+    let changed = hot::write_states(&mut tx, &batch.states).await?;
+    let changed: HashSet<&str> = changed.iter().map(|row| row.agentsn).collect();
+    // Of two that always push together, the last one's state never changes.
+    let is_noted = |row: &&StateRow<'_>| changed.contains(row.agentsn) || row.pushers.len() > 1;
+    let noted: Vec<_> = batch.states.iter().filter(is_noted).collect();
+    let copies = note_facts(&mut tx, &noted).await?;
     accept(&mut tx, &batch).await?;
     let stored = finish(&mut tx, &batch).await?;
     write_events(&mut tx, &batch).await?;
     let open = open_jobs(&mut tx, &batch, now).await?;
-    let outcomes = outcomes(records, &stored, &open);
+    let outcomes = outcomes(records, &admitted, &copies, &stored, &open);
     mark_sent(&mut tx, &outcomes, now).await?;
+    arrive(&mut tx, &admitted, now).await?;
     tx.commit()
         .await
         .map_err(failed("committing a batch of statuses"))?;
     Ok(outcomes.into_iter().map(|(outcome, _)| outcome).collect())
+}
+
+/// The hosts whose secret is the one in force, with what their rows say.
+#[derive(Default)]
+struct Admitted<'a> {
+    hosts: HashMap<&'a str, Host>,
+}
+
+struct Host {
+    number: i64,
+    every: u64,
+    seen: i64,
+    state: Option<Presence>,
+    rotate_due: Option<i64>,
+}
+
+impl Admitted<'_> {
+    fn is_in(&self, record: &StatusRecord) -> bool {
+        self.hosts
+            .get(record.agentsn.as_str())
+            .is_some_and(|host| host.number == record.number)
+    }
+}
+
+/// Notes when hosts were seen. Their rows are locked from then on, so that
+/// nobody's secret is taken away while the rest is written.
+async fn admit<'a>(tx: &mut Write, records: &'a [StatusRecord]) -> Result<Admitted<'a>> {
+    let rows = batch::seen(records);
+    let touched = hot::touch(tx, &rows).await?;
+    let mut touched: HashMap<String, (String, Option<i64>)> = touched
+        .into_iter()
+        .map(|(agentsn, state, rotate_due)| (agentsn, (state, rotate_due)))
+        .collect();
+    let mut admitted = Admitted::default();
+    for row in rows {
+        if let Some((state, rotate_due)) = touched.remove(row.agentsn) {
+            let host = Host {
+                number: row.number,
+                every: u64::try_from(row.every).unwrap_or_default(),
+                seen: row.seen,
+                state: Presence::parse(&state),
+                rotate_due,
+            };
+            admitted.hosts.insert(row.agentsn, host);
+        }
+    }
+    Ok(admitted)
+}
+
+/// Hosts that were not online are, from this push on.
+async fn arrive(tx: &mut Write, admitted: &Admitted<'_>, now: i64) -> Result<()> {
+    let arrived = admitted.hosts.iter();
+    let arrived = arrived.filter(|(_, host)| host.state != Some(Presence::Online));
+    let mut moves: Vec<Move<'_>> = arrived
+        .map(|(agentsn, host)| Move {
+            due: presence::judge(host.seen, host.every, 0, host.seen).1,
+            ..Move::new(agentsn, host.state, Presence::Online)
+        })
+        .collect();
+    moves.sort_unstable_by_key(|one| one.agentsn);
+    super::presence::set(tx, &moves, now).await
+}
+
+/// A host, and the one of its pushers that is a copy of it.
+type CopyOf = (String, Pusher);
+
+/// What a host's row said of it so far.
+#[derive(sqlx::FromRow)]
+struct Facts {
+    agentsn: String,
+    hostname: String,
+    version: String,
+    machine_id: Option<String>,
+    boot_id: Option<String>,
+    sightings: String,
+}
+
+/// Writes what hosts say of themselves, of those whose state changed; returns
+/// those whose status came from a copy. The machine an identity belongs to is
+/// set once: a copy that pushes with the same secret must not take it over. What
+/// it says is in the body.
+async fn note_facts(tx: &mut Write, changed: &[&StateRow<'_>]) -> Result<HashSet<CopyOf>> {
+    let step = "storing what hosts say of themselves";
+    if changed.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let agentsns: Vec<&str> = changed.iter().map(|row| row.agentsn).collect();
+    let facts: Vec<Facts> = sqlx::query_as(concat!(
+        "SELECT agentsn, hostname, version, machine_id, boot_id, sightings FROM host
+         WHERE agentsn IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ")"
+    ))
+    .bind(to_json(&agentsns))
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    let facts: HashMap<String, Facts> = facts
+        .into_iter()
+        .map(|facts| (facts.agentsn.clone(), facts))
+        .collect();
+    let mut copies = HashSet::new();
+    let mut updates = Vec::new();
+    for row in changed {
+        let Some(facts) = facts.get(row.agentsn) else {
+            continue;
+        };
+        let mut sightings: Sightings = from_json(step, &facts.sightings)?;
+        let before = sightings.clone();
+        let owner = facts.machine_id.as_deref();
+        for pusher in &row.pushers {
+            if sightings.observe(pusher, owner, row.changed, row.step) == Verdict::Copy {
+                copies.insert((row.agentsn.to_owned(), pusher.clone()));
+            }
+        }
+        let machine_id = owner.or(row.machine_id);
+        let boot_id = row.boot_id.or(facts.boot_id.as_deref());
+        let is_same = facts.hostname == row.hostname
+            && facts.version == row.version
+            && facts.machine_id.as_deref() == machine_id
+            && facts.boot_id.as_deref() == boot_id
+            && sightings == before;
+        if !is_same {
+            updates.push(json!({
+                "agentsn": row.agentsn, "hostname": row.hostname, "version": row.version,
+                "machine_id": machine_id, "boot_id": boot_id, "sightings": to_json(&sightings),
+            }));
+        }
+    }
+    if updates.is_empty() {
+        return Ok(copies);
+    }
+    sqlx::query(concat!(
+        "UPDATE host SET hostname = given.value ->> 'hostname',
+                version = given.value ->> 'version', machine_id = given.value ->> 'machine_id',
+                boot_id = given.value ->> 'boot_id', sightings = given.value ->> 'sightings'
+         FROM ",
+        given_rows!("$1"),
+        " WHERE host.agentsn = given.value ->> 'agentsn'"
+    ))
+    .bind(to_json(&updates))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    Ok(copies)
 }
 
 async fn accept(tx: &mut Write, batch: &Batch<'_>) -> Result<()> {
@@ -145,37 +301,59 @@ async fn open_jobs(
 /// several records of one host each gets the jobs: only one may be read.
 fn outcomes(
     records: &[StatusRecord],
+    admitted: &Admitted<'_>,
+    copies: &HashSet<CopyOf>,
     stored: &HashSet<String>,
     open: &HashMap<String, Vec<Open>>,
 ) -> Vec<(StatusOutcome, Vec<String>)> {
-    records
-        .iter()
-        .map(|record| {
-            let own: Vec<&Open> = open.get(&record.agentsn).into_iter().flatten().collect();
-            let handout: handout::Handout<&Open> =
-                hand_out(own, &record.accepted, |job| &job.id, |job| job.body.len());
-            let fresh = handout.jobs.iter().filter(|job| !job.sent);
-            let fresh = fresh.map(|job| job.id.clone()).collect();
-            let jobs = handout.jobs.iter().filter_map(|job| {
-                let body: Result<Value> = from_json("reading a job's order", &job.body);
-                match body {
-                    Ok(body) => Some((job.id.clone(), body)),
-                    Err(error) => {
-                        tracing::error!(job = %job.id, ?error, "an order in the database is no JSON");
-                        None
-                    }
-                }
-            });
-            let ignored = record.results.iter().map(|outcome| &outcome.id);
-            let ignored = ignored.filter(|id| !stored.contains(*id)).cloned().collect();
-            let outcome = StatusOutcome {
-                jobs: jobs.collect(),
-                more: handout.more,
-                ignored_results: ignored,
-            };
-            (outcome, fresh)
-        })
-        .collect()
+    let outcome = |record: &StatusRecord| {
+        let host = admitted.hosts.get(record.agentsn.as_str());
+        let Some(host) = host.filter(|_| admitted.is_in(record)) else {
+            return (StatusOutcome::SecretChanged, Vec::new());
+        };
+        let own: Vec<&Open> = open.get(&record.agentsn).into_iter().flatten().collect();
+        let handout: handout::Handout<&Open> =
+            hand_out(own, &record.accepted, |job| &job.id, |job| job.body.len());
+        let fresh = handout.jobs.iter().filter(|job| !job.sent);
+        let fresh = fresh.map(|job| job.id.clone()).collect();
+        let jobs = handout.jobs.iter().filter_map(|job| order(job));
+        let ignored = record.results.iter().map(|outcome| &outcome.id);
+        let ignored = ignored
+            .filter(|id| !stored.contains(*id))
+            .cloned()
+            .collect();
+        // Mostly there are none, and nothing is compared.
+        let is_copy =
+            !copies.is_empty() && copies.contains(&(record.agentsn.clone(), record.pusher()));
+        let verdict = match is_copy {
+            true => Verdict::Copy,
+            false => Verdict::Own,
+        };
+        let rotation = match host.rotate_due {
+            Some(due) if due <= record.now => Rotation::Due,
+            _ => Rotation::None,
+        };
+        let outcome = Stored {
+            jobs: jobs.collect(),
+            more: handout.more,
+            ignored_results: ignored,
+            rotation,
+            verdict,
+        };
+        (StatusOutcome::Stored(outcome), fresh)
+    };
+    records.iter().map(outcome).collect()
+}
+
+fn order(job: &Open) -> Option<(String, Value)> {
+    let body: Result<Value> = from_json("reading a job's order", &job.body);
+    match body {
+        Ok(body) => Some((job.id.clone(), body)),
+        Err(error) => {
+            tracing::error!(job = %job.id, ?error, "an order in the database is no JSON");
+            None
+        }
+    }
 }
 
 async fn mark_sent(

@@ -5,30 +5,34 @@ use super::{Write, failed};
 use crate::fleet::handout::MAX_JOBS;
 use crate::store::Result;
 use crate::store::batch::{SeenRow, StateRow};
-use crate::store::status::OpenJob;
+use crate::store::status::{OpenJob, Touched};
 
-/// Notes when hosts were seen.
-pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>]) -> Result<()> {
+/// Notes when hosts were seen, of those whose secret has the number of the one
+/// in force.
+pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>]) -> Result<Vec<Touched>> {
     // `WHERE true` tells SQLite's parser that ON belongs to the INSERT.
-    sqlx::query(
-        "INSERT INTO host_seen (agentsn, seen, reported, uptime, readings)
-         SELECT value ->> 'agentsn', value ->> 'seen', value ->> 'reported', value ->> 'uptime',
-                value ->> 'readings' FROM json_each($1) WHERE true
-         ON CONFLICT (agentsn) DO UPDATE SET seen = excluded.seen, reported = excluded.reported,
-                uptime = excluded.uptime, readings = excluded.readings",
+    sqlx::query_as(
+        "INSERT INTO host_seen (agentsn, number, every, seen, reported, uptime, readings)
+         SELECT value ->> 'agentsn', value ->> 'number', value ->> 'every', value ->> 'seen',
+                value ->> 'reported', value ->> 'uptime', value ->> 'readings'
+         FROM json_each($1) WHERE true
+         ON CONFLICT (agentsn) DO UPDATE SET every = excluded.every, seen = excluded.seen,
+                reported = excluded.reported, uptime = excluded.uptime,
+                readings = excluded.readings
+             WHERE host_seen.number = excluded.number
+         RETURNING agentsn, state, rotate_due",
     )
     .bind(json(rows))
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await
-    .map_err(failed("storing when hosts were seen"))?;
-    Ok(())
+    .map_err(failed("storing when hosts were seen"))
 }
 
-/// Writes the states whose digest changed, and what their hosts say of
-/// themselves. The machine an identity belongs to is set once: a clone that
-/// pushes with a copied secret must not take it over. What it says is in the
-/// body.
-pub(super) async fn write_states(tx: &mut Write, rows: &[StateRow<'_>]) -> Result<()> {
+/// Writes the states whose digest changed, and returns them.
+pub(super) async fn write_states<'r, 'a>(
+    tx: &mut Write,
+    rows: &'r [StateRow<'a>],
+) -> Result<Vec<&'r StateRow<'a>>> {
     let changed: std::collections::HashSet<String> = sqlx::query_scalar(
         "INSERT INTO host_state (agentsn, digest, changed, body)
          SELECT value ->> 'agentsn', value ->> 'digest', value ->> 'changed', value ->> 'body'
@@ -44,24 +48,8 @@ pub(super) async fn write_states(tx: &mut Write, rows: &[StateRow<'_>]) -> Resul
     .map_err(failed("storing the states of hosts"))?
     .into_iter()
     .collect();
-    let rows: Vec<_> = rows
-        .iter()
-        .filter(|row| changed.contains(row.agentsn))
-        .collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "UPDATE host SET hostname = value ->> 'hostname', version = value ->> 'version',
-                machine_id = coalesce(host.machine_id, value ->> 'machine_id'),
-                boot_id = coalesce(value ->> 'boot_id', host.boot_id)
-         FROM json_each($1) WHERE host.agentsn = value ->> 'agentsn'",
-    )
-    .bind(json(&rows))
-    .execute(&mut **tx)
-    .await
-    .map_err(failed("storing what hosts say of themselves"))?;
-    Ok(())
+    let is_changed = |row: &&StateRow<'_>| changed.contains(row.agentsn);
+    Ok(rows.iter().filter(is_changed).collect())
 }
 
 /// The first open jobs of each host in the order they were given, withdrawals

@@ -5,6 +5,7 @@ use bootserver::store::FirstStart;
 use bootserver::store::FirstTokens;
 use bootserver::store::Store;
 use bootserver::store::enrolment::Revoked;
+use bootserver::store::host::OpenOrders;
 use bootserver::store::host::Registered;
 use bootserver::store::host::RegistrationEffect;
 use bootserver::store::host::SecretStanding;
@@ -69,6 +70,7 @@ pub(crate) async fn an_enrolment_token_pays_once_per_host(store: &dyn Store) {
     let create = || RegistrationEffect::Create {
         enrolment: Some("e1".into()),
         tags: make::tags("svc=ecs"),
+        copy_of: None,
     };
     let register = async |agentsn: &str| {
         store
@@ -118,6 +120,7 @@ pub(crate) async fn an_enrolment_token_pays_once_per_host(store: &dyn Store) {
     let effect = RegistrationEffect::Create {
         enrolment: Some("e2".into()),
         tags: Tags::default(),
+        copy_of: None,
     };
     let registered = store
         .register_host(&make::registration("sn-3", effect))
@@ -143,6 +146,7 @@ pub(crate) async fn a_registration_whose_facts_changed_is_told_so(store: &dyn St
     let create = RegistrationEffect::Create {
         enrolment: None,
         tags: Tags::default(),
+        copy_of: None,
     };
     let taken = store
         .register_host(&make::registration("sn-1", create))
@@ -150,6 +154,7 @@ pub(crate) async fn a_registration_whose_facts_changed_is_told_so(store: &dyn St
     assert_eq!(taken.expect("a write"), Registered::Changed);
     let renew = || RegistrationEffect::Renew {
         tags: make::tags("rack=7"),
+        orders: OpenOrders::Stay,
     };
     let mut other = make::registration("sn-1", renew());
     other.reported.machine_id = Some("another machine".into());
@@ -182,6 +187,7 @@ pub(crate) async fn a_renewal_is_overruled_by_the_next_status(store: &dyn Store)
     store.record_statuses(&[push()]).await.expect("a batch");
     let renew = RegistrationEffect::Renew {
         tags: Tags::default(),
+        orders: OpenOrders::Stay,
     };
     store
         .register_host(&make::registration("sn-1", renew))
@@ -200,11 +206,13 @@ pub(crate) async fn both_secrets_hold_until_the_new_one_is_used(store: &dyn Stor
     let create = RegistrationEffect::Create {
         enrolment: None,
         tags: Tags::default(),
+        copy_of: None,
     };
     let first = make::registration("sn-1", create);
     store.register_host(&first).await.expect("a write");
     let renew = || RegistrationEffect::Renew {
         tags: Tags::default(),
+        orders: OpenOrders::Stay,
     };
     let (lost, second) = (
         make::registration("sn-1", renew()),
@@ -222,10 +230,16 @@ pub(crate) async fn both_secrets_hold_until_the_new_one_is_used(store: &dyn Stor
     assert_eq!(standing(&first).await, Some(SecretStanding::Current));
     assert_eq!(standing(&lost).await, None);
     assert_eq!(standing(&second).await, Some(SecretStanding::New));
-    store.promote_secret(&second.secret).await.expect("a write");
+    store
+        .promote_secret(&second.secret, 99)
+        .await
+        .expect("a write");
     assert_eq!(standing(&first).await, None);
     assert_eq!(standing(&second).await, Some(SecretStanding::Current));
     // Promoting what is no new secret changes nothing.
-    store.promote_secret(&second.secret).await.expect("a write");
+    store
+        .promote_secret(&second.secret, 99)
+        .await
+        .expect("a write");
     assert_eq!(standing(&second).await, Some(SecretStanding::Current));
 }

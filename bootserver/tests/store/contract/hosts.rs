@@ -115,6 +115,7 @@ pub(crate) async fn a_status_never_moves_an_identity_to_another_machine(store: &
     let create = RegistrationEffect::Create {
         enrolment: None,
         tags: Tags::default(),
+        copy_of: None,
     };
     let mut bare = make::registration("sn-2", create);
     bare.reported.machine_id = None;
@@ -138,6 +139,7 @@ pub(crate) async fn names_are_sorted_by_their_bytes(store: &dyn Store) {
         let create = RegistrationEffect::Create {
             enrolment: None,
             tags: Tags::default(),
+            copy_of: None,
         };
         let mut host = make::registration(&format!("sn-{n}"), create);
         host.reported.hostname = (*hostname).into();

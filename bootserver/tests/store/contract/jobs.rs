@@ -11,7 +11,7 @@ use bootserver::store::job::JobsInserted;
 use bootserver::store::job::ResultQuery;
 use bootserver::store::lease::Held;
 
-use super::{ids, lease, limit};
+use super::{ids, lease, limit, stored};
 use crate::make;
 
 pub(crate) async fn a_job_has_one_result(store: &dyn Store) {
@@ -21,12 +21,8 @@ pub(crate) async fn a_job_has_one_result(store: &dyn Store) {
     let push = async |agentsn: &str, errcode: u16, now: i64| {
         let mut record = make::status(agentsn, now);
         record.results.push(make::outcome("j1", errcode));
-        store
-            .record_statuses(&[record])
-            .await
-            .expect("a batch")
-            .remove(0)
-            .ignored_results
+        let outcomes = store.record_statuses(&[record]).await.expect("a batch");
+        stored(&outcomes[0]).ignored_results.clone()
     };
     assert_eq!(push("sn-2", 0, 1).await, ["j1"]);
     assert_eq!(push("sn-1", 3001, 2).await, [""; 0]);
@@ -76,8 +72,8 @@ pub(crate) async fn jobs_go_out_in_order_and_are_marked(store: &dyn Store) {
         (ids(&outcomes[0]), ids(&outcomes[1])),
         (vec![], vec!["j1", "j2", "j3"])
     );
-    assert_eq!(outcomes[1].more, More::None);
-    assert_eq!(outcomes[1].jobs[0].1["action"], "stop");
+    assert_eq!(stored(&outcomes[1]).more, More::None);
+    assert_eq!(stored(&outcomes[1]).jobs[0].1["action"], "stop");
     let job = store.job("j1").await.expect("a read").expect("the job");
     assert_eq!((job.sent, job.state()), (Some(6), JobState::Sent));
     let mut record = make::status("sn-1", 7);
@@ -137,8 +133,8 @@ pub(crate) async fn withdrawals_go_first(store: &dyn Store) {
         .await
         .expect("a batch");
     assert_eq!(ids(&outcomes[0])[..2], ["x1", "j002"]);
-    assert_eq!(outcomes[0].jobs[0].1["cancels"], "j1");
-    assert_eq!(outcomes[0].more, More::Waiting);
+    assert_eq!(stored(&outcomes[0]).jobs[0].1["cancels"], "j1");
+    assert_eq!(stored(&outcomes[0]).more, More::Waiting);
     let job = store.job("j050").await.expect("a read").expect("the job");
     assert_eq!((job.state(), job.finished), (JobState::Cancelled, Some(5)));
 }

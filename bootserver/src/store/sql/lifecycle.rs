@@ -1,0 +1,105 @@
+//! Hosts that get a new secret, and hosts that leave the fleet.
+
+use super::presence::Move;
+use super::{SqlStore, failed, job_end, one_at_a_time, presence};
+use crate::fleet::presence::Presence;
+use crate::store::Result;
+use crate::store::host::{Offer, Offered, Removal, Removed, RotationOrdered};
+
+pub(super) async fn offer_secret(store: &SqlStore, offer: &Offer) -> Result<Offered> {
+    let step = "storing a new secret of a host";
+    let mut tx = store.write(step).await?;
+    let seen =
+        sqlx::query("UPDATE host_seen SET rotate_due = $3 WHERE agentsn = $1 AND number = $2")
+            .bind(&offer.agentsn)
+            .bind(offer.number)
+            .bind(offer.again)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+    if seen.rows_affected() == 0 {
+        return Ok(Offered::Changed);
+    }
+    sqlx::query("UPDATE host SET next_secret = $2 WHERE agentsn = $1")
+        .bind(&offer.agentsn)
+        .bind(offer.secret.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(Offered::Done)
+}
+
+pub(super) async fn order_rotation(
+    store: &SqlStore,
+    agentsn: &str,
+    now: i64,
+) -> Result<RotationOrdered> {
+    let ordered = sqlx::query(
+        "UPDATE host_seen SET rotate_due = $2
+         WHERE agentsn = $1 AND state NOT IN ('revoked', 'deleted')",
+    )
+    .bind(agentsn)
+    .bind(now)
+    .execute(&store.writer)
+    .await
+    .map_err(failed("ordering a new secret of a host"))?;
+    Ok(match ordered.rows_affected() {
+        0 => RotationOrdered::Unknown,
+        _ => RotationOrdered::Done,
+    })
+}
+
+/// The secret's number goes up, so that a status that is on its way with the
+/// old one is refused in its own transaction.
+pub(super) async fn remove_host(store: &SqlStore, removal: &Removal) -> Result<Removed> {
+    let step = "taking a host out of the fleet";
+    let agentsn = removal.agentsn.as_str();
+    let mut tx = store.write(step).await?;
+    one_at_a_time(&mut tx).await?;
+    let state: Option<String> = sqlx::query_scalar(concat!(
+        "SELECT state FROM host_seen WHERE agentsn = $1",
+        for_update!()
+    ))
+    .bind(agentsn)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    let from = match state.as_deref().map(Presence::parse) {
+        None | Some(Some(Presence::Deleted)) => return Ok(Removed::Unknown),
+        Some(from) if from == Some(removal.to) => return Ok(Removed::Done),
+        Some(from) => from,
+    };
+    sqlx::query("UPDATE host_seen SET number = number + 1, rotate_due = NULL WHERE agentsn = $1")
+        .bind(agentsn)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    sqlx::query("UPDATE host SET secret = $2, next_secret = NULL WHERE agentsn = $1")
+        .bind(agentsn)
+        .bind(removal.nobody.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    if removal.to == Presence::Deleted {
+        for table in [
+            "DELETE FROM host_tag WHERE agentsn = $1",
+            "DELETE FROM host_state WHERE agentsn = $1",
+        ] {
+            sqlx::query(table)
+                .bind(agentsn)
+                .execute(&mut *tx)
+                .await
+                .map_err(failed(step))?;
+        }
+    }
+    let message = match removal.to {
+        Presence::Deleted => "the host was deleted",
+        _ => "the host was revoked",
+    };
+    job_end::end_open(&mut tx, agentsn, message, removal.now).await?;
+    let moves = [Move::new(agentsn, from, removal.to)];
+    presence::set(&mut tx, &moves, removal.now).await?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(Removed::Done)
+}
