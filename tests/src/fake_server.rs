@@ -351,6 +351,10 @@ fn read(reader: &mut BufReader<&TcpStream>, earlier: usize) -> Option<Asked> {
         .take(length.min(MAX_BYTES))
         .read_to_end(&mut body)
         .ok()?;
+    if (body.len() as u64) < length.min(MAX_BYTES) {
+        // Whoever asked was killed in the midst of it: nobody has asked.
+        return None;
+    }
     asked.body = serde_json::from_slice(&body).unwrap_or_default();
     Some(asked)
 }
