@@ -15,7 +15,7 @@ use crate::store::lease::{Held, Lease};
 use crate::store::page::Page;
 
 /// Most hosts one look takes: its locks are short.
-const MAX_LOOKED: i64 = 1000;
+const MAX_LOOKED: i64 = 250;
 
 /// A host that goes from one state to another.
 #[derive(Debug, Serialize)]
