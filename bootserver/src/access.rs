@@ -3,5 +3,9 @@
 //! Pure: no store, no HTTP, no clock. `crate::auth` finds out who calls, the
 //! handlers name what a route needs, and the store keeps to the scope.
 
+pub mod password;
 pub mod role;
 pub mod scope;
+pub mod session;
+pub mod throttle;
+pub mod user_name;

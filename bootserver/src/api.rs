@@ -1,6 +1,8 @@
 //! The handlers, one file per resource. Each authenticates, loads, lets
 //! `fleet` decide, stores, and replies.
 
+pub mod api_tokens;
+pub mod audit;
 pub mod download;
 pub mod enrolment_tokens;
 pub mod errcodes;
@@ -14,5 +16,9 @@ pub mod jobs;
 pub mod list;
 pub mod packages;
 pub mod register;
+pub mod scope_view;
+pub mod session;
+pub mod sessions;
 pub mod status;
 pub mod upload;
+pub mod users;

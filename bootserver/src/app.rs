@@ -9,6 +9,7 @@ use crate::auth::cache::SecretCache;
 use crate::blob::Blobs;
 use crate::config::Bounds;
 use crate::ingest::Ingest;
+use crate::passwords::Passwords;
 use crate::store::Store;
 
 /// Uploads at once: each takes a file, a buffer and a share of the disk.
@@ -29,6 +30,8 @@ pub struct App {
     pub ingest: Ingest,
     /// Sizes and deadlines.
     pub bounds: Bounds,
+    /// Where passwords are hashed.
+    pub passwords: Passwords,
     /// Places for uploads.
     pub uploads: Arc<Semaphore>,
 }
@@ -44,6 +47,7 @@ impl App {
             fleet_size: Arc::default(),
             ingest,
             bounds,
+            passwords: Passwords::default(),
             uploads,
         }
     }

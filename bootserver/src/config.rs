@@ -17,6 +17,8 @@ const DEFAULT_DATA: &str = "/var/lib/bootserver";
 const DEFAULT_EVENT_DAYS: u32 = 90;
 /// Days finished jobs are kept: who ordered what is asked for longer.
 const DEFAULT_JOB_DAYS: u32 = 365;
+/// Days it is kept who did what: two years, which auditors often ask for.
+const DEFAULT_AUDIT_DAYS: u32 = 730;
 /// Most days anything is kept for, other than for ever.
 const MAX_DAYS: u32 = 36_500;
 /// Largest configuration file, in bytes.
@@ -61,6 +63,8 @@ pub struct RetentionSettings {
     pub events: Option<u32>,
     /// Finished jobs and their results.
     pub jobs: Option<u32>,
+    /// Who did what.
+    pub audit: Option<u32>,
 }
 
 /// How long things are kept; nothing is for ever.
@@ -70,6 +74,8 @@ pub struct Retention {
     pub events: Option<Duration>,
     /// Finished jobs and their results.
     pub jobs: Option<Duration>,
+    /// Who did what.
+    pub audit: Option<Duration>,
 }
 
 /// Sizes and deadlines handlers keep to.
@@ -190,6 +196,7 @@ impl Settings {
         let retention = Retention {
             events: days("events", kept.events, DEFAULT_EVENT_DAYS)?,
             jobs: days("jobs", kept.jobs, DEFAULT_JOB_DAYS)?,
+            audit: days("audit", kept.audit, DEFAULT_AUDIT_DAYS)?,
         };
         let request_timeout = bounds.request_timeout.as_secs();
         let request_timeout = seconds("request_timeout", self.request_timeout, request_timeout)?;
@@ -328,6 +335,7 @@ mod tests {
                     retention: Some(RetentionSettings {
                         events: Some(36_501),
                         jobs: None,
+                        ..RetentionSettings::default()
                     }),
                     ..Settings::default()
                 },

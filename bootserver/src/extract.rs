@@ -1,6 +1,8 @@
 //! What comes in with a request: JSON bodies, queries and ids in paths, each
 //! with its bound and its problem.
 
+pub mod revision;
+
 use std::time::Duration;
 
 use axum::body::to_bytes;

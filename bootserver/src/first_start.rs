@@ -1,4 +1,5 @@
-//! The very first start makes one API token and one enrolment token.
+//! The very first start makes the user `admin` with a one-time password, an API
+//! token and an enrolment token.
 //!
 //! They are shown once: on a terminal, or in a file only its owner may read.
 //! The one rule: the file is on disk before the store says that the first
@@ -8,11 +9,20 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use uuid::Uuid;
 
+use crate::access::password::Password;
+use crate::access::role::Role;
+use crate::access::scope::Scope;
+use crate::access::user_name::UserName;
 use crate::clock::unix_millis;
 use crate::data_dir::write_atomic;
+use crate::store::user::NewUser;
 use crate::store::{FirstStart, FirstTokens, Store};
 use crate::token::{Token, TokenKind};
+
+/// The name of the first user.
+const ADMIN: &str = "admin";
 
 /// Where the tokens are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +52,18 @@ pub async fn first_start(store: &dyn Store, show: &Show) -> anyhow::Result<First
     }
     let api = Token::generate(TokenKind::Api);
     let enrolment = Token::generate(TokenKind::Enrolment);
+    let password = Password::one_time();
+    let admin = NewUser {
+        id: Uuid::now_v7().to_string(),
+        name: UserName::parse(ADMIN).expect("it is a name"),
+        display_name: String::new(),
+        role: Role::Admin,
+        scope: Scope::fleet(),
+        password: password.hash(),
+    };
     let lines = format!(
-        "api_token={}\nenrolment_token={}\n",
+        "admin_password={}\napi_token={}\nenrolment_token={}\n",
+        password.expose(),
         api.expose(),
         enrolment.expose()
     );
@@ -51,6 +71,7 @@ pub async fn first_start(store: &dyn Store, show: &Show) -> anyhow::Result<First
         write_tokens(path, &lines)?;
     }
     let tokens = FirstTokens {
+        admin,
         api: api.digest(),
         enrolment: enrolment.digest(),
     };

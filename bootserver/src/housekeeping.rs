@@ -68,6 +68,7 @@ async fn forget(store: &dyn Store, mut lease: Lease, retention: Retention) -> Re
     for (kept, age) in [
         (Kept::Events, retention.events),
         (Kept::Jobs, retention.jobs),
+        (Kept::Audit, retention.audit),
     ] {
         let Some(age) = age else { continue };
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);

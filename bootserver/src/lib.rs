@@ -10,6 +10,7 @@ pub mod backup;
 pub mod config;
 pub mod data_dir;
 pub mod first_start;
+pub mod reset_password;
 pub mod serve;
 
 pub mod access;
@@ -27,6 +28,7 @@ pub mod host_watch;
 pub mod housekeeping;
 pub mod ingest;
 pub mod package;
+pub mod passwords;
 pub mod store;
 pub mod wire;
 

@@ -21,6 +21,8 @@ bootserver backup [options] DIR     copy a SQLite database and the packages to a
 bootserver restore [options] DIR    put such a copy where there is no database; open jobs end
 bootserver close-jobs [options]     end all open jobs, after a pg_restore
 bootserver import [options] FILE    copy a SQLite file into an empty PostgreSQL database
+bootserver reset-password [options] NAME    give a user a one-time password, while the
+                                    server runs or not
 bootserver openapi              print the OpenAPI document
 bootserver -V | -h              version | this text
 
@@ -33,8 +35,8 @@ Options, which win over the configuration:
   --address-file FILE      gets ADDRESS:PORT once requests are served
   -l, --log-level LEVEL    error, warn, info, debug, trace [info]
 
-The first start makes an API token and an enrolment token. They are printed to a
-terminal, and otherwise written to DIR/first-start.txt, which only its owner reads.
+The first start makes the user admin with a one-time password, an API token and an
+enrolment token. They are printed to a terminal, and otherwise written to DIR/first-start.txt, which only its owner reads.
 ";
 
 enum Command {
@@ -53,6 +55,7 @@ enum Task {
     Restore(PathBuf),
     CloseJobs,
     Import(PathBuf),
+    ResetPassword(PathBuf),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +102,10 @@ async fn perform(task: Task, config: &Config) -> anyhow::Result<String> {
         Task::Restore(from) => backup::restore(config, &from).await,
         Task::CloseJobs => backup::close_jobs(config).await,
         Task::Import(from) => backup::import(config, &from).await,
+        Task::ResetPassword(name) => {
+            let name = name.to_string_lossy();
+            bootserver::reset_password::reset_password(config, &name).await
+        }
     }
 }
 
@@ -122,13 +129,14 @@ fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
 }
 
 /// Commands that read the configuration, and what each is about beside it.
-const COMMANDS: [(&str, Option<&str>); 6] = [
+const COMMANDS: [(&str, Option<&str>); 7] = [
     ("serve", None),
     ("migrate", None),
     ("backup", Some("DIR")),
     ("restore", Some("DIR")),
     ("close-jobs", None),
     ("import", Some("FILE")),
+    ("reset-password", Some("NAME")),
 ];
 
 fn parse_work(word: &OsStr, parser: &mut lexopt::Parser) -> anyhow::Result<Command> {
@@ -170,6 +178,7 @@ fn parse_work(word: &OsStr, parser: &mut lexopt::Parser) -> anyhow::Result<Comma
         Some("restore") => Task::Restore(path),
         Some("close-jobs") => Task::CloseJobs,
         Some("import") => Task::Import(path),
+        Some("reset-password") => Task::ResetPassword(path),
         _ => return Ok(Command::Serve(config)),
     };
     Ok(Command::Task(task, config))

@@ -112,6 +112,25 @@ pub enum Conflicting {
     Conflict(#[to_schema] ProblemDocument),
 }
 
+/// Answers of routes that change what the caller has seen.
+#[derive(IntoResponses)]
+pub enum Precondition {
+    /// If-Match names another revision: somebody else changed it meanwhile
+    #[response(status = 412, content_type = "application/problem+json")]
+    Changed(#[to_schema] ProblemDocument),
+}
+
+/// Answers of routes that look at a password.
+#[derive(IntoResponses)]
+pub enum SignInRefused {
+    /// The name or the password is wrong
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(#[to_schema] ProblemDocument),
+    /// Tried too often; Retry-After says when one more is allowed
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(#[to_schema] ProblemDocument),
+}
+
 /// Answers of routes that take a range.
 #[derive(IntoResponses)]
 pub enum Unsatisfiable {
@@ -145,6 +164,10 @@ pub enum Full {
         (name = "packages", description = "What hosts install"),
         (name = "jobs", description = "What hosts are ordered to do"),
         (name = "events", description = "What happened on hosts"),
+        (name = "session", description = "Signing in and out"),
+        (name = "users", description = "The people who operate"),
+        (name = "API tokens", description = "What programs show"),
+        (name = "audit", description = "Who did what"),
         (name = "health", description = "For load balancers")
     ),
     modifiers(&Tokens)
@@ -165,7 +188,7 @@ impl Modify for Tokens {
         for (name, description) in [
             (
                 "operator",
-                "An API token. The requirement names the least role (viewer, operator, admin), and \
+                "An API token or a session's. The requirement names the least role (viewer, operator, admin), and \
                  `fleet` where it must not be restricted to some hosts",
             ),
             ("enrolment", "An enrolment token"),
@@ -198,6 +221,7 @@ fn share_problem(openapi: &mut utoipa::openapi::OpenApi) {
         let operations = [
             &mut item.get,
             &mut item.put,
+            &mut item.patch,
             &mut item.post,
             &mut item.delete,
         ];

@@ -129,6 +129,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
     }
 
+    /// 412: it is not any more what the caller saw.
+    pub fn precondition_failed(detail: &str) -> Self {
+        let status = StatusCode::PRECONDITION_FAILED;
+        Self::new(status, "changed-meanwhile", "Changed meanwhile", detail)
+    }
+
     /// 413: larger than this path takes.
     pub fn too_large(max_bytes: u64) -> Self {
         let detail = format!("at most {max_bytes} bytes are accepted here");
@@ -174,6 +180,15 @@ impl Problem {
         let mut problem = Self::invalid(detail);
         problem.errors = errors;
         problem
+    }
+
+    /// 429: passwords were tried too often; after so long one more may be.
+    pub fn too_many_attempts(millis: i64) -> Self {
+        let seconds = millis.max(1).unsigned_abs().div_ceil(1000);
+        let detail = format!("too many attempts to sign in; wait {seconds} s");
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, "too-many-attempts", "Too many attempts", &detail)
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// 500: our fault, and again the next time.

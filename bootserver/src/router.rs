@@ -12,8 +12,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    download, enrolment_tokens, errcodes, events, health, host_standing, hosts, job_results, jobs,
-    packages, register, status, upload,
+    api_tokens, audit, download, enrolment_tokens, errcodes, events, health, host_standing, hosts,
+    job_results, jobs, packages, register, session, sessions, status, upload, users,
 };
 use crate::app::App;
 use crate::openapi::Base;
@@ -26,6 +26,16 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(status::status))
         .routes(routes!(download::download))
         // operators
+        .routes(routes!(session::sign_in, session::get, session::sign_out))
+        .routes(routes!(session::change_password))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::end))
+        .routes(routes!(users::list, users::create))
+        .routes(routes!(users::get, users::change, users::delete))
+        .routes(routes!(users::reset_password))
+        .routes(routes!(api_tokens::list, api_tokens::create))
+        .routes(routes!(api_tokens::revoke))
+        .routes(routes!(audit::list))
         .routes(routes!(enrolment_tokens::list, enrolment_tokens::create))
         .routes(routes!(enrolment_tokens::revoke))
         .routes(routes!(hosts::list))

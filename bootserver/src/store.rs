@@ -8,6 +8,8 @@
 //! database that fails.
 
 pub mod address;
+pub mod api_token;
+pub mod audit;
 pub mod batch;
 pub mod enrolment;
 pub mod event;
@@ -19,16 +21,22 @@ pub mod package;
 pub mod page;
 pub mod postgres;
 pub mod retention;
+pub mod session;
 pub mod sqlite;
 pub mod status;
+pub mod user;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::access::scope::Scope;
+use crate::access::throttle::{Attempt, Bucket};
 use crate::token::TokenDigest;
 
 use address::Address;
+use api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
+use audit::{AuditQuery, AuditRow, By};
 use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
 use host::{
@@ -40,7 +48,9 @@ use lease::{Held, Lease};
 use package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use page::{Limit, Page};
 use retention::Kept;
+use session::{NewSession, SessionBegun, SessionEnded, SessionOwner, SessionRow};
 use status::{StatusOutcome, StatusRecord};
+use user::{KnownUser, NewPassword, NewUser, UserChange, UserChanged, UserInserted, UserRow};
 
 /// What a failed call means for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,9 +77,11 @@ pub struct StoreError {
 /// Shorthand for every call of the trait.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// The tokens of the very first start, as the store keeps them.
+/// What the very first start makes, as the store keeps it.
 #[derive(Debug, Clone)]
 pub struct FirstTokens {
+    /// The first user.
+    pub admin: NewUser,
     /// The operator's.
     pub api: TokenDigest,
     /// The hosts'.
@@ -124,12 +136,73 @@ pub trait Store: Send + Sync + 'static {
     /// Stores the tokens of the first start, once for ever.
     async fn first_start(&self, tokens: &FirstTokens, now: i64) -> Result<FirstStart>;
 
-    /// The id of an API token in force.
-    async fn api_token(&self, digest: &TokenDigest) -> Result<Option<String>>;
+    /// Users by name.
+    async fn users(&self, after: Option<String>, limit: Limit) -> Result<Page<UserRow>>;
+    /// One user.
+    async fn user(&self, id: &str) -> Result<Option<UserRow>>;
+    /// A user and what is kept of their password.
+    async fn user_by_name(&self, name: &str) -> Result<Option<KnownUser>>;
+    /// Stores a user with a one-time password.
+    async fn insert_user(&self, user: &NewUser, by: &By) -> Result<UserInserted>;
+    /// Changes a user, if this is still its revision.
+    async fn change_user(
+        &self,
+        id: &str,
+        change: &UserChange,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<UserChanged>;
+    /// Deletes a user, if this is still its revision.
+    async fn delete_user(&self, id: &str, revision: Option<i64>, by: &By) -> Result<UserChanged>;
+    /// Gives a user another password and ends their sessions.
+    async fn set_password(&self, id: &str, password: &NewPassword, by: &By) -> Result<UserChanged>;
+
+    /// Counts an attempt to sign in, in all buckets or in none.
+    async fn count_attempt(&self, buckets: &[Bucket], now: i64) -> Result<Attempt>;
+    /// Takes an attempt that was right out of its buckets again.
+    async fn refund_attempt(&self, buckets: &[Bucket]) -> Result<()>;
+    /// Empties a bucket.
+    async fn forget_attempts(&self, bucket: &Bucket) -> Result<()>;
+    /// Forgets counts that are paid for and sessions that are over.
+    async fn sweep_sessions(&self, now: i64, idle_since: i64) -> Result<()>;
+    /// Begins a session, if the password is still the user's.
+    async fn begin_session(&self, session: &NewSession, by: &By) -> Result<SessionBegun>;
+    /// The session with this token, and its user if they may sign in.
+    async fn session_owner(&self, digest: &TokenDigest) -> Result<Option<SessionOwner>>;
+    /// Notes that a session is in use.
+    async fn touch_session(&self, id: &str, now: i64) -> Result<()>;
+    /// Sessions of a user, newest first.
+    async fn sessions(
+        &self,
+        user: &str,
+        after: Option<String>,
+        limit: Limit,
+    ) -> Result<Page<SessionRow>>;
+    /// Ends a session; with `user` only one of theirs.
+    async fn end_session(&self, id: &str, user: Option<&str>, by: &By) -> Result<SessionEnded>;
+
+    /// The API token in force with this digest, with its maker.
+    async fn token_owner(&self, digest: &TokenDigest) -> Result<Option<TokenOwner>>;
+    /// Notes that an API token is in use.
+    async fn touch_api_token(&self, id: &str, now: i64) -> Result<()>;
+    /// Stores a new API token.
+    async fn insert_api_token(&self, token: &NewApiToken, by: &By) -> Result<ApiTokenRow>;
+    /// API tokens, newest first.
+    async fn api_tokens(&self, query: &ApiTokenQuery) -> Result<Page<ApiTokenRow>>;
+    /// Revokes an API token; with `maker` only one of theirs.
+    async fn revoke_api_token(&self, id: &str, maker: Option<&str>, by: &By) -> Result<Revoked>;
+
+    /// Who did what, newest first.
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRow>>;
+
     /// An enrolment token, in force or not.
     async fn enrolment_token(&self, digest: &TokenDigest) -> Result<Option<EnrolmentToken>>;
     /// Stores a new enrolment token.
-    async fn insert_enrolment_token(&self, token: &NewEnrolmentToken) -> Result<EnrolmentToken>;
+    async fn insert_enrolment_token(
+        &self,
+        token: &NewEnrolmentToken,
+        by: &By,
+    ) -> Result<EnrolmentToken>;
     /// Enrolment tokens, newest first.
     async fn enrolment_tokens(
         &self,
@@ -137,7 +210,7 @@ pub trait Store: Send + Sync + 'static {
         limit: Limit,
     ) -> Result<Page<EnrolmentToken>>;
     /// Revokes an enrolment token; doing so twice keeps the first time.
-    async fn revoke_enrolment_token(&self, id: &str, now: i64) -> Result<Revoked>;
+    async fn revoke_enrolment_token(&self, id: &str, by: &By) -> Result<Revoked>;
 
     /// The host a secret belongs to.
     async fn secret_owner(&self, digest: &TokenDigest) -> Result<Option<SecretOwner>>;
@@ -148,21 +221,37 @@ pub trait Store: Send + Sync + 'static {
     /// Notes a new secret for a host, which holds beside the one in force.
     async fn offer_secret(&self, offer: &Offer) -> Result<Offered>;
     /// Has a host's secret replaced with its next status.
-    async fn order_rotation(&self, agentsn: &str, now: i64) -> Result<RotationOrdered>;
+    async fn order_rotation(
+        &self,
+        agentsn: &str,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<RotationOrdered>;
     /// Takes a host out of the fleet, revoked or deleted; its open jobs end.
-    async fn remove_host(&self, removal: &Removal) -> Result<Removed>;
+    async fn remove_host(&self, removal: &Removal, scope: &Scope, by: &By) -> Result<Removed>;
     /// What a registration must know of the host it names.
     async fn known_host(&self, agentsn: &str) -> Result<Option<crate::fleet::enrol::KnownHost>>;
     /// Stores a decided registration.
     async fn register_host(&self, registration: &Registration) -> Result<Registered>;
     /// Hosts by name.
     async fn hosts(&self, query: &HostQuery) -> Result<Page<HostSummary>>;
-    /// One host.
-    async fn host(&self, agentsn: &str) -> Result<Option<HostDetail>>;
-    /// Gives a host these tags and no others.
-    async fn set_tags(&self, agentsn: &str, tags: &crate::fleet::tags::Tags) -> Result<TagsSet>;
-    /// The hosts of a list, in no order; those that are unknown are missing.
-    async fn hosts_by_agentsn(&self, agentsns: &[String]) -> Result<Vec<HostSummary>>;
+    /// One host of the scope.
+    async fn host(&self, agentsn: &str, scope: &Scope) -> Result<Option<HostDetail>>;
+    /// Gives a host of the scope these tags and no others.
+    async fn set_tags(
+        &self,
+        agentsn: &str,
+        tags: &crate::fleet::tags::Tags,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<TagsSet>;
+    /// The hosts of a list, in no order; those that are unknown or not in the
+    /// scope are missing.
+    async fn hosts_by_agentsn(
+        &self,
+        agentsns: &[String],
+        scope: &Scope,
+    ) -> Result<Vec<HostSummary>>;
 
     /// Moves hosts that were not heard in time, some of those that are due, and
     /// notes that the platform is there. To be called every few seconds.
@@ -177,7 +266,7 @@ pub trait Store: Send + Sync + 'static {
     async fn record_statuses(&self, records: &[StatusRecord]) -> Result<Vec<StatusOutcome>>;
 
     /// Stores a package, unless another one has its place.
-    async fn insert_package(&self, package: &PackageRow) -> Result<PackageInserted>;
+    async fn insert_package(&self, package: &PackageRow, by: &By) -> Result<PackageInserted>;
     /// One package.
     async fn package(&self, id: &str) -> Result<Option<PackageRow>>;
     /// The package behind a path below `/packages/`.
@@ -187,17 +276,23 @@ pub trait Store: Send + Sync + 'static {
     /// Of these SHA-256s, those no package has.
     async fn orphan_blobs(&self, sha256s: &[String]) -> Result<Vec<String>>;
     /// Deletes a package no open job needs.
-    async fn delete_package(&self, id: &str) -> Result<PackageDeleted>;
+    async fn delete_package(&self, id: &str, by: &By) -> Result<PackageDeleted>;
 
-    /// Stores jobs, all or none.
-    async fn insert_jobs(&self, jobs: &NewJobs) -> Result<JobsInserted>;
+    /// Stores jobs, all or none. Hosts that are not in the scope are unknown.
+    async fn insert_jobs(&self, jobs: &NewJobs, scope: &Scope, by: &By) -> Result<JobsInserted>;
     /// Jobs, newest first.
     async fn jobs(&self, query: &JobQuery) -> Result<Page<JobRow>>;
-    /// One job.
-    async fn job(&self, id: &str) -> Result<Option<JobRow>>;
+    /// One job of a host of the scope.
+    async fn job(&self, id: &str, scope: &Scope) -> Result<Option<JobRow>>;
     /// Withdraws a job: at once while its host has not been told, otherwise
     /// by the job `cancel_id` that tells it.
-    async fn cancel_job(&self, id: &str, cancel_id: &str, now: i64) -> Result<Cancelled>;
+    async fn cancel_job(
+        &self,
+        id: &str,
+        cancel_id: &str,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<Cancelled>;
     /// Ends jobs that were never handed out and must not begin any more.
     /// Returns how many.
     async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>>;

@@ -21,6 +21,8 @@ pub enum TokenKind {
     Api,
     /// One host's own.
     Host,
+    /// A user's, from signing in to signing out.
+    Session,
 }
 
 impl TokenKind {
@@ -29,6 +31,7 @@ impl TokenKind {
             Self::Enrolment => "enrol",
             Self::Api => "api",
             Self::Host => "host",
+            Self::Session => "session",
         }
     }
 }
@@ -53,10 +56,30 @@ impl Token {
     /// one. Whether it is known is the store's to say.
     pub fn from_bearer(value: &str) -> Option<Self> {
         let (scheme, token) = value.split_once(' ')?;
-        let token = token.trim();
-        let fits = !token.is_empty() && token.len() <= MAX_TOKEN_BYTES;
-        let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
-        (scheme.eq_ignore_ascii_case("bearer") && fits && printable).then(|| Self(token.to_owned()))
+        match scheme.eq_ignore_ascii_case("bearer") {
+            true => Self::parse(token.trim()),
+            false => None,
+        }
+    }
+
+    /// A text that has the form of a token.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fits = !text.is_empty() && text.len() <= MAX_TOKEN_BYTES;
+        let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
+        (fits && printable).then(|| Self(text.to_owned()))
+    }
+
+    /// What it says it is for; none for a token that was not made here.
+    pub fn kind(&self) -> Option<TokenKind> {
+        let word = self.0.split('-').next()?;
+        [
+            TokenKind::Enrolment,
+            TokenKind::Api,
+            TokenKind::Host,
+            TokenKind::Session,
+        ]
+        .into_iter()
+        .find(|kind| kind.word() == word)
     }
 
     /// What the store keeps of it.
@@ -107,6 +130,8 @@ mod tests {
         assert_ne!(one, two);
         assert!(one.expose().starts_with("enrol-"));
         assert_eq!(one.expose().len(), "enrol-".len() + 64);
+        assert_eq!(one.kind(), Some(TokenKind::Enrolment));
+        assert_eq!(Token::parse("abc").and_then(|token| token.kind()), None);
     }
 
     #[test]

@@ -123,14 +123,14 @@ pub struct PageParams {
     security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn create(
-    _: May<OperateFleet>,
+    May { operator, .. }: May<OperateFleet>,
     State(app): State<App>,
     JsonBody(body): JsonBody<CreateEnrolmentToken>,
 ) -> Result<(StatusCode, Json<NewEnrolmentTokenView>), Problem> {
     let token = Token::generate(TokenKind::Enrolment);
     let stored = app
         .store
-        .insert_enrolment_token(&checked(&body, &token)?)
+        .insert_enrolment_token(&checked(&body, &token)?, &operator.by)
         .await?;
     tracing::info!(id = %stored.id, name = %stored.name, "an enrolment token was made");
     let view = NewEnrolmentTokenView {
@@ -171,11 +171,11 @@ pub async fn list(
     security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn revoke(
-    _: May<OperateFleet>,
+    May { operator, .. }: May<OperateFleet>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    match app.store.revoke_enrolment_token(&id, unix_millis()).await? {
+    match app.store.revoke_enrolment_token(&id, &operator.by).await? {
         Revoked::Done => {
             tracing::info!(id, "an enrolment token was revoked");
             Ok(StatusCode::NO_CONTENT)

@@ -112,13 +112,14 @@ pub fn host_param(host: Option<&str>) -> Result<Option<String>, Problem> {
     security(("operator" = ["viewer"]))
 )]
 pub async fn list(
-    _: May<View>,
+    May { operator, .. }: May<View>,
     State(app): State<App>,
     Params(params): Params<ArrivalParams>,
 ) -> Result<Json<List<EventView>>, Problem> {
     let query = EventQuery {
         agentsn: host_param(params.host.as_deref())?,
         since: params.since,
+        scope: operator.scope,
         after: list::cursor(params.cursor.as_deref())?,
         limit: list::limit(params.limit)?,
     };

@@ -8,8 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::list::{self, List};
 use crate::app::App;
-use crate::auth::{May, Operate, View, ViewFleet};
-use crate::clock::unix_millis;
+use crate::auth::{May, Operate, Operator, View, ViewFleet};
 use crate::extract::{Params, PathId};
 use crate::fleet::presence::Presence;
 use crate::openapi::{Allowed, BadQuery, Missing};
@@ -106,13 +105,14 @@ pub async fn counts(
     security(("operator" = ["viewer"]))
 )]
 pub async fn changes(
-    _: May<View>,
+    May { operator, .. }: May<View>,
     State(app): State<App>,
     PathId(agentsn): PathId,
     Params(params): Params<ChangeParams>,
 ) -> Result<Json<List<HostChangeView>>, Problem> {
     let query = HostChangeQuery {
         agentsn,
+        scope: operator.scope,
         before: list::cursor(params.cursor.as_deref())?,
         limit: list::limit(params.limit)?,
     };
@@ -134,11 +134,11 @@ pub async fn changes(
     security(("operator" = ["operator"]))
 )]
 pub async fn revoke(
-    _: May<Operate>,
+    May { operator, .. }: May<Operate>,
     State(app): State<App>,
     PathId(agentsn): PathId,
 ) -> Result<StatusCode, Problem> {
-    remove(&app, agentsn, Presence::Revoked).await
+    remove(&app, agentsn, Presence::Revoked, &operator).await
 }
 
 /// Deletes a host. Its secret is refused at once, its open jobs end with 1006,
@@ -152,11 +152,11 @@ pub async fn revoke(
     security(("operator" = ["operator"]))
 )]
 pub async fn delete(
-    _: May<Operate>,
+    May { operator, .. }: May<Operate>,
     State(app): State<App>,
     PathId(agentsn): PathId,
 ) -> Result<StatusCode, Problem> {
-    remove(&app, agentsn, Presence::Deleted).await
+    remove(&app, agentsn, Presence::Deleted, &operator).await
 }
 
 /// Has a host's secret replaced with its next status. The old one holds until
@@ -169,11 +169,12 @@ pub async fn delete(
     security(("operator" = ["operator"]))
 )]
 pub async fn rotate_secret(
-    _: May<Operate>,
+    May { operator, .. }: May<Operate>,
     State(app): State<App>,
     PathId(agentsn): PathId,
 ) -> Result<StatusCode, Problem> {
-    match app.store.order_rotation(&agentsn, unix_millis()).await? {
+    let (scope, by) = (&operator.scope, &operator.by);
+    match app.store.order_rotation(&agentsn, scope, by).await? {
         RotationOrdered::Done => {
             tracing::info!(agentsn, "a new secret was ordered for a host");
             Ok(StatusCode::ACCEPTED)
@@ -182,14 +183,19 @@ pub async fn rotate_secret(
     }
 }
 
-async fn remove(app: &App, agentsn: String, to: Presence) -> Result<StatusCode, Problem> {
+async fn remove(
+    app: &App,
+    agentsn: String,
+    to: Presence,
+    operator: &Operator,
+) -> Result<StatusCode, Problem> {
     let removal = Removal {
         agentsn,
         to,
         nobody: Token::generate(TokenKind::Host).digest(),
-        now: unix_millis(),
     };
-    match app.store.remove_host(&removal).await? {
+    let (scope, by) = (&operator.scope, &operator.by);
+    match app.store.remove_host(&removal, scope, by).await? {
         Removed::Done => {
             let agentsn = removal.agentsn;
             tracing::info!(agentsn, state = to.word(), "a host was taken out");

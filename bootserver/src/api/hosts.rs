@@ -7,6 +7,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::list::{self, List};
+use crate::access::scope::Scope;
 use crate::app::App;
 use crate::auth::{May, Operate, View};
 use crate::extract::{JsonBody, Params, PathId};
@@ -156,7 +157,7 @@ pub struct SetTags {
     security(("operator" = ["viewer"]))
 )]
 pub async fn list(
-    _: May<View>,
+    May { operator, .. }: May<View>,
     State(app): State<App>,
     Params(params): Params<HostParams>,
 ) -> Result<Json<List<HostView>>, Problem> {
@@ -166,6 +167,7 @@ pub async fn list(
         selector,
         hostname: params.hostname.filter(|prefix| !prefix.is_empty()),
         state: params.state.as_deref().map(state).transpose()?,
+        scope: operator.scope,
         after: list::cursor(params.cursor.as_deref())?,
         limit: list::limit(params.limit)?,
     };
@@ -182,11 +184,11 @@ pub async fn list(
     security(("operator" = ["viewer"]))
 )]
 pub async fn get(
-    _: May<View>,
+    May { operator, .. }: May<View>,
     State(app): State<App>,
     PathId(agentsn): PathId,
 ) -> Result<Json<HostDetailView>, Problem> {
-    found(&app, &agentsn).await.map(Json)
+    found(&app, &agentsn, &operator.scope).await.map(Json)
 }
 
 /// Gives a host these tags and no others.
@@ -201,19 +203,23 @@ pub async fn get(
     security(("operator" = ["operator"]))
 )]
 pub async fn set_tags(
-    _: May<Operate>,
+    May { operator, .. }: May<Operate>,
     State(app): State<App>,
     PathId(agentsn): PathId,
     JsonBody(body): JsonBody<SetTags>,
 ) -> Result<Json<HostDetailView>, Problem> {
     let tags =
         Tags::parse(&body.tags).map_err(|error| Problem::invalid(&format!("tags: {error}")))?;
-    match app.store.set_tags(&agentsn, &tags).await? {
+    let (scope, by) = (&operator.scope, &operator.by);
+    match app.store.set_tags(&agentsn, &tags, scope, by).await? {
         TagsSet::Done => {
             tracing::info!(agentsn, tags = body.tags, "a host's tags were set");
-            found(&app, &agentsn).await.map(Json)
+            found(&app, &agentsn, scope).await.map(Json)
         }
         TagsSet::Unknown => Err(Problem::not_found("host")),
+        TagsSet::LeavesScope => Err(Problem::invalid(
+            "tags: with these the host would be outside of the hosts you are restricted to",
+        )),
     }
 }
 
@@ -224,8 +230,8 @@ fn state(word: &str) -> Result<Presence, Problem> {
     })
 }
 
-async fn found(app: &App, agentsn: &str) -> Result<HostDetailView, Problem> {
-    let host = app.store.host(agentsn).await?;
+async fn found(app: &App, agentsn: &str, scope: &Scope) -> Result<HostDetailView, Problem> {
+    let host = app.store.host(agentsn, scope).await?;
     host.map(HostDetailView::from)
         .ok_or_else(|| Problem::not_found("host"))
 }

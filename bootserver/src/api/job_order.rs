@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::access::scope::Scope;
 use crate::app::App;
 use crate::problem::Problem;
 use crate::store::host::HostSummary;
@@ -67,10 +68,15 @@ pub struct CreateJobs {
 }
 
 /// Makes an order into jobs that are ready to be stored.
-pub async fn prepare(app: &App, order: &CreateJobs, now: i64) -> Result<NewJobs, Problem> {
+pub async fn prepare(
+    app: &App,
+    order: &CreateJobs,
+    scope: &Scope,
+    now: i64,
+) -> Result<NewJobs, Problem> {
     let action = action(&order.action)?;
     let expires = expires(order.expires_in, now)?;
-    let hosts = hosts(app, order).await?;
+    let hosts = hosts(app, order, scope).await?;
     let mut groups = Vec::new();
     for (package, hosts) in with_packages(app, order, action, hosts).await? {
         groups.push(group(order, action, expires, package.as_ref(), &hosts)?);

@@ -75,13 +75,14 @@ impl From<ResultRow> for JobResultView {
     security(("operator" = ["viewer"]))
 )]
 pub async fn list(
-    _: May<View>,
+    May { operator, .. }: May<View>,
     State(app): State<App>,
     Params(params): Params<ArrivalParams>,
 ) -> Result<Json<List<JobResultView>>, Problem> {
     let query = ResultQuery {
         agentsn: host_param(params.host.as_deref())?,
         since: params.since,
+        scope: operator.scope,
         after: list::cursor(params.cursor.as_deref())?,
         limit: list::limit(params.limit)?,
     };

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::events::host_param;
 use super::job_order::{CreateJobs, prepare};
 use super::list::{self, List};
+use crate::access::scope::Scope;
 use crate::app::App;
 use crate::auth::{May, Operate, View};
 use crate::clock::unix_millis;
@@ -150,12 +151,13 @@ pub struct JobParams {
     security(("operator" = ["operator"]))
 )]
 pub async fn create(
-    _: May<Operate>,
+    May { operator, .. }: May<Operate>,
     State(app): State<App>,
     JsonBody(order): JsonBody<CreateJobs>,
 ) -> Result<(StatusCode, Json<CreatedJobs>), Problem> {
-    let new = prepare(&app, &order, unix_millis()).await?;
-    match app.store.insert_jobs(&new).await? {
+    let new = prepare(&app, &order, &operator.scope, unix_millis()).await?;
+    let (scope, by) = (&operator.scope, &operator.by);
+    match app.store.insert_jobs(&new, scope, by).await? {
         JobsInserted::Done => {}
         JobsInserted::UnknownHosts(agentsns) => return Err(Problem::unknown_hosts(agentsns)),
         JobsInserted::PackageGone => {
@@ -196,7 +198,7 @@ pub async fn create(
     security(("operator" = ["viewer"]))
 )]
 pub async fn list(
-    _: May<View>,
+    May { operator, .. }: May<View>,
     State(app): State<App>,
     Params(params): Params<JobParams>,
 ) -> Result<Json<List<JobView>>, Problem> {
@@ -209,6 +211,7 @@ pub async fn list(
     let query = JobQuery {
         agentsn: host_param(params.host.as_deref())?,
         phase,
+        scope: operator.scope,
         after: list::id_cursor(params.cursor)?,
         limit: list::limit(params.limit)?,
     };
@@ -225,11 +228,11 @@ pub async fn list(
     security(("operator" = ["viewer"]))
 )]
 pub async fn get(
-    _: May<View>,
+    May { operator, .. }: May<View>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<Json<JobView>, Problem> {
-    found(&app, &id).await.map(Json)
+    found(&app, &id, &operator.scope).await.map(Json)
 }
 
 /// Withdraws a job: at once while its host has not been told, otherwise by a
@@ -245,23 +248,24 @@ pub async fn get(
     security(("operator" = ["operator"]))
 )]
 pub async fn cancel(
-    _: May<Operate>,
+    May { operator, .. }: May<Operate>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<Json<JobView>, Problem> {
     let cancel_id = Uuid::now_v7().to_string();
-    match app.store.cancel_job(&id, &cancel_id, unix_millis()).await? {
+    let (scope, by) = (&operator.scope, &operator.by);
+    match app.store.cancel_job(&id, &cancel_id, scope, by).await? {
         Cancelled::AtOnce | Cancelled::Asked => {
             tracing::info!(id, "a job was cancelled");
-            found(&app, &id).await.map(Json)
+            found(&app, &id, scope).await.map(Json)
         }
         Cancelled::Finished => Err(Problem::conflict("the job has its result already")),
         Cancelled::Unknown => Err(Problem::not_found("job")),
     }
 }
 
-async fn found(app: &App, id: &str) -> Result<JobView, Problem> {
-    let job = app.store.job(id).await?;
+async fn found(app: &App, id: &str, scope: &Scope) -> Result<JobView, Problem> {
+    let job = app.store.job(id, scope).await?;
     job.map(JobView::from)
         .ok_or_else(|| Problem::not_found("job"))
 }

@@ -13,6 +13,7 @@ use crate::extract::{Params, PathId};
 use crate::fleet::package_choice::PackageKind;
 use crate::openapi::{Allowed, BadQuery, Conflicting, Missing};
 use crate::problem::{Problem, chain};
+use crate::store::audit::By;
 use crate::store::package::{PackageDeleted, PackageQuery, PackageRow};
 
 /// One package file.
@@ -136,19 +137,19 @@ pub async fn get(
     security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn delete(
-    _: May<OperateFleet>,
+    May { operator, .. }: May<OperateFleet>,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
     // On a task of its own: a caller that hangs up must not leave a blob
     // without its row.
-    let done = tokio::spawn(async move { delete_whole(&app, &id).await });
+    let done = tokio::spawn(async move { delete_whole(&app, &id, &operator.by).await });
     done.await.unwrap_or_else(|_| Err(Problem::internal()))
 }
 
-async fn delete_whole(app: &App, id: &str) -> Result<StatusCode, Problem> {
+async fn delete_whole(app: &App, id: &str, by: &By) -> Result<StatusCode, Problem> {
     let _held = app.blobs.lock().await;
-    match app.store.delete_package(id).await? {
+    match app.store.delete_package(id, by).await? {
         PackageDeleted::Done { orphan } => {
             if let Some(sha256) = orphan
                 && let Err(error) = app.blobs.remove(&sha256).await

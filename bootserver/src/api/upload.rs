@@ -23,6 +23,7 @@ use crate::fleet::package_choice::{PackageKind, canonical_arch};
 use crate::openapi::{Allowed, BadBody, Conflicting, Full};
 use crate::package::{InspectError, Inspected, inspect};
 use crate::problem::{Problem, chain};
+use crate::store::audit::By;
 use crate::store::package::{PackageInserted, PackageRow};
 
 /// How long an upload may pause.
@@ -63,7 +64,7 @@ pub struct UploadParams {
     security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn upload(
-    _: May<OperateFleet>,
+    May { operator, .. }: May<OperateFleet>,
     State(app): State<App>,
     Params(params): Params<UploadParams>,
     request: Request,
@@ -90,7 +91,7 @@ pub async fn upload(
     // On a task of its own: a caller that hangs up must not leave a row
     // without its blob.
     let app = app.clone();
-    let kept = tokio::spawn(async move { keep(&app, finished, package).await });
+    let kept = tokio::spawn(async move { keep(&app, finished, package, &operator.by).await });
     kept.await.unwrap_or_else(|_| Err(Problem::internal()))
 }
 
@@ -124,6 +125,7 @@ async fn keep(
     app: &App,
     finished: Finished,
     package: PackageRow,
+    by: &By,
 ) -> Result<(StatusCode, Json<PackageView>), Problem> {
     let _held = app.blobs.lock().await;
     if let Some(there) = app.store.package_by_file(&package.file).await? {
@@ -133,7 +135,7 @@ async fn keep(
         .keep(finished)
         .await
         .map_err(|error| not_written(&error))?;
-    match app.store.insert_package(&package).await? {
+    match app.store.insert_package(&package, by).await? {
         PackageInserted::Done => {
             tracing::info!(id = %package.id, file = %package.file, "a package was uploaded");
             Ok((StatusCode::CREATED, Json(package.into())))

@@ -1,6 +1,7 @@
 //! Events, as the store gives them.
 
 use super::page::Limit;
+use crate::access::scope::Scope;
 
 /// Which events, in order of arrival.
 #[derive(Debug, Clone, Default)]
@@ -11,6 +12,8 @@ pub struct EventQuery {
     pub since: Option<i64>,
     /// After this id.
     pub after: Option<i64>,
+    /// Only hosts of this scope.
+    pub scope: Scope,
     /// At most so many.
     pub limit: Limit,
 }

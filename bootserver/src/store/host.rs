@@ -2,6 +2,7 @@
 
 use bootagent_protocol::AgentReport;
 
+use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::token::TokenDigest;
@@ -122,8 +123,6 @@ pub struct Removal {
     pub to: Presence,
     /// What stands in for its secret: of a token that nobody was given.
     pub nobody: TokenDigest,
-    /// When.
-    pub now: i64,
 }
 
 /// What taking a host out found.
@@ -149,6 +148,8 @@ pub struct Looked {
 pub struct HostChangeQuery {
     /// The host.
     pub agentsn: String,
+    /// Only if the host is in this scope.
+    pub scope: Scope,
     /// Only entries before this one.
     pub before: Option<i64>,
     /// At most so many.
@@ -207,6 +208,8 @@ pub struct HostQuery {
     pub state: Option<Presence>,
     /// After this (hostname, agentsn).
     pub after: Option<(String, String)>,
+    /// Only hosts of this scope.
+    pub scope: Scope,
     /// At most so many.
     pub limit: Limit,
 }
@@ -265,6 +268,8 @@ pub struct HostState {
 pub enum TagsSet {
     /// The host has them.
     Done,
-    /// There is no such host.
+    /// There is no such host in the scope.
     Unknown,
+    /// With them it would not be in the scope any more.
+    LeavesScope,
 }

@@ -3,6 +3,7 @@
 use bootagent_protocol::{Action, ErrorCode};
 use serde_json::Value;
 
+use crate::access::scope::Scope;
 use crate::fleet::job_state::{JobMarks, JobState, job_state};
 
 use super::page::Limit;
@@ -55,6 +56,8 @@ pub struct JobQuery {
     pub phase: Option<JobPhase>,
     /// After this id.
     pub after: Option<String>,
+    /// Only hosts of this scope.
+    pub scope: Scope,
     /// At most so many.
     pub limit: Limit,
 }
@@ -136,6 +139,8 @@ pub struct ResultQuery {
     pub since: Option<i64>,
     /// After this number.
     pub after: Option<i64>,
+    /// Only hosts of this scope.
+    pub scope: Scope,
     /// At most so many.
     pub limit: Limit,
 }

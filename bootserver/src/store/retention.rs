@@ -7,4 +7,6 @@ pub enum Kept {
     Events,
     /// Finished jobs with their results, by the time of the result.
     Jobs,
+    /// Who did what, by its time.
+    Audit,
 }

@@ -38,7 +38,12 @@ enum Caller {
     Stranger,
     Host,
     Enrolment,
-    Operator { role: Role, scoped: bool },
+    Operator {
+        role: Role,
+        scoped: bool,
+    },
+    /// A session that began with a one-time password.
+    Fresh,
 }
 
 /// A new route must say here, by its document, who may call it.
@@ -64,6 +69,8 @@ fn routes() -> Vec<Route> {
         }
     }
     assert!(routes.len() >= 20, "only {} routes", routes.len());
+    // The one that ends what others need.
+    routes.sort_by_key(|route| route.id == "sign_out");
     routes
 }
 
@@ -103,6 +110,13 @@ fn refusal(route: &Route, caller: Caller) -> Option<u16> {
         Caller::Nobody | Caller::Stranger => Some(401),
         Caller::Host => (!route.host).then_some(401),
         Caller::Enrolment => (!route.enrolment).then_some(401),
+        Caller::Fresh => match &route.operator {
+            None => Some(401),
+            Some(_) => {
+                let own = ["get_session", "sign_out", "change_password"];
+                (!own.contains(&route.id.as_str())).then_some(403)
+            }
+        },
         Caller::Operator { role, scoped } => match &route.operator {
             None => Some(401),
             Some(needed) => (role < needed.role || (scoped && needed.fleet)).then_some(403),
@@ -114,17 +128,28 @@ fn refusal(route: &Route, caller: Caller) -> Option<u16> {
 fn every_route_refuses_whom_its_document_does_not_name_and_nobody_else() {
     let server = Server::start();
     let host = server.register("h1");
-    let unscoped = |role| Caller::Operator {
-        role,
-        scoped: false,
-    };
-    let callers = [
+    let mut callers = vec![
         (Caller::Nobody, None),
         (Caller::Stranger, Some(format!("api-{}", "0".repeat(64)))),
         (Caller::Host, Some(host.token.clone())),
         (Caller::Enrolment, Some(server.enrolment_token.clone())),
-        (unscoped(Role::Admin), Some(server.api_token.clone())),
+        (
+            Caller::Fresh,
+            Some(server.sign_in("admin", &server.admin_password)),
+        ),
     ];
+    let roles = [
+        (Role::Viewer, "viewer"),
+        (Role::Operator, "operator"),
+        (Role::Admin, "admin"),
+    ];
+    for (role, word) in roles {
+        for selector in [None, Some("svc=ecs")] {
+            let scoped = selector.is_some();
+            let token = server.token(word, selector);
+            callers.push((Caller::Operator { role, scoped }, Some(token)));
+        }
+    }
     for route in routes() {
         for (caller, token) in &callers {
             let mut request = server.call(&route.method, &route.path);

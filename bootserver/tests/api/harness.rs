@@ -22,6 +22,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) api_token: String,
     pub(crate) enrolment_token: String,
+    pub(crate) admin_password: String,
     /// Dropped last, and only by the server that made it.
     _temporary: Option<TempDir>,
 }
@@ -72,6 +73,7 @@ impl Server {
             address: ([127, 0, 0, 1], 0).into(),
             api_token: String::new(),
             enrolment_token: String::new(),
+            admin_password: String::new(),
             _temporary: None,
         };
         server.address = wait_for("the address file", || {
@@ -90,6 +92,7 @@ impl Server {
         };
         server.api_token = token("api_token=");
         server.enrolment_token = token("enrolment_token=");
+        server.admin_password = token("admin_password=");
         server
     }
 
@@ -127,6 +130,40 @@ impl Server {
     /// A call by an operator.
     pub(crate) fn api(&self, method: &str, path: &str) -> Request<'_> {
         Request::new(self, method, path).bearer(&self.api_token)
+    }
+
+    /// A new API token; with a selector one for some hosts.
+    pub(crate) fn token(&self, role: &str, selector: Option<&str>) -> String {
+        let scope: Vec<_> = selector
+            .map(|tags| json!({ "tags": tags }))
+            .into_iter()
+            .collect();
+        let token = json!({ "name": "test", "role": role, "scope": scope });
+        let made = self
+            .api("POST", "/api/v1/api-tokens")
+            .json(&token)
+            .expect(201);
+        made["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Signs a user in and returns the session's token.
+    pub(crate) fn sign_in(&self, name: &str, password: &str) -> String {
+        let who = json!({ "name": name, "password": password });
+        let begun = self.call("POST", "/api/v1/session").json(&who).expect(201);
+        begun["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Makes a user, who has chosen their own password; returns the id.
+    pub(crate) fn user(&self, name: &str, role: &str, password: &str) -> String {
+        let user = json!({ "name": name, "role": role });
+        let made = self.api("POST", "/api/v1/users").json(&user).expect(201);
+        let once = made["one_time_password"].as_str().expect("a password");
+        let session = self.sign_in(name, once);
+        self.call("PUT", "/api/v1/session/password")
+            .bearer(&session)
+            .json(&json!({ "current": once, "new": password }))
+            .expect(204);
+        made["id"].as_str().expect("an id").to_owned()
     }
 
     /// A call without a token.

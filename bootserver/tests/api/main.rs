@@ -16,4 +16,6 @@ mod outage;
 mod packages;
 mod postgres;
 mod serving;
+mod sign_in;
 mod standing;
+mod users;

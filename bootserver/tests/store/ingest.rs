@@ -34,7 +34,7 @@ async fn one_bad_record_does_not_fail_its_neighbours() {
     }
     for n in 0..40 {
         let host = store
-            .host(&format!("sn-{n}"))
+            .host(&format!("sn-{n}"), &make::fleet())
             .await
             .expect("a read")
             .expect("the host");

@@ -16,6 +16,16 @@ macro_rules! contract {
         mod $database {
             contract!(@each $open,
                 the_first_start_happens_once
+                the_last_admin_stays
+                of_two_admins_who_demote_each_other_one_stays
+                a_change_to_what_somebody_else_changed_is_refused
+                a_session_holds_until_it_is_ended_or_its_user_is_disabled
+                a_password_changed_meanwhile_opens_nothing
+                a_token_may_what_its_maker_may_now
+                attempts_at_once_are_counted_one_by_one
+                a_change_and_its_audit_row_are_stored_together
+                the_audit_is_filtered_and_paged
+                what_is_out_of_scope_is_not_there
                 an_enrolment_token_pays_once_per_host
                 a_registration_whose_facts_changed_is_told_so
                 a_renewal_is_overruled_by_the_next_status

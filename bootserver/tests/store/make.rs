@@ -1,19 +1,52 @@
 //! Small things to store.
 
 use bootagent_protocol::Action;
+use bootserver::access::password::PasswordHash;
+use bootserver::access::role::Role;
+use bootserver::access::scope::{HostSet, Scope};
+use bootserver::access::user_name::UserName;
 use bootserver::fleet::package_choice::PackageKind;
 use bootserver::fleet::tags::Tags;
 use bootserver::store::Store;
+use bootserver::store::audit::By;
 use bootserver::store::enrolment::NewEnrolmentToken;
 use bootserver::store::host::{Registered, Registration, RegistrationEffect, Reported};
 use bootserver::store::job::{JobGroup, JobsInserted, NewJobs};
 use bootserver::store::package::PackageRow;
 use bootserver::store::status::{NewEvent, Outcome, Seen, State, StateBody, StatusRecord};
+use bootserver::store::user::NewUser;
 use bootserver::token::{Token, TokenKind};
 use serde_json::json;
 
 pub(crate) fn tags(text: &str) -> Tags {
     Tags::parse(text).expect("valid tags")
+}
+
+/// Every host.
+pub(crate) fn fleet() -> Scope {
+    Scope::fleet()
+}
+
+/// The hosts with these tags.
+pub(crate) fn scope(selector: &str) -> Scope {
+    Scope::of([HostSet::tags(selector).expect("a selector")]).expect("one set")
+}
+
+/// Somebody who does something at this time.
+pub(crate) fn by(at: i64) -> By {
+    By::local(at)
+}
+
+/// An admin; the password is the name's own kind of hash, which opens nothing.
+pub(crate) fn user(name: &str) -> NewUser {
+    NewUser {
+        id: format!("id of {name}"),
+        name: UserName::parse(name).expect("a name"),
+        display_name: String::new(),
+        role: Role::Admin,
+        scope: Scope::fleet(),
+        password: PasswordHash::kept(format!("hash of {name}")),
+    }
 }
 
 pub(crate) fn enrolment(id: &str, uses: Option<i64>) -> NewEnrolmentToken {
@@ -136,7 +169,9 @@ pub(crate) fn jobs(
 
 /// A job that is in the store from now on.
 pub(crate) async fn job(store: &dyn Store, id: &str, agentsn: &str) {
-    let inserted = store.insert_jobs(&jobs(id, agentsn, None, None)).await;
+    let inserted = store
+        .insert_jobs(&jobs(id, agentsn, None, None), &fleet(), &by(1))
+        .await;
     assert_eq!(inserted.expect("an insert"), JobsInserted::Done);
 }
 

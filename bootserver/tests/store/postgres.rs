@@ -87,6 +87,7 @@ async fn several_that_start_at_once_make_the_tables_once() {
                 let store = connect(&address).await;
                 let token = |kind| Token::generate(kind).digest();
                 let tokens = FirstTokens {
+                    admin: make::user("admin"),
                     api: token(TokenKind::Api),
                     enrolment: token(TokenKind::Enrolment),
                 };

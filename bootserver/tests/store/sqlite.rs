@@ -50,7 +50,13 @@ async fn opening_again_changes_nothing() {
     crate::make::host(opened.store(), "sn-1").await;
     opened.store.close().await;
     let again = SqliteStore::open(&path).await.expect("the same database");
-    assert!(again.host("sn-1").await.expect("a read").is_some());
+    assert!(
+        again
+            .host("sn-1", &crate::make::fleet())
+            .await
+            .expect("a read")
+            .is_some()
+    );
     again.close().await;
 }
 

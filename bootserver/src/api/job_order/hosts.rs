@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::CreateJobs;
+use crate::access::scope::Scope;
 use crate::api::list;
 use crate::app::App;
 use crate::fleet::tags::Tags;
@@ -15,17 +16,21 @@ use crate::wire;
 const MAX_HOSTS: usize = 10_000;
 
 /// The hosts an order means, each once.
-pub(super) async fn hosts(app: &App, order: &CreateJobs) -> Result<Vec<HostSummary>, Problem> {
+pub(super) async fn hosts(
+    app: &App,
+    order: &CreateJobs,
+    scope: &Scope,
+) -> Result<Vec<HostSummary>, Problem> {
     match (&order.selector, order.hosts.as_slice()) {
-        (Some(selector), []) => selected(app, selector).await,
-        (None, [_, ..]) => listed(app, &order.hosts).await,
+        (Some(selector), []) => selected(app, selector, scope).await,
+        (None, [_, ..]) => listed(app, &order.hosts, scope).await,
         _ => Err(Problem::invalid(
             "either hosts or selector is expected, and not both",
         )),
     }
 }
 
-async fn selected(app: &App, selector: &str) -> Result<Vec<HostSummary>, Problem> {
+async fn selected(app: &App, selector: &str, scope: &Scope) -> Result<Vec<HostSummary>, Problem> {
     let selector =
         Tags::parse(selector).map_err(|error| Problem::invalid(&format!("selector: {error}")))?;
     if selector.is_empty() {
@@ -36,6 +41,7 @@ async fn selected(app: &App, selector: &str) -> Result<Vec<HostSummary>, Problem
     let limit = Limit::new(MAX_LIMIT).expect("the largest limit is allowed");
     let mut query = HostQuery {
         selector,
+        scope: scope.clone(),
         limit,
         ..HostQuery::default()
     };
@@ -56,7 +62,11 @@ async fn selected(app: &App, selector: &str) -> Result<Vec<HostSummary>, Problem
     }
 }
 
-async fn listed(app: &App, agentsns: &[String]) -> Result<Vec<HostSummary>, Problem> {
+async fn listed(
+    app: &App,
+    agentsns: &[String],
+    scope: &Scope,
+) -> Result<Vec<HostSummary>, Problem> {
     if agentsns.len() > MAX_HOSTS {
         return Err(too_many());
     }
@@ -70,7 +80,7 @@ async fn listed(app: &App, agentsns: &[String]) -> Result<Vec<HostSummary>, Prob
     }
     wanted.sort_unstable();
     wanted.dedup();
-    let mut hosts = app.store.hosts_by_agentsn(&wanted).await?;
+    let mut hosts = app.store.hosts_by_agentsn(&wanted, scope).await?;
     hosts.retain(|host| host.state.is_member());
     let known: HashSet<&str> = hosts.iter().map(|host| host.agentsn.as_str()).collect();
     unknown.extend(

@@ -1,10 +1,12 @@
-//! Tokens of operators and of enrolment, and the first start that makes one
-//! of each.
+//! Enrolment tokens, and the first start, which makes one.
 
+use serde_json::{Value, json};
 use sqlx::Row;
 
-use super::{DbRow, SqlStore, failed};
+use super::audit::{Deed, note};
+use super::{DbRow, SqlStore, failed, user};
 use crate::store::Result;
+use crate::store::audit::By;
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::store::page::{Limit, Page};
 use crate::store::{FirstStart, FirstTokens};
@@ -40,6 +42,7 @@ pub(super) async fn first_start(
     if marked.rows_affected() == 0 {
         return Ok(FirstStart::Later);
     }
+    user::insert_in(&mut tx, &tokens.admin, now).await?;
     sqlx::query("INSERT INTO api_token (id, name, digest, created) VALUES ($1, $2, $3, $4)")
         .bind(uuid::Uuid::now_v7().to_string())
         .bind("first start")
@@ -62,14 +65,6 @@ pub(super) async fn first_start(
     Ok(FirstStart::First)
 }
 
-pub(super) async fn api_token(store: &SqlStore, digest: &TokenDigest) -> Result<Option<String>> {
-    sqlx::query_scalar("SELECT id FROM api_token WHERE digest = $1 AND revoked IS NULL")
-        .bind(digest.as_str())
-        .fetch_optional(&store.readers)
-        .await
-        .map_err(failed("looking up an API token"))
-}
-
 pub(super) async fn by_digest(
     store: &SqlStore,
     digest: &TokenDigest,
@@ -82,8 +77,13 @@ pub(super) async fn by_digest(
     row.as_ref().map(token).transpose()
 }
 
-pub(super) async fn insert(store: &SqlStore, new: &NewEnrolmentToken) -> Result<EnrolmentToken> {
+pub(super) async fn insert(
+    store: &SqlStore,
+    new: &NewEnrolmentToken,
+    by: &By,
+) -> Result<EnrolmentToken> {
     let step = "storing an enrolment token";
+    let mut tx = store.write(step).await?;
     let row = sqlx::query(
         "INSERT INTO enrolment_token (id, name, digest, tags, uses, expires, created)
          VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *",
@@ -95,10 +95,18 @@ pub(super) async fn insert(store: &SqlStore, new: &NewEnrolmentToken) -> Result<
     .bind(new.uses)
     .bind(new.expires)
     .bind(new.created)
-    .fetch_one(&store.writer)
+    .fetch_one(&mut *tx)
     .await
     .map_err(failed(step))?;
-    token(&row)
+    let stored = token(&row)?;
+    let deed = Deed {
+        action: "enrolment-token.create",
+        target: &stored.id,
+        detail: json!({ "after": brief(&stored) }),
+    };
+    note(&mut tx, by, deed).await?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(stored)
 }
 
 pub(super) async fn list(
@@ -120,17 +128,37 @@ pub(super) async fn list(
     }))
 }
 
-pub(super) async fn revoke(store: &SqlStore, id: &str, now: i64) -> Result<Revoked> {
-    let done =
-        sqlx::query("UPDATE enrolment_token SET revoked = coalesce(revoked, $2) WHERE id = $1")
-            .bind(id)
-            .bind(now)
-            .execute(&store.writer)
-            .await
-            .map_err(failed("revoking an enrolment token"))?;
-    Ok(match done.rows_affected() {
-        0 => Revoked::Unknown,
-        _ => Revoked::Done,
+pub(super) async fn revoke(store: &SqlStore, id: &str, by: &By) -> Result<Revoked> {
+    let step = "revoking an enrolment token";
+    let mut tx = store.write(step).await?;
+    let row = sqlx::query(
+        "UPDATE enrolment_token SET revoked = coalesce(revoked, $2) WHERE id = $1 RETURNING *",
+    )
+    .bind(id)
+    .bind(by.at)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    let Some(revoked) = row.as_ref().map(token).transpose()? else {
+        return Ok(Revoked::Unknown);
+    };
+    let deed = Deed {
+        action: "enrolment-token.revoke",
+        target: id,
+        detail: json!({ "before": brief(&revoked) }),
+    };
+    note(&mut tx, by, deed).await?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(Revoked::Done)
+}
+
+/// What the audit says of a token.
+fn brief(token: &EnrolmentToken) -> Value {
+    json!({
+        "name": token.name,
+        "tags": token.tags,
+        "uses": token.uses,
+        "expires": token.expires,
     })
 }
 

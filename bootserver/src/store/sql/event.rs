@@ -2,6 +2,7 @@
 
 use sqlx::{QueryBuilder, Row};
 
+use super::scope::restrict;
 use super::{Db, DbRow, SqlStore, failed, from_json};
 use crate::store::Result;
 use crate::store::event::{EventQuery, EventRow};
@@ -12,6 +13,7 @@ pub(super) async fn list(store: &SqlStore, query: &EventQuery) -> Result<Page<Ev
     if let Some(agentsn) = &query.agentsn {
         sql.push(" AND agentsn = ").push_bind(agentsn);
     }
+    restrict(&mut sql, &query.scope, "event.agentsn");
     if let Some(since) = query.since {
         // The first that arrived then is found by its time, the rest by id:
         // a condition on the time alone would read the whole table.

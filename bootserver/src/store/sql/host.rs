@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 
+use serde_json::json;
 use sqlx::{QueryBuilder, Row};
 
+use super::audit::{Deed, note};
+use super::scope::restrict;
 use super::{Db, DbRow, SqlStore, Write, failed, from_json, to_json};
+use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::store::Result;
+use crate::store::audit::By;
 use crate::store::host::{HostDetail, HostQuery, HostState, HostSummary, Reported, TagsSet};
 use crate::store::page::Page;
 use crate::store::status::{Readings, StateBody};
@@ -29,6 +34,7 @@ pub(super) async fn list(store: &SqlStore, query: &HostQuery) -> Result<Page<Hos
         Some(state) => sql.push(" WHERE host.state = ").push_bind(state.word()),
         None => sql.push(" WHERE host.state <> 'deleted'"),
     };
+    restrict(&mut sql, &query.scope, "host.agentsn");
     for (key, value) in query.selector.iter() {
         sql.push(
             " AND EXISTS (SELECT 1 FROM host_tag WHERE host_tag.agentsn = host.agentsn AND key = ",
@@ -61,7 +67,11 @@ pub(super) async fn list(store: &SqlStore, query: &HostQuery) -> Result<Page<Hos
     Ok(Page::cut(hosts, query.limit, key))
 }
 
-pub(super) async fn by_agentsn(store: &SqlStore, agentsns: &[String]) -> Result<Vec<HostSummary>> {
+pub(super) async fn by_agentsn(
+    store: &SqlStore,
+    agentsns: &[String],
+    scope: &Scope,
+) -> Result<Vec<HostSummary>> {
     let rows = sqlx::query(concat!(
         columns!(),
         " WHERE host.agentsn IN (SELECT given.value FROM ",
@@ -72,12 +82,18 @@ pub(super) async fn by_agentsn(store: &SqlStore, agentsns: &[String]) -> Result<
     .fetch_all(&store.readers)
     .await
     .map_err(failed("looking up hosts"))?;
-    summaries(store, &rows).await
+    let mut hosts = summaries(store, &rows).await?;
+    hosts.retain(|host| scope.holds(&host.tags));
+    Ok(hosts)
 }
 
-pub(super) async fn detail(store: &SqlStore, agentsn: &str) -> Result<Option<HostDetail>> {
+pub(super) async fn detail(
+    store: &SqlStore,
+    agentsn: &str,
+    scope: &Scope,
+) -> Result<Option<HostDetail>> {
     let step = "looking up a host";
-    let Some(summary) = by_agentsn(store, &[agentsn.to_owned()]).await?.pop() else {
+    let Some(summary) = by_agentsn(store, &[agentsn.to_owned()], scope).await?.pop() else {
         return Ok(None);
     };
     let row = sqlx::query(
@@ -103,7 +119,13 @@ pub(super) async fn detail(store: &SqlStore, agentsn: &str) -> Result<Option<Hos
 }
 
 /// Tags that stay as they were keep their origin.
-pub(super) async fn set_tags(store: &SqlStore, agentsn: &str, tags: &Tags) -> Result<TagsSet> {
+pub(super) async fn set_tags(
+    store: &SqlStore,
+    agentsn: &str,
+    tags: &Tags,
+    scope: &Scope,
+    by: &By,
+) -> Result<TagsSet> {
     let step = "storing a host's tags";
     let mut tx = store.write(step).await?;
     let known = sqlx::query(concat!(
@@ -116,6 +138,13 @@ pub(super) async fn set_tags(store: &SqlStore, agentsn: &str, tags: &Tags) -> Re
     .map_err(failed(step))?;
     if known.is_none() {
         return Ok(TagsSet::Unknown);
+    }
+    let before = tags_of(&mut tx, agentsn).await?;
+    if !scope.holds(&before) {
+        return Ok(TagsSet::Unknown);
+    }
+    if !scope.holds(tags) {
+        return Ok(TagsSet::LeavesScope);
     }
     let wanted: Vec<_> = tags.iter().collect();
     sqlx::query(concat!(
@@ -141,6 +170,12 @@ pub(super) async fn set_tags(store: &SqlStore, agentsn: &str, tags: &Tags) -> Re
         .await
         .map_err(failed(step))?;
     }
+    let deed = Deed {
+        action: "host.set-tags",
+        target: agentsn,
+        detail: json!({ "before": before.to_string(), "after": tags.to_string() }),
+    };
+    note(&mut tx, by, deed).await?;
     tx.commit().await.map_err(failed(step))?;
     Ok(TagsSet::Done)
 }

@@ -1,20 +1,35 @@
 //! Jobs: ordered and listed, and their results.
 
+use std::collections::BTreeSet;
+
+use serde_json::json;
 use sqlx::{QueryBuilder, Row};
 
 use bootagent_protocol::ErrorCode;
 
+use super::audit::{Deed, note};
+use super::scope::{outside, restrict};
 use super::{Db, DbRow, SqlStore, failed, from_json, to_json};
+use crate::access::scope::Scope;
 use crate::store::Result;
+use crate::store::audit::By;
 use crate::store::job::{
     JobPhase, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
 };
 use crate::store::page::Page;
 
+/// Jobs and hosts of one order that the audit names.
+const NOTED: usize = 20;
+
 const SELECT: &str = "SELECT job.*, job_result.message, job_result.body AS result
     FROM job LEFT JOIN job_result ON job_result.job = job.id WHERE 1 = 1";
 
-pub(super) async fn insert(store: &SqlStore, new: &NewJobs) -> Result<JobsInserted> {
+pub(super) async fn insert(
+    store: &SqlStore,
+    new: &NewJobs,
+    scope: &Scope,
+    by: &By,
+) -> Result<JobsInserted> {
     let step = "storing jobs";
     let mut tx = store.write(step).await?;
     let agentsns: Vec<&String> = new
@@ -22,7 +37,7 @@ pub(super) async fn insert(store: &SqlStore, new: &NewJobs) -> Result<JobsInsert
         .iter()
         .flat_map(|group| group.hosts.iter().map(|(_, agentsn)| agentsn))
         .collect();
-    let unknown: Vec<String> = sqlx::query_scalar(concat!(
+    let mut unknown: Vec<String> = sqlx::query_scalar(concat!(
         "SELECT given.value FROM ",
         given_texts!("$1"),
         " WHERE NOT EXISTS (
@@ -33,6 +48,10 @@ pub(super) async fn insert(store: &SqlStore, new: &NewJobs) -> Result<JobsInsert
     .fetch_all(&mut *tx)
     .await
     .map_err(failed(step))?;
+    // Those that are unknown have no tags and would be named twice.
+    if unknown.is_empty() {
+        unknown = outside(&mut tx, scope, &agentsns).await?;
+    }
     if !unknown.is_empty() {
         return Ok(JobsInserted::UnknownHosts(unknown));
     }
@@ -64,13 +83,32 @@ pub(super) async fn insert(store: &SqlStore, new: &NewJobs) -> Result<JobsInsert
         .await
         .map_err(failed(step))?;
     }
+    let ids: Vec<&String> = new
+        .groups
+        .iter()
+        .flat_map(|group| group.hosts.iter().map(|(id, _)| id))
+        .collect();
+    let deed = Deed {
+        action: "job.create",
+        target: ids.first().copied().map_or("", String::as_str),
+        detail: json!({
+            "action": new.action.as_str(),
+            "name": new.name,
+            "versions": new.groups.iter().filter_map(|group| group.version.as_deref()).collect::<BTreeSet<_>>(),
+            "jobs": ids.len(),
+            "ids": &ids[..ids.len().min(NOTED)],
+            "hosts": &agentsns[..agentsns.len().min(NOTED)],
+        }),
+    };
+    note(&mut tx, by, deed).await?;
     tx.commit().await.map_err(failed(step))?;
     Ok(JobsInserted::Done)
 }
 
-pub(super) async fn by_id(store: &SqlStore, id: &str) -> Result<Option<JobRow>> {
+pub(super) async fn by_id(store: &SqlStore, id: &str, scope: &Scope) -> Result<Option<JobRow>> {
     let mut sql: QueryBuilder<Db> = QueryBuilder::new(SELECT);
     sql.push(" AND job.id = ").push_bind(id);
+    restrict(&mut sql, scope, "job.agentsn");
     let row = sql
         .build()
         .fetch_optional(&store.readers)
@@ -84,6 +122,7 @@ pub(super) async fn list(store: &SqlStore, query: &JobQuery) -> Result<Page<JobR
     if let Some(agentsn) = &query.agentsn {
         sql.push(" AND job.agentsn = ").push_bind(agentsn);
     }
+    restrict(&mut sql, &query.scope, "job.agentsn");
     match query.phase {
         Some(JobPhase::Open) => sql.push(" AND job.finished IS NULL"),
         Some(JobPhase::Finished) => sql.push(" AND job.finished IS NOT NULL"),
@@ -112,6 +151,7 @@ pub(super) async fn results(store: &SqlStore, query: &ResultQuery) -> Result<Pag
     if let Some(agentsn) = &query.agentsn {
         sql.push(" AND job_result.agentsn = ").push_bind(agentsn);
     }
+    restrict(&mut sql, &query.scope, "job_result.agentsn");
     if let Some(since) = query.since {
         // As with events: the first by its time, the rest by number.
         sql.push(" AND job_result.finished >= ").push_bind(since);

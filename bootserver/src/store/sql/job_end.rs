@@ -5,9 +5,13 @@ use serde_json::json;
 
 use bootagent_protocol::ErrorCode;
 
+use super::audit::{Deed, note};
 use super::lease::holds;
+use super::scope::in_scope;
 use super::{SqlStore, Write, failed, one_at_a_time, to_json};
+use crate::access::scope::Scope;
 use crate::store::Result;
+use crate::store::audit::By;
 use crate::store::job::Cancelled;
 use crate::store::lease::{Held, Lease};
 
@@ -25,9 +29,11 @@ pub(super) async fn cancel(
     store: &SqlStore,
     id: &str,
     cancel_id: &str,
-    now: i64,
+    scope: &Scope,
+    by: &By,
 ) -> Result<Cancelled> {
     let step = "cancelling a job";
+    let now = by.at;
     let mut tx = store.write(step).await?;
     one_at_a_time(&mut tx).await?;
     let row: Option<(String, Option<i64>, Option<i64>)> = sqlx::query_as(concat!(
@@ -38,6 +44,11 @@ pub(super) async fn cancel(
     .fetch_optional(&mut *tx)
     .await
     .map_err(failed(step))?;
+    if let Some((agentsn, _, _)) = &row
+        && !in_scope(&mut tx, scope, agentsn).await?
+    {
+        return Ok(Cancelled::Unknown);
+    }
     let found = match row {
         None => Cancelled::Unknown,
         Some((_, _, Some(_))) => Cancelled::Finished,
@@ -65,6 +76,14 @@ pub(super) async fn cancel(
             Cancelled::Asked
         }
     };
+    if matches!(found, Cancelled::AtOnce | Cancelled::Asked) {
+        let deed = Deed {
+            action: "job.cancel",
+            target: id,
+            detail: json!({ "told": found == Cancelled::Asked }),
+        };
+        note(&mut tx, by, deed).await?;
+    }
     tx.commit().await.map_err(failed(step))?;
     Ok(found)
 }

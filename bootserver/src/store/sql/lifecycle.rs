@@ -1,9 +1,15 @@
 //! Hosts that get a new secret, and hosts that leave the fleet.
 
+use serde_json::json;
+
+use super::audit::{Deed, note};
 use super::presence::Move;
+use super::scope::in_scope;
 use super::{SqlStore, failed, job_end, one_at_a_time, presence};
+use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::store::Result;
+use crate::store::audit::By;
 use crate::store::host::{Offer, Offered, Removal, Removed, RotationOrdered};
 
 pub(super) async fn offer_secret(store: &SqlStore, offer: &Offer) -> Result<Offered> {
@@ -33,26 +39,41 @@ pub(super) async fn offer_secret(store: &SqlStore, offer: &Offer) -> Result<Offe
 pub(super) async fn order_rotation(
     store: &SqlStore,
     agentsn: &str,
-    now: i64,
+    scope: &Scope,
+    by: &By,
 ) -> Result<RotationOrdered> {
+    let step = "ordering a new secret of a host";
+    let mut tx = store.write(step).await?;
     let ordered = sqlx::query(
         "UPDATE host_seen SET rotate_due = $2
          WHERE agentsn = $1 AND state NOT IN ('revoked', 'deleted')",
     )
     .bind(agentsn)
-    .bind(now)
-    .execute(&store.writer)
+    .bind(by.at)
+    .execute(&mut *tx)
     .await
-    .map_err(failed("ordering a new secret of a host"))?;
-    Ok(match ordered.rows_affected() {
-        0 => RotationOrdered::Unknown,
-        _ => RotationOrdered::Done,
-    })
+    .map_err(failed(step))?;
+    if ordered.rows_affected() == 0 || !in_scope(&mut tx, scope, agentsn).await? {
+        return Ok(RotationOrdered::Unknown);
+    }
+    let deed = Deed {
+        action: "host.rotate-secret",
+        target: agentsn,
+        detail: json!({}),
+    };
+    note(&mut tx, by, deed).await?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(RotationOrdered::Done)
 }
 
 /// The secret's number goes up, so that a status that is on its way with the
 /// old one is refused in its own transaction.
-pub(super) async fn remove_host(store: &SqlStore, removal: &Removal) -> Result<Removed> {
+pub(super) async fn remove_host(
+    store: &SqlStore,
+    removal: &Removal,
+    scope: &Scope,
+    by: &By,
+) -> Result<Removed> {
     let step = "taking a host out of the fleet";
     let agentsn = removal.agentsn.as_str();
     let mut tx = store.write(step).await?;
@@ -65,6 +86,9 @@ pub(super) async fn remove_host(store: &SqlStore, removal: &Removal) -> Result<R
     .fetch_optional(&mut *tx)
     .await
     .map_err(failed(step))?;
+    if !in_scope(&mut tx, scope, agentsn).await? {
+        return Ok(Removed::Unknown);
+    }
     let from = match state.as_deref().map(Presence::parse) {
         None | Some(Some(Presence::Deleted)) => return Ok(Removed::Unknown),
         Some(from) if from == Some(removal.to) => return Ok(Removed::Done),
@@ -97,9 +121,18 @@ pub(super) async fn remove_host(store: &SqlStore, removal: &Removal) -> Result<R
         Presence::Deleted => "the host was deleted",
         _ => "the host was revoked",
     };
-    job_end::end_open(&mut tx, agentsn, message, removal.now).await?;
+    job_end::end_open(&mut tx, agentsn, message, by.at).await?;
     let moves = [Move::new(agentsn, from, removal.to)];
-    presence::set(&mut tx, &moves, removal.now).await?;
+    presence::set(&mut tx, &moves, by.at).await?;
+    let deed = Deed {
+        action: match removal.to {
+            Presence::Deleted => "host.delete",
+            _ => "host.revoke",
+        },
+        target: agentsn,
+        detail: json!({ "before": state }),
+    };
+    note(&mut tx, by, deed).await?;
     tx.commit().await.map_err(failed(step))?;
     Ok(Removed::Done)
 }

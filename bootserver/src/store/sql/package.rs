@@ -1,14 +1,21 @@
 //! Packages: the rows; their bytes are blobs.
 
+use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Row};
 
+use super::audit::{Deed, note};
 use super::{Db, DbRow, SqlStore, failed, one_at_a_time, to_json};
 use crate::fleet::package_choice::PackageKind;
 use crate::store::Result;
+use crate::store::audit::By;
 use crate::store::package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use crate::store::page::Page;
 
-pub(super) async fn insert(store: &SqlStore, package: &PackageRow) -> Result<PackageInserted> {
+pub(super) async fn insert(
+    store: &SqlStore,
+    package: &PackageRow,
+    by: &By,
+) -> Result<PackageInserted> {
     let step = "storing a package";
     let mut tx = store.write(step).await?;
     one_at_a_time(&mut tx).await?;
@@ -37,6 +44,12 @@ pub(super) async fn insert(store: &SqlStore, package: &PackageRow) -> Result<Pac
             .map_err(failed(step))?;
         return Ok(PackageInserted::Exists(read(&row)?));
     }
+    let deed = Deed {
+        action: "package.upload",
+        target: &package.id,
+        detail: json!({ "after": brief(package) }),
+    };
+    note(&mut tx, by, deed).await?;
     tx.commit().await.map_err(failed(step))?;
     Ok(PackageInserted::Done)
 }
@@ -95,7 +108,7 @@ pub(super) async fn orphans(store: &SqlStore, sha256s: &[String]) -> Result<Vec<
     .map_err(failed("looking for bytes without a package"))
 }
 
-pub(super) async fn delete(store: &SqlStore, id: &str) -> Result<PackageDeleted> {
+pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<PackageDeleted> {
     let step = "deleting a package";
     let mut tx = store.write(step).await?;
     // Bytes may be shared with a package that is just being stored.
@@ -121,11 +134,19 @@ pub(super) async fn delete(store: &SqlStore, id: &str) -> Result<PackageDeleted>
     if let Some(job) = user {
         return Ok(PackageDeleted::InUse { job });
     }
-    let sha256: String = sqlx::query_scalar("DELETE FROM package WHERE id = $1 RETURNING sha256")
+    let row = sqlx::query("DELETE FROM package WHERE id = $1 RETURNING *")
         .bind(id)
         .fetch_one(&mut *tx)
         .await
         .map_err(failed(step))?;
+    let package = read(&row)?;
+    let deed = Deed {
+        action: "package.delete",
+        target: id,
+        detail: json!({ "before": brief(&package) }),
+    };
+    note(&mut tx, by, deed).await?;
+    let sha256 = package.sha256;
     let shared = sqlx::query("SELECT 1 FROM package WHERE sha256 = $1 LIMIT 1")
         .bind(&sha256)
         .fetch_optional(&mut *tx)
@@ -134,6 +155,11 @@ pub(super) async fn delete(store: &SqlStore, id: &str) -> Result<PackageDeleted>
     tx.commit().await.map_err(failed(step))?;
     let orphan = shared.is_none().then_some(sha256);
     Ok(PackageDeleted::Done { orphan })
+}
+
+/// What the audit says of a package.
+fn brief(package: &PackageRow) -> Value {
+    json!({ "file": package.file, "size": package.size, "sha256": package.sha256 })
 }
 
 fn read(row: &DbRow) -> Result<PackageRow> {

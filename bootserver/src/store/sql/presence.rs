@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row};
 
 use super::lease::holds;
-use super::{DbRow, SqlStore, Write, failed, to_json};
+use super::scope::restrict;
+use super::{Db, DbRow, SqlStore, Write, failed, to_json};
 use crate::fleet::presence::{self, Presence};
 use crate::store::Result;
 use crate::store::host::{HostChange, HostChangeQuery, Looked};
@@ -205,16 +206,19 @@ pub(super) async fn counts(store: &SqlStore) -> Result<Vec<(Presence, i64)>> {
 
 pub(super) async fn changes(store: &SqlStore, query: &HostChangeQuery) -> Result<Page<HostChange>> {
     let step = "listing what became of a host";
-    let rows = sqlx::query(
-        "SELECT id, at, state, detail FROM host_change
-         WHERE agentsn = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
-    )
-    .bind(&query.agentsn)
-    .bind(query.before.unwrap_or(i64::MAX))
-    .bind(query.limit.probe())
-    .fetch_all(&store.readers)
-    .await
-    .map_err(failed(step))?;
+    let mut sql: QueryBuilder<Db> =
+        QueryBuilder::new("SELECT id, at, state, detail FROM host_change WHERE agentsn = ");
+    sql.push_bind(&query.agentsn)
+        .push(" AND id < ")
+        .push_bind(query.before.unwrap_or(i64::MAX));
+    restrict(&mut sql, &query.scope, "host_change.agentsn");
+    sql.push(" ORDER BY id DESC LIMIT ")
+        .push_bind(query.limit.probe());
+    let rows = sql
+        .build()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed(step))?;
     let read = |row: &DbRow| -> std::result::Result<HostChange, sqlx::Error> {
         Ok(HostChange {
             id: row.try_get("id")?,

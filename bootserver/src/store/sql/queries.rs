@@ -18,6 +18,8 @@
 //!
 //! The one rule: what is here runs on both, and the contract suite shows it.
 
+mod api_token;
+mod audit;
 mod enrolment;
 mod event;
 mod host;
@@ -29,14 +31,21 @@ mod package;
 mod presence;
 mod register;
 mod retention;
+mod scope;
+mod session;
 mod status;
+mod user;
 
 use async_trait::async_trait;
 
 use super::{Db, DbRow, SqlStore, Write, failure_of, hot, one_at_a_time};
+use crate::access::scope::Scope;
+use crate::access::throttle::{Attempt, Bucket};
 use crate::fleet::enrol::KnownHost;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
+use crate::store::api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
+use crate::store::audit::{AuditQuery, AuditRow, By};
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::store::event::{EventQuery, EventRow};
 use crate::store::host::{
@@ -50,7 +59,11 @@ use crate::store::lease::{Held, Lease};
 use crate::store::package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use crate::store::page::{Limit, Page};
 use crate::store::retention::Kept;
+use crate::store::session::{NewSession, SessionBegun, SessionEnded, SessionOwner, SessionRow};
 use crate::store::status::{StatusOutcome, StatusRecord};
+use crate::store::user::{
+    KnownUser, NewPassword, NewUser, UserChange, UserChanged, UserInserted, UserRow,
+};
 use crate::store::{Failure, FirstStart, FirstTokens, Result, Store, StoreError};
 use crate::token::TokenDigest;
 
@@ -113,14 +126,96 @@ impl Store for SqlStore {
     async fn first_start(&self, tokens: &FirstTokens, now: i64) -> Result<FirstStart> {
         enrolment::first_start(self, tokens, now).await
     }
-    async fn api_token(&self, digest: &TokenDigest) -> Result<Option<String>> {
-        enrolment::api_token(self, digest).await
+    async fn users(&self, after: Option<String>, limit: Limit) -> Result<Page<UserRow>> {
+        user::list(self, after, limit).await
     }
+    async fn user(&self, id: &str) -> Result<Option<UserRow>> {
+        user::by_id(self, id).await
+    }
+    async fn user_by_name(&self, name: &str) -> Result<Option<KnownUser>> {
+        user::by_name(self, name).await
+    }
+    async fn insert_user(&self, new: &NewUser, by: &By) -> Result<UserInserted> {
+        user::insert(self, new, by).await
+    }
+    async fn change_user(
+        &self,
+        id: &str,
+        change: &UserChange,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<UserChanged> {
+        user::change(self, id, change, revision, by).await
+    }
+    async fn delete_user(&self, id: &str, revision: Option<i64>, by: &By) -> Result<UserChanged> {
+        user::delete(self, id, revision, by).await
+    }
+    async fn set_password(&self, id: &str, password: &NewPassword, by: &By) -> Result<UserChanged> {
+        user::set_password(self, id, password, by).await
+    }
+
+    async fn count_attempt(&self, buckets: &[Bucket], now: i64) -> Result<Attempt> {
+        session::count_attempt(self, buckets, now).await
+    }
+    async fn refund_attempt(&self, buckets: &[Bucket]) -> Result<()> {
+        session::refund_attempt(self, buckets).await
+    }
+    async fn forget_attempts(&self, bucket: &Bucket) -> Result<()> {
+        session::forget_attempts(self, bucket).await
+    }
+    async fn sweep_sessions(&self, now: i64, idle_since: i64) -> Result<()> {
+        session::sweep(self, now, idle_since).await
+    }
+    async fn begin_session(&self, new: &NewSession, by: &By) -> Result<SessionBegun> {
+        session::begin(self, new, by).await
+    }
+    async fn session_owner(&self, digest: &TokenDigest) -> Result<Option<SessionOwner>> {
+        session::owner(self, digest).await
+    }
+    async fn touch_session(&self, id: &str, now: i64) -> Result<()> {
+        session::touch(self, id, now).await
+    }
+    async fn sessions(
+        &self,
+        user: &str,
+        after: Option<String>,
+        limit: Limit,
+    ) -> Result<Page<SessionRow>> {
+        session::list(self, user, after, limit).await
+    }
+    async fn end_session(&self, id: &str, user: Option<&str>, by: &By) -> Result<SessionEnded> {
+        session::end(self, id, user, by).await
+    }
+
+    async fn token_owner(&self, digest: &TokenDigest) -> Result<Option<TokenOwner>> {
+        api_token::owner(self, digest).await
+    }
+    async fn touch_api_token(&self, id: &str, now: i64) -> Result<()> {
+        api_token::touch(self, id, now).await
+    }
+    async fn insert_api_token(&self, new: &NewApiToken, by: &By) -> Result<ApiTokenRow> {
+        api_token::insert(self, new, by).await
+    }
+    async fn api_tokens(&self, query: &ApiTokenQuery) -> Result<Page<ApiTokenRow>> {
+        api_token::list(self, query).await
+    }
+    async fn revoke_api_token(&self, id: &str, maker: Option<&str>, by: &By) -> Result<Revoked> {
+        api_token::revoke(self, id, maker, by).await
+    }
+
+    async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRow>> {
+        audit::list(self, query).await
+    }
+
     async fn enrolment_token(&self, digest: &TokenDigest) -> Result<Option<EnrolmentToken>> {
         enrolment::by_digest(self, digest).await
     }
-    async fn insert_enrolment_token(&self, token: &NewEnrolmentToken) -> Result<EnrolmentToken> {
-        enrolment::insert(self, token).await
+    async fn insert_enrolment_token(
+        &self,
+        token: &NewEnrolmentToken,
+        by: &By,
+    ) -> Result<EnrolmentToken> {
+        enrolment::insert(self, token, by).await
     }
     async fn enrolment_tokens(
         &self,
@@ -129,8 +224,8 @@ impl Store for SqlStore {
     ) -> Result<Page<EnrolmentToken>> {
         enrolment::list(self, after, limit).await
     }
-    async fn revoke_enrolment_token(&self, id: &str, now: i64) -> Result<Revoked> {
-        enrolment::revoke(self, id, now).await
+    async fn revoke_enrolment_token(&self, id: &str, by: &By) -> Result<Revoked> {
+        enrolment::revoke(self, id, by).await
     }
 
     async fn secret_owner(&self, digest: &TokenDigest) -> Result<Option<SecretOwner>> {
@@ -142,11 +237,16 @@ impl Store for SqlStore {
     async fn offer_secret(&self, offer: &Offer) -> Result<Offered> {
         lifecycle::offer_secret(self, offer).await
     }
-    async fn order_rotation(&self, agentsn: &str, now: i64) -> Result<RotationOrdered> {
-        lifecycle::order_rotation(self, agentsn, now).await
+    async fn order_rotation(
+        &self,
+        agentsn: &str,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<RotationOrdered> {
+        lifecycle::order_rotation(self, agentsn, scope, by).await
     }
-    async fn remove_host(&self, removal: &Removal) -> Result<Removed> {
-        lifecycle::remove_host(self, removal).await
+    async fn remove_host(&self, removal: &Removal, scope: &Scope, by: &By) -> Result<Removed> {
+        lifecycle::remove_host(self, removal, scope, by).await
     }
     async fn known_host(&self, agentsn: &str) -> Result<Option<KnownHost>> {
         register::known_host(self, agentsn).await
@@ -157,14 +257,24 @@ impl Store for SqlStore {
     async fn hosts(&self, query: &HostQuery) -> Result<Page<HostSummary>> {
         host::list(self, query).await
     }
-    async fn host(&self, agentsn: &str) -> Result<Option<HostDetail>> {
-        host::detail(self, agentsn).await
+    async fn host(&self, agentsn: &str, scope: &Scope) -> Result<Option<HostDetail>> {
+        host::detail(self, agentsn, scope).await
     }
-    async fn set_tags(&self, agentsn: &str, tags: &Tags) -> Result<TagsSet> {
-        host::set_tags(self, agentsn, tags).await
+    async fn set_tags(
+        &self,
+        agentsn: &str,
+        tags: &Tags,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<TagsSet> {
+        host::set_tags(self, agentsn, tags, scope, by).await
     }
-    async fn hosts_by_agentsn(&self, agentsns: &[String]) -> Result<Vec<HostSummary>> {
-        host::by_agentsn(self, agentsns).await
+    async fn hosts_by_agentsn(
+        &self,
+        agentsns: &[String],
+        scope: &Scope,
+    ) -> Result<Vec<HostSummary>> {
+        host::by_agentsn(self, agentsns, scope).await
     }
 
     async fn look_at_hosts(&self, lease: &Lease, now: i64) -> Result<Held<Looked>> {
@@ -181,8 +291,8 @@ impl Store for SqlStore {
         status::record(self, records).await
     }
 
-    async fn insert_package(&self, package: &PackageRow) -> Result<PackageInserted> {
-        package::insert(self, package).await
+    async fn insert_package(&self, package: &PackageRow, by: &By) -> Result<PackageInserted> {
+        package::insert(self, package, by).await
     }
     async fn package(&self, id: &str) -> Result<Option<PackageRow>> {
         package::by_id(self, id).await
@@ -196,21 +306,27 @@ impl Store for SqlStore {
     async fn orphan_blobs(&self, sha256s: &[String]) -> Result<Vec<String>> {
         package::orphans(self, sha256s).await
     }
-    async fn delete_package(&self, id: &str) -> Result<PackageDeleted> {
-        package::delete(self, id).await
+    async fn delete_package(&self, id: &str, by: &By) -> Result<PackageDeleted> {
+        package::delete(self, id, by).await
     }
 
-    async fn insert_jobs(&self, jobs: &NewJobs) -> Result<JobsInserted> {
-        job::insert(self, jobs).await
+    async fn insert_jobs(&self, jobs: &NewJobs, scope: &Scope, by: &By) -> Result<JobsInserted> {
+        job::insert(self, jobs, scope, by).await
     }
     async fn jobs(&self, query: &JobQuery) -> Result<Page<JobRow>> {
         job::list(self, query).await
     }
-    async fn job(&self, id: &str) -> Result<Option<JobRow>> {
-        job::by_id(self, id).await
+    async fn job(&self, id: &str, scope: &Scope) -> Result<Option<JobRow>> {
+        job::by_id(self, id, scope).await
     }
-    async fn cancel_job(&self, id: &str, cancel_id: &str, now: i64) -> Result<Cancelled> {
-        job_end::cancel(self, id, cancel_id, now).await
+    async fn cancel_job(
+        &self,
+        id: &str,
+        cancel_id: &str,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<Cancelled> {
+        job_end::cancel(self, id, cancel_id, scope, by).await
     }
     async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>> {
         job_end::expire(self, lease, now).await

@@ -17,6 +17,7 @@ use crate::make;
 
 pub(crate) async fn the_first_start_happens_once(store: &dyn Store) {
     let tokens = || FirstTokens {
+        admin: make::user("admin"),
         api: Token::generate(TokenKind::Api).digest(),
         enrolment: Token::generate(TokenKind::Enrolment).digest(),
     };
@@ -37,10 +38,16 @@ pub(crate) async fn the_first_start_happens_once(store: &dyn Store) {
         store.is_first_start().await.expect("a read"),
         FirstStart::Later
     );
-    assert!(store.api_token(&first.api).await.expect("a read").is_some());
     assert!(
         store
-            .api_token(&second.api)
+            .token_owner(&first.api)
+            .await
+            .expect("a read")
+            .is_some()
+    );
+    assert!(
+        store
+            .token_owner(&second.api)
             .await
             .expect("a read")
             .is_none()
@@ -64,7 +71,7 @@ pub(crate) async fn the_first_start_happens_once(store: &dyn Store) {
 pub(crate) async fn an_enrolment_token_pays_once_per_host(store: &dyn Store) {
     let token = make::enrolment("e1", Some(1));
     store
-        .insert_enrolment_token(&token)
+        .insert_enrolment_token(&token, &make::by(1))
         .await
         .expect("an insert");
     let create = || RegistrationEffect::Create {
@@ -84,7 +91,13 @@ pub(crate) async fn an_enrolment_token_pays_once_per_host(store: &dyn Store) {
     );
     // Used up: nothing of the second host is stored.
     assert_eq!(register("sn-2").await, Registered::Changed);
-    assert!(store.host("sn-2").await.expect("a read").is_none());
+    assert!(
+        store
+            .host("sn-2", &make::fleet())
+            .await
+            .expect("a read")
+            .is_none()
+    );
     let stored = store
         .enrolment_token(&token.digest)
         .await
@@ -93,26 +106,26 @@ pub(crate) async fn an_enrolment_token_pays_once_per_host(store: &dyn Store) {
     assert_eq!((stored.used, stored.uses), (1, Some(1)));
 
     store
-        .insert_enrolment_token(&make::enrolment("e2", None))
+        .insert_enrolment_token(&make::enrolment("e2", None), &make::by(1))
         .await
         .expect("an insert");
     assert_eq!(
         store
-            .revoke_enrolment_token("e2", 9)
+            .revoke_enrolment_token("e2", &make::by(9))
             .await
             .expect("a write"),
         Revoked::Done
     );
     assert_eq!(
         store
-            .revoke_enrolment_token("e2", 10)
+            .revoke_enrolment_token("e2", &make::by(10))
             .await
             .expect("a write"),
         Revoked::Done
     );
     assert_eq!(
         store
-            .revoke_enrolment_token("e9", 9)
+            .revoke_enrolment_token("e9", &make::by(9))
             .await
             .expect("a write"),
         Revoked::Unknown
@@ -194,7 +207,11 @@ pub(crate) async fn a_renewal_is_overruled_by_the_next_status(store: &dyn Store)
         .await
         .expect("a write");
     let hostname = async || {
-        let host = store.host("sn-1").await.expect("a read").expect("the host");
+        let host = store
+            .host("sn-1", &make::fleet())
+            .await
+            .expect("a read")
+            .expect("the host");
         host.summary.reported.hostname
     };
     assert_eq!(hostname().await, "host of sn-1");

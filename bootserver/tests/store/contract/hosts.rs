@@ -13,17 +13,27 @@ pub(crate) async fn tags_are_replaced_and_found(store: &dyn Store) {
     for agentsn in ["sn-1", "sn-2"] {
         make::host(store, agentsn).await;
         let set = store
-            .set_tags(agentsn, &make::tags("svc=ecs,cmpt=DB"))
+            .set_tags(
+                agentsn,
+                &make::tags("svc=ecs,cmpt=DB"),
+                &make::fleet(),
+                &make::by(1),
+            )
             .await;
         assert_eq!(set.expect("a write"), TagsSet::Done);
     }
     store
-        .set_tags("sn-2", &make::tags("svc=ecs,rack=7"))
+        .set_tags(
+            "sn-2",
+            &make::tags("svc=ecs,rack=7"),
+            &make::fleet(),
+            &make::by(1),
+        )
         .await
         .expect("a write");
     assert_eq!(
         store
-            .set_tags("sn-9", &Tags::default())
+            .set_tags("sn-9", &Tags::default(), &make::fleet(), &make::by(1))
             .await
             .expect("a write"),
         TagsSet::Unknown
@@ -42,7 +52,11 @@ pub(crate) async fn tags_are_replaced_and_found(store: &dyn Store) {
     assert_eq!(find("svc=ecs").await, ["sn-1", "sn-2"]);
     assert_eq!(find("svc=ecs,cmpt=DB").await, ["sn-1"]);
     assert_eq!(find("cmpt=DB,rack=7").await, [""; 0]);
-    let detail = store.host("sn-2").await.expect("a read").expect("the host");
+    let detail = store
+        .host("sn-2", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the host");
     assert_eq!(detail.summary.tags, make::tags("svc=ecs,rack=7"));
 }
 
@@ -90,7 +104,11 @@ pub(crate) async fn hosts_are_paged_by_name(store: &dyn Store) {
     );
     let some = ["sn-1".to_owned(), "nobody".to_owned()];
     assert_eq!(
-        store.hosts_by_agentsn(&some).await.expect("a read").len(),
+        store
+            .hosts_by_agentsn(&some, &make::fleet())
+            .await
+            .expect("a read")
+            .len(),
         1
     );
 }

@@ -40,14 +40,17 @@ async fn remove(store: &dyn Store, agentsn: &str, to: Presence) -> Removed {
         agentsn: agentsn.into(),
         to,
         nobody: digest(),
-        now: 50,
     };
-    store.remove_host(&removal).await.expect("a write")
+    store
+        .remove_host(&removal, &make::fleet(), &make::by(50))
+        .await
+        .expect("a write")
 }
 
 async fn history(store: &dyn Store, agentsn: &str) -> Vec<String> {
     let query = HostChangeQuery {
         agentsn: agentsn.into(),
+        scope: make::fleet(),
         before: None,
         limit: Limit::default(),
     };
@@ -108,7 +111,11 @@ pub(crate) async fn a_status_with_a_secret_that_was_replaced_is_not_stored(store
     assert_eq!(outcomes[0], StatusOutcome::SecretChanged);
     assert!(matches!(outcomes[1], StatusOutcome::Stored(_)));
     assert_eq!(event_count(store).await, 1);
-    let host = store.host("sn-1").await.expect("a read").expect("the host");
+    let host = store
+        .host("sn-1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the host");
     assert_eq!(host.summary.seen, Some(10));
 
     // In one batch with the new one, the old one still counts for nothing.
@@ -140,7 +147,10 @@ pub(crate) async fn a_secret_that_is_due_is_replaced_once_the_new_one_is_used(st
         stored(&push(store, record).await).rotation
     };
     assert_eq!(rotation(1000, 1).await, Rotation::None);
-    let ordered = store.order_rotation("sn-1", 2000).await.expect("a write");
+    let ordered = store
+        .order_rotation("sn-1", &make::fleet(), &make::by(2000))
+        .await
+        .expect("a write");
     assert_eq!(ordered, RotationOrdered::Done);
     assert_eq!(rotation(2000, 1).await, Rotation::Due);
     let lost = offer(1);
@@ -172,7 +182,10 @@ pub(crate) async fn a_secret_that_is_due_is_replaced_once_the_new_one_is_used(st
     );
     assert_eq!(rotation(8999, 2).await, Rotation::None);
     assert_eq!(rotation(9000, 2).await, Rotation::Due, "by age");
-    let unknown = store.order_rotation("sn-9", 1).await.expect("a write");
+    let unknown = store
+        .order_rotation("sn-9", &make::fleet(), &make::by(1))
+        .await
+        .expect("a write");
     assert_eq!(unknown, RotationOrdered::Unknown);
 }
 
@@ -195,14 +208,22 @@ pub(crate) async fn a_revoked_host_cannot_write_and_its_jobs_end(store: &dyn Sto
     let mut late = make::status("sn-1", 60);
     late.results.push(make::outcome("j1", 0));
     assert_eq!(push(store, late).await, StatusOutcome::SecretChanged);
-    let job = store.job("j1").await.expect("a read").expect("the job");
+    let job = store
+        .job("j1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the job");
     assert_eq!(
         (job.errcode, job.finished),
         (Some(ErrorCode::CANCELLED), Some(50))
     );
     assert_eq!(job.message.as_deref(), Some("the host was revoked"));
     let inserted = store
-        .insert_jobs(&make::jobs("j2", "sn-1", None, None))
+        .insert_jobs(
+            &make::jobs("j2", "sn-1", None, None),
+            &make::fleet(),
+            &make::by(1),
+        )
         .await;
     assert_eq!(
         inserted.expect("an insert"),
@@ -237,7 +258,7 @@ pub(crate) async fn a_revoked_host_cannot_write_and_its_jobs_end(store: &dyn Sto
 pub(crate) async fn a_deleted_host_leaves_its_history_and_may_come_back(store: &dyn Store) {
     registered(store, "sn-1").await;
     store
-        .insert_enrolment_token(&make::enrolment("e1", None))
+        .insert_enrolment_token(&make::enrolment("e1", None), &make::by(1))
         .await
         .expect("an insert");
     make::job(store, "j1", "sn-1").await;
@@ -265,7 +286,7 @@ pub(crate) async fn a_deleted_host_leaves_its_history_and_may_come_back(store: &
         (0, 1)
     );
     let detail = store
-        .host("sn-1")
+        .host("sn-1", &make::fleet())
         .await
         .expect("a read")
         .expect("the tombstone");
@@ -318,7 +339,11 @@ pub(crate) async fn a_host_brought_in_anew_inherits_no_orders(store: &dyn Store)
         .await
         .expect("a write");
     let open = async || {
-        let job = store.job("j1").await.expect("a read").expect("the job");
+        let job = store
+            .job("j1", &make::fleet())
+            .await
+            .expect("a read")
+            .expect("the job");
         job.finished.is_none()
     };
     assert!(open().await, "a lost reply costs nothing");

@@ -27,7 +27,11 @@ pub(crate) async fn a_job_has_one_result(store: &dyn Store) {
     assert_eq!(push("sn-2", 0, 1).await, ["j1"]);
     assert_eq!(push("sn-1", 3001, 2).await, [""; 0]);
     assert_eq!(push("sn-1", 0, 3).await, ["j1"]);
-    let job = store.job("j1").await.expect("a read").expect("the job");
+    let job = store
+        .job("j1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the job");
     assert_eq!(
         (job.errcode, job.finished),
         (Some(ErrorCode(3001)), Some(2))
@@ -74,21 +78,29 @@ pub(crate) async fn jobs_go_out_in_order_and_are_marked(store: &dyn Store) {
     );
     assert_eq!(stored(&outcomes[1]).more, More::None);
     assert_eq!(stored(&outcomes[1]).jobs[0].1["action"], "stop");
-    let job = store.job("j1").await.expect("a read").expect("the job");
+    let job = store
+        .job("j1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the job");
     assert_eq!((job.sent, job.state()), (Some(6), JobState::Sent));
     let mut record = make::status("sn-1", 7);
     record.accepted.push("j1".into());
     record.results.push(make::outcome("j2", 0));
     let outcomes = store.record_statuses(&[record]).await.expect("a batch");
     assert_eq!(ids(&outcomes[0]), ["j3"]);
-    let job = store.job("j1").await.expect("a read").expect("the job");
+    let job = store
+        .job("j1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the job");
     assert_eq!(
         (job.sent, job.accepted, job.state()),
         (Some(6), Some(7), JobState::Accepted)
     );
     assert_eq!(
         store
-            .host("sn-1")
+            .host("sn-1", &make::fleet())
             .await
             .expect("a read")
             .expect("the host")
@@ -99,7 +111,11 @@ pub(crate) async fn jobs_go_out_in_order_and_are_marked(store: &dyn Store) {
     let mut record = make::status("sn-2", 8);
     record.accepted.push("j3".into());
     store.record_statuses(&[record]).await.expect("a batch");
-    let job = store.job("j3").await.expect("a read").expect("the job");
+    let job = store
+        .job("j3", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the job");
     assert_eq!(job.accepted, None);
 }
 
@@ -113,7 +129,11 @@ pub(crate) async fn withdrawals_go_first(store: &dyn Store) {
     for n in 2..100 {
         make::job(store, &format!("j{n:03}"), "sn-1").await;
     }
-    let cancel = async |id: &str, cancel_id: &str| store.cancel_job(id, cancel_id, 5).await;
+    let cancel = async |id: &str, cancel_id: &str| {
+        store
+            .cancel_job(id, cancel_id, &make::fleet(), &make::by(5))
+            .await
+    };
     assert_eq!(cancel("j1", "x1").await.expect("a write"), Cancelled::Asked);
     assert_eq!(cancel("j1", "x2").await.expect("a write"), Cancelled::Asked);
     assert_eq!(
@@ -135,14 +155,21 @@ pub(crate) async fn withdrawals_go_first(store: &dyn Store) {
     assert_eq!(ids(&outcomes[0])[..2], ["x1", "j002"]);
     assert_eq!(stored(&outcomes[0]).jobs[0].1["cancels"], "j1");
     assert_eq!(stored(&outcomes[0]).more, More::Waiting);
-    let job = store.job("j050").await.expect("a read").expect("the job");
+    let job = store
+        .job("j050", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the job");
     assert_eq!((job.state(), job.finished), (JobState::Cancelled, Some(5)));
 }
 
 pub(crate) async fn an_expired_job_stays_here(store: &dyn Store) {
     make::host(store, "sn-1").await;
     let order = make::jobs("j1", "sn-1", None, Some(100));
-    store.insert_jobs(&order).await.expect("an insert");
+    store
+        .insert_jobs(&order, &make::fleet(), &make::by(1))
+        .await
+        .expect("an insert");
     let lease = lease(store).await;
     let expire = async |now| store.expire_jobs(&lease, now).await.expect("a write");
     assert_eq!(expire(99).await, Held::Done(0));
@@ -153,11 +180,18 @@ pub(crate) async fn an_expired_job_stays_here(store: &dyn Store) {
     assert_eq!(ids(&outcomes[0]), [""; 0]);
     assert_eq!(expire(100).await, Held::Done(1));
     assert_eq!(expire(100).await, Held::Done(0));
-    let job = store.job("j1").await.expect("a read").expect("the job");
+    let job = store
+        .job("j1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the job");
     assert_eq!(job.state(), JobState::Expired);
     // One that went out in time is its host's to answer.
     let order = make::jobs("j2", "sn-1", None, Some(300));
-    store.insert_jobs(&order).await.expect("an insert");
+    store
+        .insert_jobs(&order, &make::fleet(), &make::by(1))
+        .await
+        .expect("an insert");
     store
         .record_statuses(&[make::status("sn-1", 200)])
         .await
@@ -174,15 +208,33 @@ pub(crate) async fn unknown_hosts_are_named_and_nothing_is_stored(store: &dyn St
     make::host(store, "sn-1").await;
     let mut order = make::jobs("j1", "sn-1", None, None);
     order.groups[0].hosts.push(("j2".into(), "nobody".into()));
-    let inserted = store.insert_jobs(&order).await.expect("a write");
+    let inserted = store
+        .insert_jobs(&order, &make::fleet(), &make::by(1))
+        .await
+        .expect("a write");
     assert_eq!(inserted, JobsInserted::UnknownHosts(vec!["nobody".into()]));
-    assert!(store.job("j1").await.expect("a read").is_none());
+    assert!(
+        store
+            .job("j1", &make::fleet())
+            .await
+            .expect("a read")
+            .is_none()
+    );
     let gone = make::jobs("j1", "sn-1", Some("no-such-package"), None);
     assert_eq!(
-        store.insert_jobs(&gone).await.expect("a write"),
+        store
+            .insert_jobs(&gone, &make::fleet(), &make::by(1))
+            .await
+            .expect("a write"),
         JobsInserted::PackageGone
     );
-    assert!(store.job("j1").await.expect("a read").is_none());
+    assert!(
+        store
+            .job("j1", &make::fleet())
+            .await
+            .expect("a read")
+            .is_none()
+    );
 }
 
 pub(crate) async fn results_come_in_order_of_arrival(store: &dyn Store) {
@@ -233,8 +285,9 @@ pub(crate) async fn a_job_withdrawn_at_once_never_goes_out(store: &dyn Store) {
         let (job, cancel) = (format!("j{n:02}"), format!("c{n:02}"));
         make::job(store, &job, "sn-1").await;
         let records = [make::status("sn-1", n)];
+        let (fleet, by) = (make::fleet(), make::by(n));
         let (cancelled, outcomes) = tokio::join!(
-            store.cancel_job(&job, &cancel, n),
+            store.cancel_job(&job, &cancel, &fleet, &by),
             store.record_statuses(&records)
         );
         let outcome = outcomes.expect("a batch").remove(0);

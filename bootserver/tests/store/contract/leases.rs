@@ -43,7 +43,10 @@ pub(crate) async fn a_lease_has_one_holder(store: &dyn Store) {
     assert_eq!(forgotten.expect("a write"), Held::Lost);
     make::host(store, "sn-1").await;
     let order = make::jobs("j1", "sn-1", None, Some(100));
-    store.insert_jobs(&order).await.expect("an insert");
+    store
+        .insert_jobs(&order, &make::fleet(), &make::by(1))
+        .await
+        .expect("an insert");
     let expired = store.expire_jobs(&of_a, 200).await;
     assert_eq!(expired.expect("a write"), Held::Lost);
     let of_b = Lease {
@@ -129,7 +132,13 @@ pub(crate) async fn the_oldest_is_forgotten_first(store: &dyn Store) {
     assert_eq!(forget(Kept::Jobs, 100, 4).await, Held::Done(1));
     let results = store.job_results(&Default::default()).await;
     assert_eq!(results.expect("a list").items, []);
-    assert!(store.host("sn-1").await.expect("a read").is_some());
+    assert!(
+        store
+            .host("sn-1", &make::fleet())
+            .await
+            .expect("a read")
+            .is_some()
+    );
     // The host says it again: the job is unknown, so nothing comes of it.
     let mut record = make::status("sn-1", 6);
     record.results = vec![make::outcome("j1", 0)];

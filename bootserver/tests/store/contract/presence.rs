@@ -12,7 +12,7 @@ const SECOND: i64 = 1000;
 
 async fn state(store: &dyn Store, agentsn: &str) -> (Presence, i64) {
     let host = store
-        .host(agentsn)
+        .host(agentsn, &make::fleet())
         .await
         .expect("a read")
         .expect("the host");

@@ -21,7 +21,7 @@ pub(crate) async fn a_batch_is_stored_whole_or_not_at_all(store: &dyn Store) {
     assert_eq!(event_count(store).await, 0);
     assert_eq!(
         store
-            .host("sn-1")
+            .host("sn-1", &make::fleet())
             .await
             .expect("a read")
             .expect("the host")
@@ -46,18 +46,30 @@ pub(crate) async fn of_two_statuses_in_one_batch_the_last_is_the_state(store: &d
         .record_statuses(&[first, last])
         .await
         .expect("a batch");
-    let host = store.host("sn-1").await.expect("a read").expect("the host");
+    let host = store
+        .host("sn-1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the host");
     assert_eq!(host.summary.seen, Some(20));
     assert_eq!(host.summary.reported.hostname, "name at 20");
     assert_eq!(host.state.expect("a state").changed, 20);
     assert_eq!(event_count(store).await, 2);
-    let job = store.job("j1").await.expect("a read").expect("the job");
+    let job = store
+        .job("j1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the job");
     assert_eq!(job.errcode, Some(ErrorCode(5001)));
     // The same content again: only the time it was seen.
     let mut again = make::status("sn-1", 30);
     again.state.digest = "20".into();
     store.record_statuses(&[again]).await.expect("a batch");
-    let host = store.host("sn-1").await.expect("a read").expect("the host");
+    let host = store
+        .host("sn-1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the host");
     assert_eq!(
         (host.summary.seen, host.state.map(|state| state.changed)),
         (Some(30), Some(20))
@@ -117,7 +129,11 @@ pub(crate) async fn text_of_any_script_comes_back(store: &dyn Store) {
         (events[0].message.as_str(), events[0].tail[0].as_str()),
         (text, text)
     );
-    let host = store.host("sn-1").await.expect("a read").expect("the host");
+    let host = store
+        .host("sn-1", &make::fleet())
+        .await
+        .expect("a read")
+        .expect("the host");
     assert_eq!(host.summary.reported.hostname, text);
     assert_eq!(host.state.expect("a state").notices, [text]);
 }

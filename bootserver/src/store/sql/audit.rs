@@ -1,0 +1,106 @@
+//! What was changed by whom.
+
+use serde_json::Value;
+use sqlx::{QueryBuilder, Row};
+
+use super::{Db, DbRow, SqlStore, Write, failed, from_json, to_json};
+use crate::store::Result;
+use crate::store::audit::{Actor, ActorKind, AuditQuery, AuditRow, By};
+use crate::store::page::Page;
+
+/// A change, as it is written down in its own transaction.
+pub(super) struct Deed<'a> {
+    /// What was done, such as `user.create`; the kind of thing stands before the dot.
+    pub(super) action: &'static str,
+    /// To which, by id.
+    pub(super) target: &'a str,
+    /// What was before and is now, in brief and without secrets.
+    pub(super) detail: Value,
+}
+
+pub(super) async fn note(tx: &mut Write, by: &By, deed: Deed<'_>) -> Result<()> {
+    let kind = deed.action.split('.').next().unwrap_or_default();
+    sqlx::query(
+        "INSERT INTO audit
+             (at, actor_kind, actor, actor_name, action, kind, target, detail, request, address)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(by.at)
+    .bind(by.actor.kind.as_str())
+    .bind(&by.actor.id)
+    .bind(&by.actor.name)
+    .bind(deed.action)
+    .bind(kind)
+    .bind(deed.target)
+    .bind(to_json(&deed.detail))
+    .bind(&by.request)
+    .bind(&by.address)
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("writing down who did what"))?;
+    Ok(())
+}
+
+pub(super) async fn list(store: &SqlStore, query: &AuditQuery) -> Result<Page<AuditRow>> {
+    let step = "listing who did what";
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new("SELECT * FROM audit WHERE 1 = 1");
+    let texts = [
+        (" AND actor = ", &query.actor),
+        (" AND target = ", &query.target),
+        (" AND action = ", &query.action),
+    ];
+    for (condition, value) in texts {
+        if let Some(value) = value {
+            sql.push(condition).push_bind(value);
+        }
+    }
+    let numbers = [
+        (" AND at >= ", query.since),
+        (" AND at < ", query.until),
+        (" AND id < ", query.after),
+    ];
+    for (condition, value) in numbers {
+        if let Some(value) = value {
+            sql.push(condition).push_bind(value);
+        }
+    }
+    sql.push(" ORDER BY id DESC LIMIT ")
+        .push_bind(query.limit.probe());
+    let rows = sql
+        .build()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed(step))?;
+    let rows = rows.iter().map(read).collect::<Result<_>>()?;
+    Ok(Page::cut(rows, query.limit, |row: &AuditRow| {
+        row.id.to_string()
+    }))
+}
+
+fn read(row: &DbRow) -> Result<AuditRow> {
+    let step = "reading who did what";
+    let text = |column| row.try_get::<String, _>(column).map_err(failed(step));
+    let maybe = |column| {
+        row.try_get::<Option<String>, _>(column)
+            .map_err(failed(step))
+    };
+    let number = |column| row.try_get::<i64, _>(column).map_err(failed(step));
+    Ok(AuditRow {
+        id: number("id")?,
+        by: By {
+            actor: Actor {
+                // A kind of a later version is shown as one on this machine.
+                kind: ActorKind::parse(&text("actor_kind")?).unwrap_or(ActorKind::Local),
+                id: text("actor")?,
+                name: text("actor_name")?,
+            },
+            request: maybe("request")?,
+            address: maybe("address")?,
+            at: number("at")?,
+        },
+        action: text("action")?,
+        kind: text("kind")?,
+        target: text("target")?,
+        detail: from_json(step, &text("detail")?)?,
+    })
+}
