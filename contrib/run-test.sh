@@ -3,9 +3,11 @@
 # as cargo's runner.
 #
 # The scenarios of tests/ start real programs and then mostly wait for them: one per core leaves the cores
-# idle. All others compute, or measure, and stay at cargo's own choice.
+# idle. Those of the lab that share a guest wait for each other, and the power cuts have guests of their own, so
+# that two run at once. All others compute, or measure, and stay at cargo's own choice.
 set -euo pipefail
 case $(basename "$1") in
 scenarios-*) export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))} ;;
+lab-*) export RUST_TEST_THREADS=${RUST_TEST_THREADS:-16} ;;
 esac
 exec "$@"

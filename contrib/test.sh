@@ -23,7 +23,8 @@ install_needs() {
     # Only root can make machines and the lab's guests, run an FTP server and install a database; without it
     # those tests skip themselves.
     if [ "$(id -u)" -eq 0 ]; then
-        need mmdebstrap=mmdebstrap qemu-system-x86_64=qemu-system-x86 mke2fs=e2fsprogs debugfs=e2fsprogs
+        need mmdebstrap=mmdebstrap qemu-system-x86_64=qemu-system-x86 mke2fs=e2fsprogs debugfs=e2fsprogs \
+            cpio=cpio
         need_service_program vsftpd=vsftpd
         need_postgresql
     fi

@@ -24,11 +24,12 @@ pub use guest::{Guest, Verdict};
 /// What the lab's programs are packaged as.
 const VERSION: &str = "1.2.1-1";
 /// What must be installed, by program: Debian's package.
-const NEEDS: [(&str, &str); 4] = [
+const NEEDS: [(&str, &str); 5] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("mke2fs", "e2fsprogs"),
     ("debugfs", "e2fsprogs"),
     ("unshare", "util-linux"),
+    ("cpio", "cpio"),
 ];
 
 /// Why there can be no lab here, if there cannot.
@@ -76,13 +77,13 @@ impl Lab {
             .spawn()
             .context("starting keep.sh")?;
         let tree = crate::tree::debian()?;
-        let image = folder.join("image");
+        let (image, initrd) = (folder.join("image"), folder.join("initrd"));
         let programs = std::env::var_os("E2E_BINARIES").unwrap_or_default();
         let made = Command::new("bash")
             .arg(repository().join("tests/src/lab/image.sh"))
-            .args([&tree, &package()?])
+            .args([&tree, &crate::own_package::deb(VERSION)?])
             .arg(programs)
-            .arg(&image)
+            .args([&image, &initrd])
             .stdin(Stdio::null())
             .output()
             .context("running image.sh")?;
@@ -90,8 +91,8 @@ impl Lab {
         ensure!(made.status.success(), "image.sh failed: {said}");
         Ok(Self {
             kernel: newest(&tree.join("boot"), "vmlinuz-")?,
-            initrd: newest(&tree.join("boot"), "initrd.img-")?,
             image,
+            initrd,
             folder,
             _keeper: keeper,
         })
@@ -132,18 +133,6 @@ fn keep() -> Command {
     let mut command = Command::new("bash");
     command.arg(repository().join("tests/src/lab/keep.sh"));
     command
-}
-
-/// The .deb of BootAgent, made by `contrib/package.sh`.
-fn package() -> Result<PathBuf> {
-    let made = Command::new(repository().join("contrib/package.sh"))
-        .args(["BootAgent", VERSION, "deb"])
-        .stdin(Stdio::null())
-        .output()
-        .context("running contrib/package.sh")?;
-    let said = String::from_utf8_lossy(&made.stderr);
-    ensure!(made.status.success(), "contrib/package.sh failed: {said}");
-    Ok(String::from_utf8(made.stdout)?.trim_end().into())
 }
 
 /// The file in `folder` whose name begins so.

@@ -5,7 +5,7 @@
 //! run one after the other. The one rule: a scenario cleans up before itself,
 //! not behind, so that one that failed does not fail the next.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use e2e::lab::{Disk, Guest, obstacle};
 use e2e::tree::repository;
@@ -16,11 +16,6 @@ mod power;
 /// The guest the scenarios share, one at a time.
 static SHARED: Mutex<Option<Guest>> = Mutex::new(None);
 
-/// One guest at a time works: whoever has this.
-fn turn() -> MutexGuard<'static, Option<Guest>> {
-    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Runs `tests/lab/NAME.sh` in the shared guest.
 #[track_caller]
 fn scenario(name: &str) {
@@ -30,7 +25,7 @@ fn scenario(name: &str) {
     }
     let path = repository().join(format!("tests/lab/{name}.sh"));
     let script = std::fs::read_to_string(&path).expect("a scenario");
-    let mut shared = turn();
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     // Taken out: a guest that does not answer is not given to the next one.
     let mut guest = match shared.take() {
         Some(guest) => guest,

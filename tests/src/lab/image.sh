@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes the disk of the lab's guests: the Debian tree with our package in it and the guest's side of
-# the lab (serve.sh as a service, tests/lab/lib.sh for scenarios). The tree itself is not written to.
+# the lab (serve.sh as a service, tests/lab/lib.sh for scenarios); and the initramfs that mounts it. The tree
+# itself is not written to.
 #
-#   image.sh TREE PACKAGE.deb PROGRAMS IMAGE
+#   image.sh TREE PACKAGE.deb PROGRAMS IMAGE INITRD
 #
 # PROGRAMS is a folder with programs to be tested instead of the packaged ones, or empty.
 set -euo pipefail
@@ -11,7 +12,7 @@ if [ "$1" != --inside ]; then
     here=$(cd "$(dirname "$0")" && pwd)
     exec unshare --mount bash "$0" --inside "$here" "$@"
 fi
-here=$2 tree=$3 package=$4 programs=$5 image=$6
+here=$2 tree=$3 package=$4 programs=$5 image=$6 initrd=$7
 
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /mnt
@@ -44,9 +45,10 @@ ExecStart=/usr/lib/lab/serve.sh
 KillMode=process
 OOMScoreAdjust=-1000
 UNIT
-# The packaged unit, but for the pause that a kill -9 would otherwise cost each time.
+# The packaged unit, but for the pause that a kill -9 would otherwise cost each time, and for what a start may
+# take on a machine that emulates and is busy.
 install -d "$root/etc/systemd/system/bootagent.service.d"
-printf '[Service]\nRestartSec=500ms\n' >"$root/etc/systemd/system/bootagent.service.d/lab.conf"
+printf '[Service]\nRestartSec=500ms\nTimeoutStartSec=900\n' >"$root/etc/systemd/system/bootagent.service.d/lab.conf"
 wants=$root/etc/systemd/system/multi-user.target.wants
 mkdir -p "$wants"
 ln -s ../lab.service "$wants/lab.service"
@@ -69,9 +71,13 @@ ln -s ../lab-state.service "$root/etc/systemd/system/bootagent.service.requires/
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
     fstrim.timer motd-news.timer snmpd.service systemd-pcrphase.service systemd-pcrphase-sysinit.service \
     systemd-timesyncd.service systemd-update-utmp.service systemd-update-utmp-runlevel.service \
-    modprobe@drm.service getty.target; do
+    systemd-user-sessions.service systemd-logind.service \
+    modprobe@{drm,dm_mod,fuse,loop,configfs,efi_pstore}.service \
+    dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount getty.target; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
+
+bash "$here/initrd.sh" "$root" "$initrd"
 
 rm -f "$image"
 # Room for what scenarios write; the file is sparse. Nothing is kept for root, and there are few inodes, so

@@ -18,8 +18,6 @@ use e2e::lab::{Disk, Guest, Lab, obstacle};
 use e2e::wait;
 use serde_json::{Value, json};
 
-use super::turn;
-
 /// Jobs that are done before the power may fail.
 const JOBS: usize = 24;
 /// Moments of the record that are looked at.
@@ -145,7 +143,6 @@ fn what_was_promised_survives_a_power_cut_and_a_copied_disk_gets_an_identity_of_
         println!("SKIPPED: {reason}");
         return;
     }
-    let _turn = turn();
     let lab = Lab::get();
     let seed = match std::env::var(SEED) {
         Ok(seed) => seed.parse().expect("LAB_SEED is a number"),
