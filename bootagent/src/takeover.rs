@@ -32,6 +32,9 @@ pub struct Upgrade {
     pub phase: Phase,
     /// The program's path, where the package puts it.
     pub program: PathBuf,
+    /// What it was started with, where no systemd knows.
+    #[serde(default)]
+    pub arguments: Vec<String>,
     /// `rpm` or `deb`.
     pub kind: Kind,
     /// The package of `from`, if it is here.
@@ -219,6 +222,7 @@ mod tests {
             to: "2".into(),
             phase: Phase::Installing,
             program: "/usr/sbin/bootagent".into(),
+            arguments: Vec::new(),
             kind: Kind::Rpm,
             package: None,
             config: "/etc/bootagent/bootagent.toml".into(),

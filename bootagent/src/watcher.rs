@@ -87,6 +87,11 @@ pub fn is_watching(paths: &Paths) -> bool {
     matches!(lock(paths), Ok(None))
 }
 
+/// Whether systemd starts and restarts the daemon.
+pub fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
 struct Watcher {
     paths: Paths,
     takeover: Takeover,

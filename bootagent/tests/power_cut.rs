@@ -375,6 +375,7 @@ fn upgrade(job: &str, phase: Phase) -> Upgrade {
         to: "2".into(),
         phase,
         program: "/usr/sbin/bootagent".into(),
+        arguments: Vec::new(),
         kind: Kind::Deb,
         package: None,
         config: "/etc/bootagent/bootagent.toml".into(),

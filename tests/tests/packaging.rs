@@ -19,6 +19,8 @@ mod build;
 mod job;
 #[path = "packaging/life.rs"]
 mod life;
+#[path = "packaging/no_systemd.rs"]
+mod no_systemd;
 #[path = "packaging/own_upgrade.rs"]
 mod own_upgrade;
 #[path = "packaging/service.rs"]

@@ -63,6 +63,7 @@ impl Worker {
             }
         };
         kind.check_supported(self.paths.root())?;
+        check_somebody_outlives_us()?;
         let header = package::inspect(&package, kind, &query)?;
         let expected = Expected {
             name: name.clone(),
@@ -89,6 +90,10 @@ impl Worker {
             to,
             phase: Phase::Installing,
             program,
+            arguments: std::env::args_os()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
             kind: own_kind,
             package: Some(self.kept(&name)).filter(is_ours),
             config: self.config_path.clone(),
@@ -244,7 +249,7 @@ impl Worker {
             return Ok(());
         }
         let saved = self.paths.saved_program();
-        let words: Vec<&std::ffi::OsStr> = if Path::new("/run/systemd/system").is_dir() {
+        let words: Vec<&std::ffi::OsStr> = if watcher::has_systemd() {
             let words = ["systemctl", "start", "bootagent-watcher.service"];
             words.map(std::ffi::OsStr::new).to_vec()
         } else {
@@ -279,6 +284,19 @@ impl Worker {
             said.exit == Exit::Code(0) && said.stdout.starts_with(wanted.as_bytes())
         })
     }
+}
+
+/// The first process of a container takes everything with it when it ends:
+/// nobody could put the old version back.
+fn check_somebody_outlives_us() -> Result<(), Failure> {
+    if std::process::id() == 1 {
+        return Err(Failure::new(
+            ErrorCode::PACKAGE_KIND_UNSUPPORTED,
+            "BootAgent is the first process of this container, and nobody could take a bad version \
+             back; change the container's image",
+        ));
+    }
+    Ok(())
 }
 
 fn success(version: &str, message: &str) -> Outcome {

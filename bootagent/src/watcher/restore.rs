@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -93,7 +94,11 @@ impl Watcher {
         if !self.is_back(upgrade) {
             let _ = self.order(&Request::Reexec);
             if !self.comes_back(upgrade, BACK_DEADLINE / 4) {
-                self.restart();
+                match super::has_systemd() {
+                    true => self.restart(),
+                    // Whatever started it has had its time, if there is something.
+                    false => start(upgrade),
+                }
                 self.comes_back(upgrade, BACK_DEADLINE);
             }
         }
@@ -122,6 +127,23 @@ impl Watcher {
             Ok((exit, said)) => log::error!("systemctl restart bootagent: {exit:?} {said}"),
             Err(error) => log::error!("systemctl restart bootagent: {error:#}"),
         }
+    }
+}
+
+/// Starts the old version as the one before was started. There is at most one
+/// daemon, whoever starts another.
+fn start(upgrade: &Upgrade) {
+    let started = Command::new(&upgrade.program)
+        .args(&upgrade.arguments)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    match started {
+        Ok(daemon) => log::info!("started {} as {}", upgrade.program.display(), daemon.id()),
+        Err(error) => log::error!("starting {}: {error}", upgrade.program.display()),
     }
 }
 

@@ -1,0 +1,123 @@
+//! BootAgent's own upgrade by a job where no systemd runs: under another init,
+//! started by hand, and as the first process of a container.
+
+use e2e::fake_server::FakeServer;
+use e2e::own_package::CRASHES;
+
+use super::own_upgrade::{BAD, CHILD, CONFIG, Kind, PATIENCE};
+use super::own_upgrade::{bad_package, order, result, server};
+use super::*;
+
+/// What an init does for a service: it starts it again when it has ended.
+const INIT: &str = "setsid sh -c 'while :; do /usr/sbin/bootagent $0; sleep 1; done' \"$OPTIONS\" \
+    >/dev/null 2>&1 & echo $! > /root/init";
+
+fn prepare(machine: &Machine, server: &FakeServer) -> String {
+    server.hurry();
+    run(
+        machine,
+        &format!(
+            "mkdir -p /etc/bootagent /usr/lib/bootagent/agents/sleeper
+             printf '{CONFIG}' > /etc/bootagent/bootagent.toml
+             echo '{CHILD}' > /usr/lib/bootagent/agents/sleeper/agent.json
+             {}",
+            Kind::Deb.install(OLD)
+        ),
+    );
+    format!("OPTIONS='-S {}'\n", server.address())
+}
+
+#[track_caller]
+fn answers(machine: &Machine, version: &str) {
+    let asked = format!("bootctl status | grep -q '^bootagent-{version}-'");
+    let came = machine.wait_until(&asked, PATIENCE);
+    came.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[track_caller]
+fn no_watcher_is_left(machine: &Machine) {
+    let came = machine.wait_until("! pgrep -f '[b]ootagent.saved'", PATIENCE);
+    came.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn without_systemd_a_bad_version_is_taken_back_whoever_starts_bootagent() {
+    let Some(machine) = machine(First::Shell) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let bad = bad_package(Kind::Deb, folder.path(), CRASHES);
+    let good = Kind::Deb.of(&made().new).to_path_buf();
+    machine.inside(|| {
+        let server = server(vec![bad.clone(), good.clone()], || None);
+        let options = prepare(&machine, &server);
+        run(&machine, &format!("{options}{INIT}"));
+        answers(&machine, OLD);
+        machine
+            .wait_until("pgrep -xf '/bin/sleep 100000'", PATIENCE)
+            .expect("the child runs");
+        let child = run(&machine, "pgrep -xf '/bin/sleep 100000'");
+        let daemon = run(&machine, "cat /run/bootagent/lock");
+
+        server.offer(order("1", &good, NEW));
+        let done = result(&server, "1");
+        assert_eq!(done["errcode"], 0, "{done}");
+        answers(&machine, NEW);
+        assert_eq!(run(&machine, "cat /run/bootagent/lock"), daemon);
+        no_watcher_is_left(&machine);
+
+        // The files are put back, and the init starts the old version again.
+        server.offer(order("2", &bad, BAD));
+        let done = result(&server, "2");
+        assert_eq!(done["errcode"], 4006, "{done}");
+        assert_eq!(done["running"], NEW, "{done}");
+        answers(&machine, NEW);
+        no_watcher_is_left(&machine);
+        assert_eq!(run(&machine, "pgrep -xf '/bin/sleep 100000'"), child);
+
+        // Nobody starts it again but the watcher, with the same arguments.
+        run(&machine, "kill -9 $(cat /root/init)");
+        server.offer(order("3", &bad, BAD));
+        let done = result(&server, "3");
+        assert_eq!(done["errcode"], 4006, "{done}");
+        assert_eq!(done["running"], NEW, "{done}");
+        answers(&machine, NEW);
+        no_watcher_is_left(&machine);
+        assert_eq!(run(&machine, "pgrep -xf '/bin/sleep 100000'"), child);
+        let words = run(
+            &machine,
+            "tr '\\0' ' ' < /proc/$(cat /run/bootagent/lock)/cmdline",
+        );
+        let expected = format!("/usr/sbin/bootagent -S {} ", server.address());
+        assert_eq!(words, expected);
+        // And it goes on when the watcher has ended.
+        run(&machine, "bootctl restart sleeper");
+    });
+}
+
+#[test]
+fn the_first_process_of_a_container_does_not_upgrade_itself() {
+    let Some(machine) = machine(First::Shell) else {
+        return;
+    };
+    machine.inside(|| {
+        let good = Kind::Deb.of(&made().new).to_path_buf();
+        let server = server(vec![good.clone()], || None);
+        let options = prepare(&machine, &server);
+        run(
+            &machine,
+            &format!(
+                "{options}setsid unshare --pid --fork --mount-proc \
+                 sh -c 'exec /usr/sbin/bootagent '\"$OPTIONS\" >/dev/null 2>&1 &"
+            ),
+        );
+        answers(&machine, OLD);
+        server.offer(order("1", &good, NEW));
+        let done = result(&server, "1");
+        assert_eq!(done["errcode"], 3005, "{done}");
+        assert!(done["message"].to_string().contains("image"), "{done}");
+        answers(&machine, OLD);
+        assert!(run(&machine, "/usr/sbin/bootagent -V").contains(OLD));
+        no_watcher_is_left(&machine);
+    });
+}
