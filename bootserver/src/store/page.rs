@@ -5,6 +5,11 @@ pub const MAX_LIMIT: u32 = 500;
 /// Rows of a page nobody gave a size for.
 pub const DEFAULT_LIMIT: u32 = 100;
 
+/// How much later than its neighbours something may have got its number: it
+/// arrives, waits for its batch, and is numbered when that is written. A list
+/// by number from a time on begins so much before.
+pub const DISORDER_MILLIS: i64 = 120_000;
+
 /// Rows of one page, 1 to [`MAX_LIMIT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit(u32);

@@ -45,6 +45,7 @@ macro_rules! contract {
                 a_package_has_one_place
                 a_package_in_use_stays
                 results_come_in_order_of_arrival
+                what_arrived_since_a_time_is_all_there
                 text_of_any_script_comes_back
                 a_lease_has_one_holder
                 a_lease_ends_by_itself

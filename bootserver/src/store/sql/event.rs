@@ -6,7 +6,7 @@ use super::scope::restrict;
 use super::{Db, DbRow, SqlStore, failed, from_json};
 use crate::store::Result;
 use crate::store::event::{EventQuery, EventRow};
-use crate::store::page::Page;
+use crate::store::page::{DISORDER_MILLIS, Page};
 
 pub(super) async fn list(store: &SqlStore, query: &EventQuery) -> Result<Page<EventRow>> {
     let mut sql: QueryBuilder<Db> = QueryBuilder::new("SELECT * FROM event WHERE 1 = 1");
@@ -15,12 +15,12 @@ pub(super) async fn list(store: &SqlStore, query: &EventQuery) -> Result<Page<Ev
     }
     restrict(&mut sql, &query.scope, "event.agentsn");
     if let Some(since) = query.since {
-        // The first that arrived then is found by its time, the rest by id:
-        // a condition on the time alone would read the whole table.
+        // A condition on the time alone would read the whole table, so the way
+        // to it is by id: after the last one that arrived well before.
         sql.push(" AND received >= ").push_bind(since);
-        sql.push(" AND id >= (SELECT id FROM event WHERE received >= ")
-            .push_bind(since);
-        sql.push(" ORDER BY received, id LIMIT 1)");
+        sql.push(" AND id > coalesce((SELECT id FROM event WHERE received < ")
+            .push_bind(since.saturating_sub(DISORDER_MILLIS));
+        sql.push(" ORDER BY received DESC, id DESC LIMIT 1), 0)");
     }
     if let Some(after) = query.after {
         sql.push(" AND id > ").push_bind(after);

@@ -16,7 +16,7 @@ use crate::store::audit::By;
 use crate::store::job::{
     JobPhase, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
 };
-use crate::store::page::Page;
+use crate::store::page::{DISORDER_MILLIS, Page};
 
 /// Jobs and hosts of one order that the audit names.
 const NOTED: usize = 20;
@@ -153,11 +153,11 @@ pub(super) async fn results(store: &SqlStore, query: &ResultQuery) -> Result<Pag
     }
     restrict(&mut sql, &query.scope, "job_result.agentsn");
     if let Some(since) = query.since {
-        // As with events: the first by its time, the rest by number.
+        // As with events: found by number, from well before.
         sql.push(" AND job_result.finished >= ").push_bind(since);
-        sql.push(" AND job_result.seq >= (SELECT seq FROM job_result WHERE finished >= ");
-        sql.push_bind(since)
-            .push(" ORDER BY finished, seq LIMIT 1)");
+        sql.push(" AND job_result.seq > coalesce((SELECT seq FROM job_result WHERE finished < ")
+            .push_bind(since.saturating_sub(DISORDER_MILLIS));
+        sql.push(" ORDER BY finished DESC, seq DESC LIMIT 1), 0)");
     }
     if let Some(after) = query.after {
         sql.push(" AND job_result.seq > ").push_bind(after);

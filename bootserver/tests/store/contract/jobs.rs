@@ -4,6 +4,7 @@ use bootagent_protocol::ErrorCode;
 use bootserver::fleet::handout::More;
 use bootserver::fleet::job_state::JobState;
 use bootserver::store::Store;
+use bootserver::store::event::EventQuery;
 use bootserver::store::job::Cancelled;
 use bootserver::store::job::JobPhase;
 use bootserver::store::job::JobQuery;
@@ -277,6 +278,43 @@ pub(crate) async fn results_come_in_order_of_arrival(store: &dyn Store) {
     };
     let rest = store.job_results(&after).await.expect("a list");
     assert_eq!((rest.items[0].id.as_str(), rest.next), ("j1", None));
+}
+
+/// In a batch numbers are given by another order than that of arrival.
+pub(crate) async fn what_arrived_since_a_time_is_all_there(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    let long_ago = 1_000_000;
+    let since = 9_000_000;
+    let mut batches = Vec::new();
+    for (first, second) in [(long_ago, long_ago - 1), (since + 1, since)] {
+        let mut batch = Vec::new();
+        for now in [first, second] {
+            // Results are numbered by the ids of their jobs.
+            let id = format!("j{:09}", 99_999_999 - now);
+            make::job(store, &id, "sn-1").await;
+            let mut record = make::status("sn-1", now);
+            record.results.push(make::outcome(&id, 0));
+            record.events.push(make::event(now, "said"));
+            batch.push(record);
+        }
+        batches.push(batch);
+    }
+    for batch in &batches {
+        store.record_statuses(batch).await.expect("a batch");
+    }
+    let since = Some(since);
+    let results = ResultQuery {
+        since,
+        ..ResultQuery::default()
+    };
+    let results = store.job_results(&results).await.expect("a list").items;
+    assert_eq!(results.len(), 2);
+    let events = EventQuery {
+        since,
+        ..EventQuery::default()
+    };
+    let events = store.events(&events).await.expect("a list").items;
+    assert_eq!(events.len(), 2);
 }
 
 pub(crate) async fn a_job_withdrawn_at_once_never_goes_out(store: &dyn Store) {
