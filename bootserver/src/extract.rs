@@ -139,6 +139,11 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, Problem> {
     if json.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::invalid("a JSON object is expected, not a list"));
     }
+    // Keeping the path takes as long again as reading, so only a text that is
+    // wrong is read with it.
+    if let Ok(value) = serde_json::from_slice(json) {
+        return Ok(value);
+    }
     let mut text = serde_json::Deserializer::from_slice(json);
     let value = serde_path_to_error::deserialize(&mut text).map_err(|error| {
         let path = error.path().to_string();

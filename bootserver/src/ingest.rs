@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::sleep;
 
 use crate::store::status::{StatusOutcome, StatusRecord};
 use crate::store::{Failure, Store, StoreError};
@@ -68,11 +68,12 @@ impl Ingest {
 async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Pending>) {
     while let Some(first) = queue.recv().await {
         let mut batch = vec![first];
-        let until = Instant::now() + LINGER;
+        // One timer for all: a timer for each that comes costs more than it.
+        sleep(LINGER).await;
         while batch.len() < MAX_BATCH {
-            match timeout_at(until, queue.recv()).await {
-                Ok(Some(next)) => batch.push(next),
-                Ok(None) | Err(_) => break,
+            match queue.try_recv() {
+                Ok(next) => batch.push(next),
+                Err(_) => break,
             }
         }
         let (records, answers): (Vec<_>, Vec<_>) = batch

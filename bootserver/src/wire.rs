@@ -5,6 +5,7 @@
 //! came with, because a status that is refused is sent again for ever.
 
 use bootagent_protocol::{AgentReport, Event, JobResult, RegisterRequest, StatusRequest, truncate};
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -120,7 +121,7 @@ pub fn status_record(arrival: Arrival, request: StatusRequest) -> Result<StatusR
         agents,
         notices,
     };
-    let digest = digest(&json!([hostname, version, body]));
+    let digest = digest(&(&hostname, &version, &body));
     let events = request
         .events
         .iter()
@@ -265,8 +266,10 @@ fn bounded(field: &'static str, value: &str, max_bytes: usize) -> Result<String,
     Ok(value.to_owned())
 }
 
-fn digest(value: &Value) -> String {
-    hex(&Sha256::digest(value.to_string().as_bytes()))
+/// Of the value's JSON, in the order in which its fields are declared.
+fn digest(value: &impl Serialize) -> String {
+    let json = serde_json::to_vec(value).expect("strings, numbers and lists always serialise");
+    hex(&Sha256::digest(json))
 }
 
 #[cfg(test)]
