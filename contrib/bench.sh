@@ -2,10 +2,12 @@
 # Measures what BENCHMARKS.md claims, ours and the peers in one run, and writes that file.
 #
 #   contrib/bench.sh           as root: cgroups and the peers' packages need it
+#   contrib/bench.sh server    only the server, with simulated fleets (about two hours): its section of that file
 #   contrib/bench.sh growth    restarts children 10,000 times (about 5 minutes) and prints what daemon and
 #                              logger hold before and after; to be written into BENCHMARKS.md "By hand"
 #
-# Figures are medians of BENCH_ROUNDS rounds (5). Nothing here passes or fails: a figure that is too large
+# Figures are medians of BENCH_ROUNDS rounds (5). BENCH_FLEETS (100000,1000000), BENCH_DATABASES
+# (SQLite,PostgreSQL) and BENCH_SECONDS (20) make the server's part shorter. Nothing here passes or fails: a figure that is too large
 # is read by a person.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -23,11 +25,34 @@ export PYTHONDONTWRITEBYTECODE=1
 [ "$(id -u)" -eq 0 ] || die "run it as root: limits and the peers' packages need it"
 need_rust
 need python3=python3 unshare=util-linux
-say "building"
-cargo build --locked --release --quiet -p bootagent
 rm -rf "$work" "$memory"
 mkdir -p "$work" "$memory"
 trap 'rm -rf "$memory"' EXIT
+
+if [ "${1:-}" = server ]; then
+    need openssl=openssl runuser=util-linux
+    need_postgresql
+    say "building"
+    cargo build --locked --profile server --quiet -p bootserver -p bootserver-sim
+    # The user of PostgreSQL must get to its files, wherever the repository is.
+    server=$(mktemp -d /var/tmp/bench-server.XXXXXX)
+    trap 'rm -rf "$memory" "$server"' EXIT
+    say "measuring the server, ${BENCH_SECONDS:-20} s a run, $rounds rounds"
+    python3 contrib/bench/server.py --programs "${programs%/release}/server" --work "$server" --rounds "$rounds" \
+        --seconds "${BENCH_SECONDS:-20}" --fleets "${BENCH_FLEETS:-100000,1000000}" \
+        --databases "${BENCH_DATABASES:-SQLite,PostgreSQL}" >"$work/server.md"
+    # In the place of the former section, before what was measured by hand.
+    awk -v section="$work/server.md" '
+        /^## / { skipped = $0 == "## The server" }
+        $0 == "## By hand" { while ((getline line <section) > 0) print line }
+        !skipped' BENCHMARKS.md >"$work/BENCHMARKS.md"
+    cp "$work/BENCHMARKS.md" BENCHMARKS.md
+    cat "$work/server.md"
+    exit
+fi
+
+say "building"
+cargo build --locked --release --quiet -p bootagent
 cc -O2 -static -o "$work/idle" contrib/bench/idle.c
 
 if [ "${1:-}" = growth ]; then

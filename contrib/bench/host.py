@@ -208,9 +208,10 @@ run without a logger per child, which would double their processes.
 
 
 def by_hand(options):
-    """What people measured and wrote down: it stays as it is."""
-    heading = "## By hand\n"
-    _, found, text = options.former.read_text().partition(heading)
+    """What people measured and wrote down, and the server's section before it: they stay as they are."""
+    former = options.former.read_text()
+    heading = "## The server\n" if "\n## The server\n" in former else "## By hand\n"
+    _, found, text = former.partition(heading)
     return f"{heading}{text}" if found else f"{heading}\nNothing yet.\n"
 
 
