@@ -362,7 +362,7 @@ fn a_new_version_that_fails_its_own_test_never_takes_over() {
         let old = kind.install(OLD);
         run(
             &machine,
-            &format!("echo 'gone = 1' > /root/new.toml; {old}"),
+            &format!("echo 'gone = 1' > /root/new.toml; {old}; systemctl restart bootagent"),
         );
         answers(&machine, OLD);
         let daemon = processes(&machine);
