@@ -68,14 +68,15 @@ CREATE TABLE host_tag (
 );
 CREATE INDEX host_tag_by_value ON host_tag (key, value, agentsn);
 
--- Touched by every push, so it holds only what changes with every push.
+-- Touched by every push, so it holds only what changes with every push, in one
+-- tree and not in a table and its index.
 CREATE TABLE host_seen (
     agentsn  TEXT PRIMARY KEY REFERENCES host (agentsn) ON DELETE CASCADE,
     seen     BIGINT NOT NULL,
     reported BIGINT NOT NULL,
     uptime   BIGINT NOT NULL,
     readings TEXT   NOT NULL
-);
+) WITHOUT ROWID;
 
 -- Written only when its content changes.
 CREATE TABLE host_state (

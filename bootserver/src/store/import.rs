@@ -100,9 +100,12 @@ async fn refuse_rows(target: &mut PgConnection, table: &str) -> Result<()> {
         .map_err(failed("looking whether PostgreSQL is empty"))?;
     match there {
         false => Ok(()),
-        true => Err(refused(format!(
-            "its table {table} has rows; an empty database is needed: CREATE DATABASE makes one"
-        ))),
+        true => Err(refused(
+            "looking whether PostgreSQL is empty",
+            format!(
+                "its table {table} has rows; an empty database is needed: CREATE DATABASE makes one"
+            ),
+        )),
     }
 }
 
@@ -115,9 +118,15 @@ async fn copy(
     let names: Vec<String> = columns.iter().map(|(name, ..)| quoted(name)).collect();
     let names = names.join(", ");
     let table_name = quoted(table);
+    let key = key(source, table).await?;
+    let last: Vec<String> = (0..key.len())
+        .map(|place| format!("$1 ->> {place}"))
+        .collect();
+    let (key, last) = (key.join(", "), last.join(", "));
+    // A row comes with the key to go on after; the first page has none.
     let select = format!(
-        "SELECT rowid, json_array({names}) FROM {table_name}
-         WHERE rowid > $1 ORDER BY rowid LIMIT {ROWS}"
+        "SELECT json_array({key}), json_array({names}) FROM {table_name}
+         WHERE $1 IS NULL OR ({key}) > ({last}) ORDER BY {key} LIMIT {ROWS}"
     );
     let fields: Vec<String> = columns.iter().enumerate().map(field).collect();
     let insert = format!(
@@ -126,15 +135,15 @@ async fn copy(
         fields.join(", ")
     );
     let mut copied = 0;
-    let mut after = i64::MIN;
+    let mut after = None;
     loop {
-        let rows: Vec<(i64, String)> = sqlx::query_as(AssertSqlSafe(select.clone()))
-            .bind(after)
+        let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(select.clone()))
+            .bind(&after)
             .fetch_all(&mut *source)
             .await
             .map_err(failed("reading from SQLite"))?;
         let Some((last, _)) = rows.last() else { break };
-        after = *last;
+        after = Some(last.clone());
         copied += rows.len() as u64;
         let rows: Vec<String> = rows.into_iter().map(|(_, row)| row).collect();
         sqlx::query(AssertSqlSafe(insert.clone()))
@@ -159,6 +168,25 @@ async fn copy(
     Ok(copied)
 }
 
+/// The columns of a table's primary key. The table may have no other name for
+/// its rows.
+async fn key(source: &mut SqliteConnection, table: &str) -> Result<Vec<String>> {
+    let step = "asking for a table's key";
+    let key: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM pragma_table_info($1) WHERE pk > 0 ORDER BY pk")
+            .bind(table)
+            .fetch_all(source)
+            .await
+            .map_err(failed(step))?;
+    match key.is_empty() {
+        false => Ok(key.iter().map(|name| quoted(name)).collect()),
+        true => Err(refused(
+            step,
+            format!("SQLite has no table {table} with a primary key"),
+        )),
+    }
+}
+
 async fn columns(target: &mut PgConnection, table: &str) -> Result<Vec<Column>> {
     sqlx::query_as(
         "SELECT attname::text, format_type(atttypid, atttypmod), attidentity <> ''
@@ -176,7 +204,7 @@ async fn columns(target: &mut PgConnection, table: &str) -> Result<Vec<Column>> 
 fn field((place, (_, kind, _)): (usize, &Column)) -> String {
     match kind.as_str() {
         // SQLite says 0 and 1.
-        "boolean" => format!("CAST(CAST(given.value ->> {place} AS bigint) AS boolean)"),
+        "boolean" => format!("given.value ->> {place} <> '0'"),
         kind => format!("CAST(given.value ->> {place} AS {kind})"),
     }
 }
@@ -193,9 +221,9 @@ fn failed(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     }
 }
 
-fn refused(reason: String) -> StoreError {
+fn refused(step: &'static str, reason: String) -> StoreError {
     StoreError {
-        step: "looking whether PostgreSQL is empty",
+        step,
         failure: Failure::Rejected,
         source: reason.into(),
     }

@@ -70,6 +70,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Readers at once; reads are short and there are few cores.
 const READERS: u32 = 4;
+/// Pages the writer keeps, in KiB when negative: what 2 MiB cannot hold of a
+/// large fleet is read anew for each status.
+const WRITER_CACHE: &str = "-65536";
 /// How long a call waits for its connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long SQLite waits for a lock, held by a checkpoint at most.
@@ -98,7 +101,7 @@ impl SqliteStore {
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .pragma("wal_autocheckpoint", "0")
             .pragma("journal_size_limit", "67108864");
-        let writer = pool(1, options.clone())
+        let writer = pool(1, options.clone().pragma("cache_size", WRITER_CACHE))
             .await
             .map_err(failed("opening the database"))?;
         MIGRATIONS.run(&writer).await.map_err(|error| StoreError {

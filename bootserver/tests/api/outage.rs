@@ -5,15 +5,18 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::{Connection, SqliteConnection};
 
 use crate::cluster::{self, Cluster};
-use crate::harness::{PATIENCE, Server};
+use crate::harness::Server;
 use crate::postgres::configuration_on;
 
+/// Longest wait for a host's turn: SQLite is asked for a lock for 10 s each time,
+/// and a busy disk makes each commit slow.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Hosts that push without a pause.
 const HOSTS: usize = 4;
 
@@ -99,7 +102,7 @@ fn wait_for_all(hosts: &Mutex<BTreeSet<usize>>) {
     let begun = Instant::now();
     while hosts.lock().expect("a lock").len() < HOSTS {
         assert!(begun.elapsed() < PATIENCE, "not every host was told");
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

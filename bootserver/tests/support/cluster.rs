@@ -17,7 +17,7 @@ use nix::unistd::{Uid, User};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// Nothing about a server takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Runs as long as its standard input is open, and does what it says. SIGQUIT
 /// ends the server as a crash would, without finishing anything.
 const WATCH: &str = r#"

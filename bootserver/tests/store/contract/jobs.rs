@@ -319,7 +319,7 @@ pub(crate) async fn what_arrived_since_a_time_is_all_there(store: &dyn Store) {
 
 pub(crate) async fn a_job_withdrawn_at_once_never_goes_out(store: &dyn Store) {
     make::host(store, "sn-1").await;
-    for n in 0..20 {
+    for n in 0..10 {
         let (job, cancel) = (format!("j{n:02}"), format!("c{n:02}"));
         make::job(store, &job, "sn-1").await;
         let records = [make::status("sn-1", n)];

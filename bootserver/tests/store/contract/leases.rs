@@ -11,6 +11,8 @@ use bootserver::store::retention::Kept;
 use super::{event_count, limit};
 use crate::make;
 
+/// A disk that is busy makes each commit slow.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Longer than any test.
 const LONG: i64 = 600_000;
 
@@ -67,7 +69,7 @@ pub(crate) async fn a_lease_ends_by_itself(store: &dyn Store) {
         if let Some(lease) = taken {
             break lease;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60));
+        assert!(begun.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(1)).await;
     };
     assert_eq!((first.epoch, second.epoch), (1, 2));
@@ -82,8 +84,8 @@ pub(crate) async fn of_many_that_want_a_lease_one_works(store: &dyn Store) {
     let work = async |holder: &str| {
         let mut turns = 0;
         let begun = Instant::now();
-        while turns < 10 {
-            assert!(begun.elapsed() < Duration::from_secs(60));
+        while turns < 3 {
+            assert!(begun.elapsed() < PATIENCE);
             let taken = store.take_lease("work", holder, LONG).await;
             let Some(lease) = taken.expect("a write") else {
                 tokio::task::yield_now().await;
