@@ -7,6 +7,7 @@ pub mod download;
 pub mod enrolment_tokens;
 pub mod errcodes;
 pub mod events;
+pub mod groups;
 pub mod health;
 pub mod host_standing;
 pub mod hosts;

@@ -4,10 +4,12 @@
 
 pub mod clone;
 pub mod enrol;
+pub mod group;
 pub mod handout;
 pub mod job_state;
 pub mod pace;
 pub mod package_choice;
 pub mod presence;
 pub mod secret;
+pub mod selector;
 pub mod tags;

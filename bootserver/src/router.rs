@@ -12,8 +12,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    api_tokens, audit, download, enrolment_tokens, errcodes, events, health, host_standing, hosts,
-    job_results, jobs, packages, register, session, sessions, status, upload, users,
+    api_tokens, audit, download, enrolment_tokens, errcodes, events, groups, health, host_standing,
+    hosts, job_results, jobs, packages, register, session, sessions, status, upload, users,
 };
 use crate::app::App;
 use crate::openapi::Base;
@@ -41,6 +41,9 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(hosts::list))
         .routes(routes!(hosts::get, host_standing::delete))
         .routes(routes!(host_standing::counts))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::get, groups::change, groups::delete))
+        .routes(routes!(groups::name_hosts))
         .routes(routes!(host_standing::changes))
         .routes(routes!(host_standing::revoke))
         .routes(routes!(host_standing::rotate_secret))

@@ -13,6 +13,7 @@ pub mod audit;
 pub mod batch;
 pub mod enrolment;
 pub mod event;
+pub mod group;
 pub mod host;
 pub mod import;
 pub mod job;
@@ -39,6 +40,7 @@ use api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
 use audit::{AuditQuery, AuditRow, By};
 use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
+use group::{Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming};
 use host::{
     HostChange, HostChangeQuery, HostDetail, HostQuery, HostSummary, Looked, Offer, Offered,
     Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner, TagsSet,
@@ -252,6 +254,19 @@ pub trait Store: Send + Sync + 'static {
         agentsns: &[String],
         scope: &Scope,
     ) -> Result<Vec<HostSummary>>;
+
+    /// Groups by name.
+    async fn groups(&self, query: &GroupQuery) -> Result<Page<Group>>;
+    /// One group.
+    async fn group(&self, id: &str) -> Result<Option<Group>>;
+    /// Stores a new group.
+    async fn insert_group(&self, terms: &GroupTerms, by: &By) -> Result<GroupStored>;
+    /// Changes a group that still has this version.
+    async fn update_group(&self, terms: &GroupTerms, version: i64, by: &By) -> Result<GroupStored>;
+    /// Deletes a group that is in no other.
+    async fn delete_group(&self, id: &str, by: &By) -> Result<GroupDeleted>;
+    /// Has a group name hosts one by one, and others no longer.
+    async fn name_hosts(&self, naming: &Naming, by: &By) -> Result<Named>;
 
     /// Moves hosts that were not heard in time, some of those that are due, and
     /// notes that the platform is there. To be called every few seconds.

@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::auth::{May, Operate, View};
 use crate::extract::{JsonBody, Params, PathId};
 use crate::fleet::presence::Presence;
+use crate::fleet::selector::Selector;
 use crate::fleet::tags::Tags;
 use crate::openapi::{Allowed, BadBody, BadQuery, Missing};
 use crate::problem::Problem;
@@ -125,9 +126,12 @@ impl From<HostDetail> for HostDetailView {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HostParams {
-    /// Only hosts with all of these tags (indexed).
-    #[param(example = "svc=ecs,cmpt=DB")]
+    /// Only hosts with such tags (indexed): `KEY=VALUE`, `KEY!=VALUE`,
+    /// `KEY in (VALUE,VALUE)`, `KEY` and `!KEY`, all of which must hold.
+    #[param(example = "svc=ecs,cmpt!=DB,region in (cn,eu)")]
     selector: Option<String>,
+    /// Only hosts in the group of this id (indexed); an unknown one has none.
+    group: Option<String>,
     /// Only host names that begin so (indexed).
     hostname: Option<String>,
     /// Only hosts in this state (indexed): `new`, `online`, `late`, `offline`,
@@ -161,10 +165,11 @@ pub async fn list(
     State(app): State<App>,
     Params(params): Params<HostParams>,
 ) -> Result<Json<List<HostView>>, Problem> {
-    let selector = Tags::parse(params.selector.as_deref().unwrap_or_default())
+    let selector = Selector::parse(params.selector.as_deref().unwrap_or_default())
         .map_err(|error| Problem::malformed(&format!("selector: {error}")))?;
     let query = HostQuery {
         selector,
+        group: params.group,
         hostname: params.hostname.filter(|prefix| !prefix.is_empty()),
         state: params.state.as_deref().map(state).transpose()?,
         scope: operator.scope,

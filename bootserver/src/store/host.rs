@@ -4,6 +4,7 @@ use bootagent_protocol::AgentReport;
 
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
+use crate::fleet::selector::Selector;
 use crate::fleet::tags::Tags;
 use crate::token::TokenDigest;
 
@@ -200,8 +201,10 @@ pub enum Registered {
 /// Which hosts, by hostname and agentsn.
 #[derive(Debug, Clone, Default)]
 pub struct HostQuery {
-    /// Only hosts with all of these tags.
-    pub selector: Tags,
+    /// Only hosts with such tags.
+    pub selector: Selector,
+    /// Only hosts in this group.
+    pub group: Option<String>,
     /// Only host names that begin so.
     pub hostname: Option<String>,
     /// Only hosts in this state; without it, all but deleted ones.

@@ -9,6 +9,7 @@ mod backup;
 mod bad_input;
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod groups;
 mod harness;
 mod hosts;
 mod operators;

@@ -1,6 +1,7 @@
 //! The promises.
 
 mod enrolment;
+mod groups;
 mod hosts;
 mod identity;
 mod jobs;
@@ -16,6 +17,7 @@ use bootserver::store::page::Limit;
 use bootserver::store::status::{StatusOutcome, Stored};
 
 pub(crate) use enrolment::*;
+pub(crate) use groups::*;
 pub(crate) use hosts::*;
 pub(crate) use identity::*;
 pub(crate) use jobs::*;

@@ -61,6 +61,9 @@ macro_rules! contract {
                 hosts_are_late_then_offline_and_back_with_their_next_push
                 nobody_is_late_for_what_the_platform_slept_through
                 a_look_takes_all_that_is_due_in_parts
+                every_form_of_a_selector_finds_its_hosts
+                a_group_has_the_hosts_that_are_named_selected_or_in_its_groups
+                no_group_is_in_itself_and_none_is_lost_to_another
             );
         }
     };

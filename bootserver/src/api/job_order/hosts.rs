@@ -6,7 +6,7 @@ use super::CreateJobs;
 use crate::access::scope::Scope;
 use crate::api::list;
 use crate::app::App;
-use crate::fleet::tags::Tags;
+use crate::fleet::selector::Selector;
 use crate::problem::Problem;
 use crate::store::host::{HostQuery, HostSummary};
 use crate::store::page::{Limit, MAX_LIMIT};
@@ -31,8 +31,8 @@ pub(super) async fn hosts(
 }
 
 async fn selected(app: &App, selector: &str, scope: &Scope) -> Result<Vec<HostSummary>, Problem> {
-    let selector =
-        Tags::parse(selector).map_err(|error| Problem::invalid(&format!("selector: {error}")))?;
+    let selector = Selector::parse(selector)
+        .map_err(|error| Problem::invalid(&format!("selector: {error}")))?;
     if selector.is_empty() {
         return Err(Problem::invalid(
             "selector: an empty one would mean every host; name a tag",
@@ -57,7 +57,7 @@ async fn selected(app: &App, selector: &str, scope: &Scope) -> Result<Vec<HostSu
         query.after = list::cursor(Some(&next))?;
     }
     match hosts.is_empty() {
-        true => Err(Problem::invalid("selector: no host has these tags")),
+        true => Err(Problem::invalid("selector: no host has such tags")),
         false => Ok(hosts),
     }
 }

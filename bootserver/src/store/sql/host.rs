@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
 use super::scope::restrict;
-use super::{Db, DbRow, SqlStore, Write, failed, from_json, to_json};
+use super::{Db, DbRow, SqlStore, Write, failed, from_json, host_filter, to_json};
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
@@ -35,15 +35,7 @@ pub(super) async fn list(store: &SqlStore, query: &HostQuery) -> Result<Page<Hos
         None => sql.push(" WHERE host.state <> 'deleted'"),
     };
     restrict(&mut sql, &query.scope, "host.agentsn");
-    for (key, value) in query.selector.iter() {
-        sql.push(
-            " AND EXISTS (SELECT 1 FROM host_tag WHERE host_tag.agentsn = host.agentsn AND key = ",
-        );
-        sql.push_bind(key)
-            .push(" AND value = ")
-            .push_bind(value)
-            .push(")");
-    }
+    host_filter::push(store, &mut sql, query).await?;
     if let Some(prefix) = &query.hostname {
         // A range and not LIKE: it uses the index and knows no wildcards.
         sql.push(" AND host.hostname >= ").push_bind(prefix);

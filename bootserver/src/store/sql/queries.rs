@@ -22,7 +22,9 @@ mod api_token;
 mod audit;
 mod enrolment;
 mod event;
+mod group;
 mod host;
+mod host_filter;
 mod job;
 mod job_end;
 mod lease;
@@ -48,6 +50,9 @@ use crate::store::api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwne
 use crate::store::audit::{AuditQuery, AuditRow, By};
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::store::event::{EventQuery, EventRow};
+use crate::store::group::{
+    Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming,
+};
 use crate::store::host::{
     HostChange, HostChangeQuery, HostDetail, HostQuery, HostSummary, Looked, Offer, Offered,
     Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner, TagsSet,
@@ -275,6 +280,25 @@ impl Store for SqlStore {
         scope: &Scope,
     ) -> Result<Vec<HostSummary>> {
         host::by_agentsn(self, agentsns, scope).await
+    }
+
+    async fn groups(&self, query: &GroupQuery) -> Result<Page<Group>> {
+        group::list(self, query).await
+    }
+    async fn group(&self, id: &str) -> Result<Option<Group>> {
+        group::by_id(self, id).await
+    }
+    async fn insert_group(&self, terms: &GroupTerms, by: &By) -> Result<GroupStored> {
+        group::insert(self, terms, by).await
+    }
+    async fn update_group(&self, terms: &GroupTerms, version: i64, by: &By) -> Result<GroupStored> {
+        group::update(self, terms, version, by).await
+    }
+    async fn delete_group(&self, id: &str, by: &By) -> Result<GroupDeleted> {
+        group::delete(self, id, by).await
+    }
+    async fn name_hosts(&self, naming: &Naming, by: &By) -> Result<Named> {
+        group::name_hosts(self, naming, by).await
     }
 
     async fn look_at_hosts(&self, lease: &Lease, now: i64) -> Result<Held<Looked>> {

@@ -1,5 +1,6 @@
 //! Hosts and how they are found.
 
+use bootserver::fleet::selector::Selector;
 use bootserver::fleet::tags::Tags;
 use bootserver::store::Store;
 use bootserver::store::host::HostQuery;
@@ -40,7 +41,7 @@ pub(crate) async fn tags_are_replaced_and_found(store: &dyn Store) {
     );
     let find = async |selector: &str| {
         let query = HostQuery {
-            selector: make::tags(selector),
+            selector: Selector::parse(selector).expect("a selector"),
             ..HostQuery::default()
         };
         let page = store.hosts(&query).await.expect("a list");

@@ -1,0 +1,366 @@
+//! Groups: stored, nested, and the hosts they name.
+//!
+//! Who changes how groups are nested holds the row of the setting
+//! `group_nesting`, so that two changes never make a circle together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+use sqlx::Row;
+
+use super::audit::{Deed, note};
+use super::{DbRow, SqlStore, Write, failed, to_json};
+use crate::fleet::group::{self, Edges};
+use crate::fleet::selector::Selector;
+use crate::store::audit::By;
+use crate::store::group::{
+    Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming,
+};
+use crate::store::page::Page;
+use crate::store::{Failure, Result, StoreError};
+
+macro_rules! select {
+    () => {
+        "SELECT host_group.*, (SELECT count(*) FROM group_host WHERE group_host.id = host_group.id)
+             AS named
+         FROM host_group"
+    };
+}
+
+pub(super) async fn list(store: &SqlStore, query: &GroupQuery) -> Result<Page<Group>> {
+    let step = "listing groups";
+    let rows = sqlx::query(concat!(
+        select!(),
+        " WHERE name > $1 ORDER BY name LIMIT $2"
+    ))
+    .bind(query.after.as_deref().unwrap_or_default())
+    .bind(query.limit.probe())
+    .fetch_all(&store.readers)
+    .await
+    .map_err(failed(step))?;
+    let edges: Vec<(String, String)> = sqlx::query_as("SELECT id, child FROM group_child")
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed(step))?;
+    let edges = edges_of(edges);
+    let groups = rows.iter().map(|row| read(row, &edges));
+    let groups = groups.collect::<Result<Vec<_>>>()?;
+    Ok(Page::cut(groups, query.limit, |group: &Group| {
+        to_json(&group.name)
+    }))
+}
+
+pub(super) async fn by_id(store: &SqlStore, id: &str) -> Result<Option<Group>> {
+    let step = "looking up a group";
+    let mut reader = store.readers.acquire().await.map_err(failed(step))?;
+    find(&mut reader, id).await
+}
+
+pub(super) async fn insert(store: &SqlStore, terms: &GroupTerms, by: &By) -> Result<GroupStored> {
+    let step = "storing a group";
+    let mut tx = store.write(step).await?;
+    let edges = lock_nesting(&mut tx).await?;
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM host_group")
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    if usize::try_from(count).is_ok_and(|count| count >= group::MAX_GROUPS) {
+        return Ok(GroupStored::TooMany);
+    }
+    if let Some(refused) = refusal(&mut tx, &edges, terms).await? {
+        return Ok(refused);
+    }
+    let inserted = sqlx::query(
+        "INSERT INTO host_group (id, name, description, selector, created, version)
+         VALUES ($1, $2, $3, $4, $5, 1) ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(&terms.id)
+    .bind(&terms.name)
+    .bind(&terms.description)
+    .bind(terms.selector.as_ref().map(ToString::to_string))
+    .bind(terms.now)
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    if inserted.rows_affected() == 0 {
+        return Ok(GroupStored::NameTaken);
+    }
+    store_children(&mut tx, terms).await?;
+    note(&mut tx, by, deed("group.create", terms)).await?;
+    stored(tx, &terms.id).await
+}
+
+pub(super) async fn update(
+    store: &SqlStore,
+    terms: &GroupTerms,
+    version: i64,
+    by: &By,
+) -> Result<GroupStored> {
+    let step = "storing a group";
+    let mut tx = store.write(step).await?;
+    let edges = lock_nesting(&mut tx).await?;
+    let Some(known) = find(&mut tx, &terms.id).await? else {
+        return Ok(GroupStored::Unknown);
+    };
+    if known.version != version {
+        return Ok(GroupStored::Changed);
+    }
+    if let Some(refused) = refusal(&mut tx, &edges, terms).await? {
+        return Ok(refused);
+    }
+    let is_taken: Option<i64> =
+        sqlx::query_scalar("SELECT version FROM host_group WHERE name = $1 AND id <> $2")
+            .bind(&terms.name)
+            .bind(&terms.id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+    if is_taken.is_some() {
+        return Ok(GroupStored::NameTaken);
+    }
+    sqlx::query(
+        "UPDATE host_group SET name = $2, description = $3, selector = $4, version = version + 1
+         WHERE id = $1",
+    )
+    .bind(&terms.id)
+    .bind(&terms.name)
+    .bind(&terms.description)
+    .bind(terms.selector.as_ref().map(ToString::to_string))
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    store_children(&mut tx, terms).await?;
+    note(&mut tx, by, deed("group.change", terms)).await?;
+    stored(tx, &terms.id).await
+}
+
+pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<GroupDeleted> {
+    let step = "deleting a group";
+    let mut tx = store.write(step).await?;
+    lock_nesting(&mut tx).await?;
+    let holders: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM host_group JOIN group_child USING (id) WHERE child = $1 ORDER BY name",
+    )
+    .bind(id)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    if !holders.is_empty() {
+        return Ok(GroupDeleted::InUse(holders));
+    }
+    let deleted = sqlx::query("DELETE FROM host_group WHERE id = $1")
+        .bind(id)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    if deleted.rows_affected() == 0 {
+        return Ok(GroupDeleted::Unknown);
+    }
+    let deed = Deed {
+        action: "group.delete",
+        target: id,
+        detail: json!({}),
+    };
+    note(&mut tx, by, deed).await?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(GroupDeleted::Done)
+}
+
+pub(super) async fn name_hosts(store: &SqlStore, naming: &Naming, by: &By) -> Result<Named> {
+    let step = "naming the hosts of a group";
+    let mut tx = store.write(step).await?;
+    let changed = sqlx::query("UPDATE host_group SET version = version + 1 WHERE id = $1")
+        .bind(&naming.id)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    if changed.rows_affected() == 0 {
+        return Ok(Named::Unknown);
+    }
+    let unknown: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT given.value FROM ",
+        given_texts!("$1"),
+        " WHERE NOT EXISTS (
+             SELECT 1 FROM host WHERE host.agentsn = given.value AND host.state <> 'deleted')"
+    ))
+    .bind(to_json(&naming.add))
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    if !unknown.is_empty() {
+        return Ok(Named::UnknownHosts(unknown));
+    }
+    sqlx::query(concat!(
+        "DELETE FROM group_host WHERE id = $1 AND agentsn IN (SELECT given.value FROM ",
+        given_texts!("$2"),
+        ")"
+    ))
+    .bind(&naming.id)
+    .bind(to_json(&naming.remove))
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    sqlx::query(concat!(
+        "INSERT INTO group_host (id, agentsn) SELECT $1, given.value FROM ",
+        given_texts!("$2"),
+        " WHERE TRUE ON CONFLICT (id, agentsn) DO NOTHING"
+    ))
+    .bind(&naming.id)
+    .bind(to_json(&naming.add))
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    let deed = Deed {
+        action: "group.name-hosts",
+        target: &naming.id,
+        detail: json!({ "added": naming.add.len(), "removed": naming.remove.len() }),
+    };
+    note(&mut tx, by, deed).await?;
+    match stored(tx, &naming.id).await? {
+        GroupStored::Done(group) => Ok(Named::Done(group)),
+        _ => Ok(Named::Unknown),
+    }
+}
+
+fn deed<'a>(action: &'static str, terms: &'a GroupTerms) -> Deed<'a> {
+    let selector = terms.selector.as_ref().map(ToString::to_string);
+    Deed {
+        action,
+        target: &terms.id,
+        detail: json!({ "name": terms.name, "selector": selector, "groups": terms.groups }),
+    }
+}
+
+/// A group and all that are in it: their ids and selectors. Empty when there is
+/// no such group.
+pub(super) async fn within(store: &SqlStore, id: &str) -> Result<Vec<(String, Option<Selector>)>> {
+    let step = "looking which groups are in one";
+    let rows: Vec<(String, Option<String>)> = sqlx::query_as(
+        "WITH RECURSIVE within (id) AS (
+             SELECT id FROM host_group WHERE id = $1
+             UNION SELECT child FROM group_child JOIN within ON group_child.id = within.id)
+         SELECT id, selector FROM host_group JOIN within USING (id) ORDER BY id",
+    )
+    .bind(id)
+    .fetch_all(&store.readers)
+    .await
+    .map_err(failed(step))?;
+    let read = |(id, text): (String, Option<String>)| Ok((id, selector(text.as_deref())?));
+    rows.into_iter().map(read).collect()
+}
+
+/// Nobody else changes the nesting until the commit; how it is.
+async fn lock_nesting(tx: &mut Write) -> Result<Edges> {
+    let step = "looking how groups are nested";
+    sqlx::query(
+        "INSERT INTO setting (key, value) VALUES ('group_nesting', '')
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    )
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    let edges: Vec<(String, String)> = sqlx::query_as("SELECT id, child FROM group_child")
+        .fetch_all(&mut **tx)
+        .await
+        .map_err(failed(step))?;
+    Ok(edges_of(edges))
+}
+
+fn edges_of(pairs: Vec<(String, String)>) -> Edges {
+    let mut edges: Edges = BTreeMap::new();
+    for (id, child) in pairs {
+        edges.entry(id).or_default().insert(child);
+    }
+    edges
+}
+
+async fn refusal(tx: &mut Write, edges: &Edges, terms: &GroupTerms) -> Result<Option<GroupStored>> {
+    let unknown: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT given.value FROM ",
+        given_texts!("$1"),
+        " WHERE NOT EXISTS (SELECT 1 FROM host_group WHERE host_group.id = given.value)"
+    ))
+    .bind(to_json(&terms.groups))
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed("looking for the groups of a group"))?;
+    if !unknown.is_empty() {
+        return Ok(Some(GroupStored::UnknownGroups(unknown)));
+    }
+    let nested = group::nest(edges, &terms.id, &terms.groups);
+    Ok(nested.err().map(GroupStored::Nesting))
+}
+
+async fn store_children(tx: &mut Write, terms: &GroupTerms) -> Result<()> {
+    let step = "storing which groups are in one";
+    sqlx::query("DELETE FROM group_child WHERE id = $1")
+        .bind(&terms.id)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(step))?;
+    sqlx::query(concat!(
+        "INSERT INTO group_child (id, child) SELECT $1, given.value FROM ",
+        given_texts!("$2")
+    ))
+    .bind(&terms.id)
+    .bind(to_json(&terms.groups))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    Ok(())
+}
+
+async fn stored(mut tx: Write, id: &str) -> Result<GroupStored> {
+    let group = find(&mut tx, id).await?;
+    tx.commit().await.map_err(failed("storing a group"))?;
+    Ok(group.map_or(GroupStored::Unknown, GroupStored::Done))
+}
+
+async fn find(
+    connection: &mut <super::Db as sqlx::Database>::Connection,
+    id: &str,
+) -> Result<Option<Group>> {
+    let step = "looking up a group";
+    let row = sqlx::query(concat!(select!(), " WHERE host_group.id = $1"))
+        .bind(id)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(failed(step))?;
+    let Some(row) = row else { return Ok(None) };
+    let children: Vec<String> = sqlx::query_scalar("SELECT child FROM group_child WHERE id = $1")
+        .bind(id)
+        .fetch_all(connection)
+        .await
+        .map_err(failed(step))?;
+    let children: BTreeSet<String> = children.into_iter().collect();
+    let edges = BTreeMap::from([(id.to_owned(), children)]);
+    read(&row, &edges).map(Some)
+}
+
+fn read(row: &DbRow, edges: &Edges) -> Result<Group> {
+    let step = "reading a group";
+    let text = |column| row.try_get::<String, _>(column).map_err(failed(step));
+    let number = |column| row.try_get::<i64, _>(column).map_err(failed(step));
+    let id = text("id")?;
+    let selected: Option<String> = row.try_get("selector").map_err(failed(step))?;
+    Ok(Group {
+        name: text("name")?,
+        description: text("description")?,
+        selector: selector(selected.as_deref())?,
+        groups: edges.get(&id).cloned().unwrap_or_default(),
+        named: number("named")?,
+        created: number("created")?,
+        version: number("version")?,
+        id,
+    })
+}
+
+/// A selector we wrote ourselves.
+fn selector(text: Option<&str>) -> Result<Option<Selector>> {
+    let parsed = text.map(Selector::parse).transpose();
+    parsed.map_err(|error| StoreError {
+        step: "reading a selector",
+        failure: Failure::Rejected,
+        source: Box::new(error),
+    })
+}

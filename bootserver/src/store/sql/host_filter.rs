@@ -1,0 +1,142 @@
+//! Which hosts a query means, as conditions on the table `host`.
+//!
+//! A page comes in the order of names, so the database goes through the names
+//! and asks each host. That is quick when many fit. The one rule: where few do,
+//! they are looked up first, by the index of what makes them few.
+
+use sqlx::QueryBuilder;
+
+use super::{Db, SqlStore, failed, group};
+use crate::fleet::selector::{Part, Selector};
+use crate::store::Result;
+use crate::store::host::HostQuery;
+
+/// Hosts that are few: of a million, a page is found among more of them after
+/// some ten thousand names.
+const FEW: i64 = 2000;
+
+/// A group with all that are in it: ids and selectors.
+type Within = Vec<(String, Option<Selector>)>;
+
+/// Adds the conditions of `query` on tags and groups.
+pub(super) async fn push(
+    store: &SqlStore,
+    sql: &mut QueryBuilder<Db>,
+    query: &HostQuery,
+) -> Result<()> {
+    let within = match &query.group {
+        Some(id) => Some(group::within(store, id).await?),
+        None => None,
+    };
+    if let Some(few) = few(store, query, within.as_ref()).await? {
+        sql.push(" AND host.agentsn IN (");
+        // Nobody fits an empty list, which is no SQL.
+        sql.push_bind(String::new());
+        for agentsn in few {
+            sql.push(", ").push_bind(agentsn);
+        }
+        sql.push(")");
+    }
+    for part in query.selector.parts() {
+        sql.push(" AND ");
+        push_part(sql, part);
+    }
+    if let Some(within) = &within {
+        push_groups(sql, within);
+    }
+    Ok(())
+}
+
+fn push_part(sql: &mut QueryBuilder<Db>, part: &Part) {
+    let (is_negated, key, values) = match part {
+        Part::In(key, values) => (false, key, values.as_slice()),
+        Part::Not(key, value) => (true, key, std::slice::from_ref(value)),
+        Part::Has(key) => (false, key, &[][..]),
+        Part::Lacks(key) => (true, key, &[][..]),
+    };
+    if is_negated {
+        sql.push("NOT ");
+    }
+    sql.push("EXISTS (SELECT 1 FROM host_tag WHERE host_tag.agentsn = host.agentsn");
+    push_tag(sql, key, values);
+    sql.push(")");
+}
+
+fn push_tag(sql: &mut QueryBuilder<Db>, key: &str, values: &[String]) {
+    sql.push(" AND host_tag.key = ").push_bind(key.to_owned());
+    if values.is_empty() {
+        return;
+    }
+    sql.push(" AND host_tag.value");
+    push_list(sql, values);
+}
+
+fn push_list(sql: &mut QueryBuilder<Db>, values: &[String]) {
+    sql.push(" IN (");
+    for (index, value) in values.iter().enumerate() {
+        sql.push(if index > 0 { ", " } else { "" });
+        sql.push_bind(value.clone());
+    }
+    sql.push(")");
+}
+
+/// In the group: named by one of them, or selected by one of them.
+fn push_groups(sql: &mut QueryBuilder<Db>, within: &Within) {
+    let ids: Vec<String> = within.iter().map(|(id, _)| id.clone()).collect();
+    if ids.is_empty() {
+        sql.push(" AND FALSE");
+        return;
+    }
+    sql.push(" AND (EXISTS (SELECT 1 FROM group_host WHERE group_host.agentsn = host.agentsn");
+    sql.push(" AND group_host.id");
+    push_list(sql, &ids);
+    sql.push(")");
+    for selector in within.iter().filter_map(|(_, selector)| selector.as_ref()) {
+        sql.push(" OR (TRUE");
+        for part in selector.parts() {
+            sql.push(" AND ");
+            push_part(sql, part);
+        }
+        sql.push(")");
+    }
+    sql.push(")");
+}
+
+/// The hosts that are left by one condition, when they are few.
+async fn few(
+    store: &SqlStore,
+    query: &HostQuery,
+    within: Option<&Within>,
+) -> Result<Option<Vec<String>>> {
+    for part in query.selector.parts() {
+        let Part::In(key, values) = part else {
+            continue;
+        };
+        let mut sql = QueryBuilder::new("SELECT agentsn FROM host_tag WHERE 1 = 1");
+        push_tag(&mut sql, key, values);
+        if let Some(few) = at_most(store, sql).await? {
+            return Ok(Some(few));
+        }
+    }
+    let Some(within) = within else {
+        return Ok(None);
+    };
+    if within.is_empty() || within.iter().any(|(_, selector)| selector.is_some()) {
+        return Ok(None);
+    }
+    let ids: Vec<String> = within.iter().map(|(id, _)| id.clone()).collect();
+    let mut sql = QueryBuilder::new("SELECT agentsn FROM group_host WHERE id");
+    push_list(&mut sql, &ids);
+    at_most(store, sql).await
+}
+
+async fn at_most(store: &SqlStore, mut sql: QueryBuilder<Db>) -> Result<Option<Vec<String>>> {
+    sql.push(" LIMIT ").push_bind(FEW + 1);
+    let found: Vec<String> = sql
+        .build_query_scalar()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed("looking up hosts by their tags or group"))?;
+    let is_few = i64::try_from(found.len()).is_ok_and(|found| found <= FEW);
+    Ok(is_few.then_some(found))
+}
