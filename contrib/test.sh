@@ -20,6 +20,8 @@ install_needs() {
     need git=git make=make cmake=cmake shellcheck=shellcheck dash=dash python3=python3 objdump=binutils ar=binutils \
         rpmbuild=rpm dpkg-deb=dpkg unshare=util-linux nsenter=util-linux ip=iproute2 strace=strace c++=g++ \
         minisign=minisign mandoc=mandoc
+    # It brings promtool, which reads our metrics.
+    need_service_program promtool=prometheus
     # Only root can make machines and the lab's guests, run an FTP server and install a database; without it
     # those tests skip themselves.
     if [ "$(id -u)" -eq 0 ]; then

@@ -15,6 +15,7 @@ pub mod job_order;
 pub mod job_results;
 pub mod jobs;
 pub mod list;
+pub mod metrics;
 pub mod packages;
 pub mod register;
 pub mod scope_view;

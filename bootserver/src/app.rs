@@ -7,13 +7,41 @@ use tokio::sync::Semaphore;
 
 use crate::auth::cache::SecretCache;
 use crate::blob::Blobs;
-use crate::config::Bounds;
+use crate::budget::Budgets;
+use crate::config::{Block, Bounds, Config};
 use crate::ingest::Ingest;
+use crate::life::Life;
+use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::store::Store;
 
 /// Uploads at once: each takes a file, a buffer and a share of the disk.
 const MAX_UPLOADS: usize = 8;
+
+/// What stands between the sockets and the handlers; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// How far the end is.
+    pub life: Life,
+    /// Who may say for whom it asks.
+    pub trusted_proxies: Arc<[Block]>,
+    /// How much each class of routes may take.
+    pub budgets: Arc<Budgets>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Edge {
+    /// As it is configured.
+    pub fn new(config: &Config, life: Life, metrics: Metrics) -> Self {
+        Self {
+            life,
+            trusted_proxies: config.trusted_proxies.clone().into(),
+            budgets: Arc::new(Budgets::new(config.budget)),
+            metrics: Arc::new(metrics),
+        }
+    }
+}
 
 /// The platform without its sockets; cheap to clone.
 #[derive(Clone)]
@@ -34,11 +62,19 @@ pub struct App {
     pub passwords: Passwords,
     /// Places for uploads.
     pub uploads: Arc<Semaphore>,
+    /// What stands before the handlers.
+    pub edge: Edge,
 }
 
 impl App {
     /// Puts the parts together.
-    pub fn new(store: Arc<dyn Store>, blobs: Blobs, ingest: Ingest, bounds: Bounds) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        blobs: Blobs,
+        ingest: Ingest,
+        bounds: Bounds,
+        edge: Edge,
+    ) -> Self {
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
         Self {
             store,
@@ -49,6 +85,7 @@ impl App {
             bounds,
             passwords: Passwords::default(),
             uploads,
+            edge,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What `serve` is told: the file first, then the flags.
 
+mod network;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
+use crate::budget::Shares;
 use crate::store::address::{Address, AddressText};
+pub use network::{Block, Listen, OneOrMany, Scheme, TlsFiles};
 
 /// All addresses, because hosts are elsewhere.
 const DEFAULT_LISTEN: &str = "0.0.0.0:8080";
@@ -21,6 +25,8 @@ const DEFAULT_JOB_DAYS: u32 = 365;
 const DEFAULT_AUDIT_DAYS: u32 = 730;
 /// Most days anything is kept for, other than for ever.
 const MAX_DAYS: u32 = 36_500;
+/// How long proxies are given to see /readyz; without one nobody looks.
+const PROXY_DRAIN_SECONDS: u64 = 5;
 /// Largest configuration file, in bytes.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
@@ -28,8 +34,19 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Address and port to listen on; port 0 takes a free one.
-    pub listen: Option<String>,
+    /// Addresses and ports to listen on; port 0 takes a free one. `http://` or
+    /// `https://` may stand before each.
+    pub listen: Option<OneOrMany>,
+    /// The server's certificate chain, PEM. With it TLS is spoken.
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Blocks of addresses whose X-Forwarded-For and X-Forwarded-Proto count.
+    pub trusted_proxy: Option<OneOrMany>,
+    /// A Unix socket on which root of this machine needs no token.
+    pub socket: Option<PathBuf>,
+    /// Where /metrics is served without a token.
+    pub metrics_listen: Option<String>,
     /// The data directory.
     pub data: Option<PathBuf>,
     /// A SQLite file, if not `bootserver.db` in the data directory, or a
@@ -44,6 +61,8 @@ pub struct Settings {
     /// `error`, `warn`, `info`, `debug` or `trace`, or a filter such as
     /// `info,bootserver=debug`.
     pub log_level: Option<String>,
+    /// `text` or `json`.
+    pub log_format: Option<LogFormat>,
     /// Largest package, in bytes.
     pub max_package_bytes: Option<u64>,
     /// Seconds the body of a request may take to arrive; twice that to be
@@ -51,8 +70,36 @@ pub struct Settings {
     pub request_timeout: Option<u64>,
     /// Seconds the head of a request may take to arrive.
     pub header_timeout: Option<u64>,
-    /// Connections at once; more wait in the kernel's queue.
+    /// Connections at once on each address; more wait in the kernel's queue.
     pub max_connections: Option<usize>,
+    /// Seconds from SIGTERM, which /readyz tells at once, until no new
+    /// connections are taken: how long load balancers need to notice.
+    pub drain_delay: Option<u64>,
+    /// How much each class of routes may take.
+    pub budget: Option<Shares>,
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => anyhow::bail!("log_format: {text:?} is neither text nor json"),
+        }
+    }
 }
 
 /// Days things are kept; 0 is for ever.
@@ -100,7 +147,15 @@ impl Default for Bounds {
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Vec<Listen>,
+    /// What TLS is spoken with.
+    pub tls: Option<TlsFiles>,
+    /// Who may say for whom it asks.
+    pub trusted_proxies: Vec<Block>,
+    /// The socket of local root.
+    pub socket: Option<PathBuf>,
+    /// Where /metrics needs no token.
+    pub metrics_listen: Option<SocketAddr>,
     /// The data directory.
     pub data: PathBuf,
     /// Where the database is.
@@ -109,14 +164,20 @@ pub struct Config {
     pub address_file: Option<PathBuf>,
     /// What is logged.
     pub log_level: String,
+    /// How it is written.
+    pub log_format: LogFormat,
     /// What handlers keep to.
     pub bounds: Bounds,
     /// How long things are kept.
     pub retention: Retention,
     /// How long the head of a request may take.
     pub header_timeout: Duration,
-    /// Connections at once.
+    /// Connections at once on each address.
     pub max_connections: usize,
+    /// From SIGTERM until no new connections are taken.
+    pub drain_delay: Duration,
+    /// How much each class of routes may take.
+    pub budget: Shares,
 }
 
 impl Settings {
@@ -144,25 +205,65 @@ impl Settings {
         };
         Self {
             listen: self.listen.or(other.listen),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
+            trusted_proxy: self.trusted_proxy.or(other.trusted_proxy),
+            socket: self.socket.or(other.socket),
+            metrics_listen: self.metrics_listen.or(other.metrics_listen),
             data: self.data.or(other.data),
             database,
             database_file,
             retention: self.retention.or(other.retention),
             address_file: self.address_file.or(other.address_file),
             log_level: self.log_level.or(other.log_level),
+            log_format: self.log_format.or(other.log_format),
             max_package_bytes: self.max_package_bytes.or(other.max_package_bytes),
             request_timeout: self.request_timeout.or(other.request_timeout),
             header_timeout: self.header_timeout.or(other.header_timeout),
             max_connections: self.max_connections.or(other.max_connections),
+            drain_delay: self.drain_delay.or(other.drain_delay),
+            budget: self.budget.or(other.budget),
         }
     }
 
     /// Fills in defaults and checks.
     pub fn into_config(self) -> anyhow::Result<Config> {
-        let listen = self.listen.as_deref().unwrap_or(DEFAULT_LISTEN);
-        let listen = listen.parse().with_context(|| {
-            format!("listen: {listen:?} is no ADDRESS:PORT, such as 127.0.0.1:8080 or [::]:8080")
-        })?;
+        let tls = TlsFiles::from_pair(self.tls_cert, self.tls_key)?;
+        let usual = match tls {
+            Some(_) => Scheme::Https,
+            None => Scheme::Http,
+        };
+        let listen = self
+            .listen
+            .unwrap_or_else(|| OneOrMany::One(DEFAULT_LISTEN.into()));
+        let listen = listen.as_slice().iter();
+        let listen: Vec<_> = listen
+            .map(|text| Listen::parse(text, usual))
+            .collect::<anyhow::Result<_>>()?;
+        ensure!(!listen.is_empty(), "listen: at least one is expected");
+        let proxies = self.trusted_proxy.as_ref().map(OneOrMany::as_slice);
+        let trusted_proxies: Vec<Block> = proxies
+            .unwrap_or_default()
+            .iter()
+            .map(|text| text.parse())
+            .collect::<anyhow::Result<_>>()?;
+        let metrics_listen = self
+            .metrics_listen
+            .map(|text| {
+                text.parse()
+                    .with_context(|| format!("metrics_listen: {text:?} is no ADDRESS:PORT"))
+            })
+            .transpose()?;
+        let drain_delay = self
+            .drain_delay
+            .unwrap_or(match trusted_proxies.is_empty() {
+                true => 0,
+                false => PROXY_DRAIN_SECONDS,
+            });
+        ensure!(
+            drain_delay <= 600,
+            "drain_delay: 0 to 600 seconds are expected"
+        );
         let data = self.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
         let seconds = |name: &str, value: Option<u64>, default: u64| {
             let value = value.unwrap_or(default);
@@ -200,12 +301,19 @@ impl Settings {
         };
         let request_timeout = bounds.request_timeout.as_secs();
         let request_timeout = seconds("request_timeout", self.request_timeout, request_timeout)?;
+        let budget = self.budget.unwrap_or_default();
+        budget.check()?;
         Ok(Config {
             listen,
+            tls,
+            trusted_proxies,
+            socket: self.socket,
+            metrics_listen,
             database: database(self.database, self.database_file.as_deref(), &data)?,
             data,
             address_file: self.address_file,
             log_level: self.log_level.unwrap_or_else(|| "info".into()),
+            log_format: self.log_format.unwrap_or_default(),
             bounds: Bounds {
                 max_package_bytes,
                 request_timeout,
@@ -213,6 +321,8 @@ impl Settings {
             retention,
             header_timeout: seconds("header_timeout", self.header_timeout, 10)?,
             max_connections,
+            drain_delay: Duration::from_secs(drain_delay),
+            budget,
         })
     }
 }
@@ -255,11 +365,11 @@ mod tests {
         let file: Settings =
             toml::from_str("listen = \"127.0.0.1:1\"\nrequest_timeout = 5").expect("valid");
         let flags = Settings {
-            listen: Some("127.0.0.1:2".into()),
+            listen: Some(OneOrMany::One("127.0.0.1:2".into())),
             ..Settings::default()
         };
         let config = flags.or(file).into_config().expect("valid");
-        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.listen[0].address.port(), 2);
         assert_eq!(config.bounds.request_timeout, Duration::from_secs(5));
         assert_eq!(
             config.database.to_string(),
@@ -311,7 +421,7 @@ mod tests {
         for (settings, word) in [
             (
                 Settings {
-                    listen: Some("here".into()),
+                    listen: Some(OneOrMany::One("here".into())),
                     ..Settings::default()
                 },
                 "listen",
@@ -322,6 +432,27 @@ mod tests {
                     ..Settings::default()
                 },
                 "request_timeout",
+            ),
+            (
+                Settings {
+                    tls_cert: Some("cert.pem".into()),
+                    ..Settings::default()
+                },
+                "tls_key",
+            ),
+            (
+                Settings {
+                    trusted_proxy: Some(OneOrMany::One("everybody".into())),
+                    ..Settings::default()
+                },
+                "trusted_proxy",
+            ),
+            (
+                Settings {
+                    metrics_listen: Some("9100".into()),
+                    ..Settings::default()
+                },
+                "metrics_listen",
             ),
             (
                 Settings {

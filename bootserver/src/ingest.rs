@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use crate::metrics::IngestMetrics;
 use crate::store::status::{StatusOutcome, StatusRecord};
 use crate::store::{Failure, Store, StoreError};
 
@@ -44,6 +45,7 @@ pub enum Refused {
 #[derive(Clone)]
 pub struct Ingest {
     queue: mpsc::Sender<Pending>,
+    metrics: IngestMetrics,
 }
 
 impl Ingest {
@@ -51,8 +53,14 @@ impl Ingest {
     /// empty, which the handle tells.
     pub fn start(store: Arc<dyn Store>) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, pending) = mpsc::channel(QUEUE);
-        let task = tokio::spawn(run(store, pending));
-        (Self { queue }, task)
+        let metrics = IngestMetrics::default();
+        let task = tokio::spawn(run(store, pending, metrics.clone()));
+        (Self { queue, metrics }, task)
+    }
+
+    /// What the writer measures.
+    pub fn metrics(&self) -> IngestMetrics {
+        self.metrics.clone()
     }
 
     /// Stores a status; returns after its commit.
@@ -65,7 +73,7 @@ impl Ingest {
     }
 }
 
-async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Pending>) {
+async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Pending>, metrics: IngestMetrics) {
     while let Some(first) = queue.recv().await {
         let mut batch = vec![first];
         // One timer for all: a timer for each that comes costs more than it.
@@ -80,7 +88,13 @@ async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Pending>) {
             .into_iter()
             .map(|pending| (pending.record, pending.answer))
             .unzip();
+        let begun = Instant::now();
         let outcomes = store_batch(store.as_ref(), &records).await;
+        metrics.commit.observe(begun.elapsed().as_secs_f64());
+        metrics.batch.observe(records.len() as f64);
+        metrics
+            .waiting
+            .set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // A host that hung up meanwhile sends the same again.
             let _ = answer.send(outcome);

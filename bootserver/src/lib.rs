@@ -10,6 +10,7 @@ pub mod backup;
 pub mod config;
 pub mod data_dir;
 pub mod first_start;
+pub mod life;
 pub mod reset_password;
 pub mod serve;
 
@@ -17,9 +18,13 @@ pub mod access;
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod budget;
+pub mod caller;
 pub mod extract;
+pub mod metrics;
 pub mod openapi;
 pub mod problem;
+pub mod request_log;
 pub mod router;
 
 pub mod blob;

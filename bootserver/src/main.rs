@@ -4,10 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bootserver::backup;
-use bootserver::config::{Config, Settings};
+use bootserver::config::{Config, LogFormat, OneOrMany, Settings};
 use bootserver::store::address::AddressText;
 use tracing_subscriber::EnvFilter;
 
@@ -28,12 +29,19 @@ bootserver -V | -h              version | this text
 
 Options, which win over the configuration:
   -c, --config FILE        configuration (TOML)
-  --listen ADDRESS:PORT    where to listen [0.0.0.0:8080]; port 0 takes a free one
+  --listen ADDRESS:PORT    where to listen [0.0.0.0:8080]; may be repeated; port 0 takes
+                           a free one; http:// or https:// may stand before it
+  --tls-cert FILE          certificate chain (PEM): TLS is spoken; read again when it changes
+  --tls-key FILE           its key (PEM)
+  --trusted-proxy CIDR     whose X-Forwarded-For and -Proto count; may be repeated
+  --socket FILE            Unix socket on which root of this machine needs no token
+  --metrics-listen A:P     serves /metrics without a token, and nothing else
   --data DIR               database, packages, lock [/var/lib/bootserver]
   --database DATABASE      SQLite file [DIR/bootserver.db] or postgres://USER@HOST/NAME
   --database-file FILE     its first line says the same, and may hold a password
   --address-file FILE      gets ADDRESS:PORT once requests are served
   -l, --log-level LEVEL    error, warn, info, debug, trace [info]
+  --log-format FORMAT      text or json [text]
 
 The first start makes the user admin with a one-time password, an API token and an
 enrolment token. They are printed to a terminal, and otherwise written to DIR/first-start.txt, which only its owner reads.
@@ -73,11 +81,15 @@ fn run() -> anyhow::Result<()> {
     let arguments = std::env::args_os().skip(1).collect();
     match parse(arguments)? {
         Command::Serve(config) => {
-            log_to_stderr(&config.log_level)?;
-            runtime()?.block_on(bootserver::serve::serve(*config))
+            log_to_stderr(&config.log_level, config.log_format)?;
+            let runtime = runtime()?;
+            let served = runtime.block_on(bootserver::serve::serve(*config));
+            // What still runs on a thread of its own is not worth the wait.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            served
         }
         Command::Task(task, config) => {
-            log_to_stderr(&config.log_level)?;
+            log_to_stderr(&config.log_level, config.log_format)?;
             let told = runtime()?.block_on(perform(task, &config))?;
             print(&format!("{told}\n"))
         }
@@ -149,7 +161,15 @@ fn parse_work(word: &OsStr, parser: &mut lexopt::Parser) -> anyhow::Result<Comma
     while let Some(argument) = parser.next()? {
         match argument {
             Short('c') | Long("config") => file = Some(PathBuf::from(parser.value()?)),
-            Long("listen") => flags.listen = Some(parser.value()?.string()?),
+            Long("listen") => OneOrMany::add(&mut flags.listen, parser.value()?.string()?),
+            Long("tls-cert") => flags.tls_cert = Some(parser.value()?.into()),
+            Long("tls-key") => flags.tls_key = Some(parser.value()?.into()),
+            Long("trusted-proxy") => {
+                OneOrMany::add(&mut flags.trusted_proxy, parser.value()?.string()?);
+            }
+            Long("socket") => flags.socket = Some(parser.value()?.into()),
+            Long("metrics-listen") => flags.metrics_listen = Some(parser.value()?.string()?),
+            Long("log-format") => flags.log_format = Some(parser.value()?.parse()?),
             Long("data") => flags.data = Some(parser.value()?.into()),
             Long("database") => {
                 let text = parser.value()?.string()?;
@@ -184,19 +204,26 @@ fn parse_work(word: &OsStr, parser: &mut lexopt::Parser) -> anyhow::Result<Comma
     Ok(Command::Task(task, config))
 }
 
-fn log_to_stderr(level: &str) -> anyhow::Result<()> {
+fn log_to_stderr(level: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(level).with_context(|| {
         format!("log level {level:?}: error, warn, info, debug or trace is expected")
     })?;
     // It would tell each statement in full at `debug`.
     let quiet = "sqlx=warn".parse().context("the filter of the database")?;
     let filter = filter.add_directive(quiet);
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .init(),
+    }
     Ok(())
 }
 

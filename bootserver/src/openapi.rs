@@ -40,6 +40,9 @@ pub enum Guarded {
     /// The method is not one of this path
     #[response(status = 405, content_type = "application/problem+json")]
     Method(#[to_schema] ProblemDocument),
+    /// More than this kind of request has room for; Retry-After says when
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(#[to_schema] ProblemDocument),
     /// The server failed; its log says how
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(#[to_schema] ProblemDocument),
@@ -60,6 +63,9 @@ pub enum Allowed {
     /// The method is not one of this path
     #[response(status = 405, content_type = "application/problem+json")]
     Method(#[to_schema] ProblemDocument),
+    /// More than this kind of request has room for; Retry-After says when
+    #[response(status = 429, content_type = "application/problem+json")]
+    TooMany(#[to_schema] ProblemDocument),
     /// The server failed; its log says how
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(#[to_schema] ProblemDocument),

@@ -30,6 +30,9 @@ pub struct ProblemDocument {
     /// The single things that are wrong, when there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
+    /// By which the server's log tells more; also in the header X-Request-Id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 /// An answer that is a problem.
@@ -41,6 +44,8 @@ pub struct Problem {
     detail: String,
     errors: Vec<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Set when the database is to blame.
+    store: Option<Failure>,
 }
 
 impl Problem {
@@ -53,6 +58,7 @@ impl Problem {
             detail,
             errors: Vec::new(),
             headers: Vec::new(),
+            store: None,
         }
     }
 
@@ -209,6 +215,22 @@ impl Problem {
         .with_header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
     }
 
+    /// 503: as the others do just now, and not all at the same time later;
+    /// `chance` spreads them.
+    pub fn busy(chance: u32) -> Self {
+        let detail = "too many requests of this kind are being answered";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "unavailable", "Unavailable", detail).with_retry_after(chance)
+    }
+
+    /// 429: more often than this kind of request may come; `chance` spreads
+    /// those who come again.
+    pub fn too_many(chance: u32) -> Self {
+        let detail = "too many requests of this kind come in";
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, "too-many-requests", "Too many requests", detail).with_retry_after(chance)
+    }
+
     /// 507: the server's disk is full.
     pub fn insufficient_storage(detail: &str) -> Self {
         let title = "Insufficient storage";
@@ -220,6 +242,11 @@ impl Problem {
         )
     }
 
+    fn with_retry_after(self, chance: u32) -> Self {
+        let seconds = RETRY_AFTER_SECONDS + u64::from(chance) % (2 * RETRY_AFTER_SECONDS);
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
@@ -229,10 +256,12 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = chain(&error), "the store failed");
-        match error.failure {
+        let mut problem = match error.failure {
             Failure::Unavailable => Self::unavailable("the database does not answer"),
             Failure::Rejected => Self::internal(),
-        }
+        };
+        problem.store = Some(error.failure);
+        problem
     }
 }
 
@@ -256,6 +285,7 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: self.detail,
             errors: self.errors,
+            request_id: crate::request_log::current_id(),
         };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();
@@ -265,6 +295,9 @@ impl IntoResponse for Problem {
         );
         for (name, value) in self.headers {
             headers.insert(name, value);
+        }
+        if let Some(failure) = self.store {
+            response.extensions_mut().insert(failure);
         }
         response
     }

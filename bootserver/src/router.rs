@@ -1,7 +1,5 @@
 //! The table of contents: every route, in one place.
 
-use std::time::Instant;
-
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
@@ -13,11 +11,14 @@ use utoipa_axum::routes;
 
 use crate::api::{
     api_tokens, audit, download, enrolment_tokens, errcodes, events, groups, health, host_standing,
-    hosts, job_results, jobs, packages, register, session, sessions, status, upload, users,
+    hosts, job_results, jobs, metrics, packages, register, session, sessions, status, upload,
+    users,
 };
 use crate::app::App;
+use crate::budget::admit;
 use crate::openapi::Base;
 use crate::problem::Problem;
+use crate::request_log::log;
 
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Base::openapi())
@@ -59,6 +60,8 @@ fn routes() -> OpenApiRouter<App> {
         // load balancers
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        // Prometheus
+        .routes(routes!(metrics::metrics))
 }
 
 /// The service.
@@ -68,7 +71,8 @@ pub fn router(app: App) -> Router {
         .fallback(async || Problem::not_found("path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(app.clone(), deadline))
-        .layer(middleware::from_fn(log))
+        .layer(middleware::from_fn_with_state(app.clone(), admit))
+        .layer(middleware::from_fn_with_state(app.clone(), log))
         .with_state(app)
 }
 
@@ -92,15 +96,4 @@ async fn deadline(State(app): State<App>, request: Request, next: Next) -> Respo
             Problem::unavailable("the server is too slow just now").into_response()
         }
     }
-}
-
-/// One line per request, without query and headers: no token gets here.
-async fn log(request: Request, next: Next) -> Response {
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let begun = Instant::now();
-    let response = next.run(request).await;
-    let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::debug!(%method, path, status = response.status().as_u16(), millis, "answered");
-    response
 }

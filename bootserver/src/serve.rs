@@ -1,55 +1,46 @@
-//! `bootserver serve`: takes the data directory, opens the store, listens,
-//! and ends in order.
-//!
-//! The accept loop is our own because hosts open a connection per push and
-//! some never finish what they began: heads have a deadline, replies that are
-//! not read have one, and connections are counted.
+//! `bootserver serve`: takes the data directory, opens the store, opens the
+//! doors, and ends in order.
 
+mod door;
+mod listener;
 mod stall;
+mod tls;
 
-use std::net::SocketAddr;
+use std::fmt::Write;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use anyhow::{Context, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
-use crate::app::App;
+use crate::api;
+use crate::app::{App, Edge};
 use crate::blob::Blobs;
-use crate::config::Config;
+use crate::config::{Config, Listen, Scheme};
 use crate::data_dir::{DataDir, write_atomic};
 use crate::first_start::{Show, first_start};
 use crate::host_watch::watch_hosts;
 use crate::housekeeping::keep_house;
 use crate::ingest::Ingest;
-use crate::problem::chain;
+use crate::life::{Life, Phase};
+use crate::metrics::Metrics;
 use crate::router::router;
 use crate::store::{self, FirstStart, Store};
-use stall::Stall;
+use door::Manners;
+use listener::Listener;
+use tls::Certificate;
 
-/// Connections the kernel keeps for us: a fleet that comes back all at once.
-const BACKLOG: u32 = 4096;
-/// Largest head of a request, in bytes.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// How long a reply may make no progress.
-const STALL: Duration = Duration::from_secs(60);
-/// How long requests may take to end once we shall stop.
-const GRACE: Duration = Duration::from_secs(20);
+/// How long statuses may take to be written once all connections are gone.
+const WRITE_GRACE: Duration = Duration::from_secs(20);
+/// Connections at once on the socket of local root, and on that of metrics.
+const FEW_CONNECTIONS: usize = 64;
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; the second one ends it at once.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     // First, so that a signal during a long migration is not lost.
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut signals = Signals::listen()?;
     raise_open_files();
     // The database and the packages are nobody else's to read.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
@@ -74,37 +65,136 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let (ingest, writer) = Ingest::start(store.clone());
     let housekeeping = tokio::spawn(keep_house(store.clone(), config.retention));
-    let app = App::new(store.clone(), blobs, ingest, config.bounds);
+    let (phase, life) = Life::begin();
+    let edge = Edge::new(&config, life, Metrics::new(ingest.metrics()));
+    let app = App::new(store.clone(), blobs, ingest, config.bounds, edge);
     let watch = tokio::spawn(watch_hosts(app.clone()));
-    let service = router(app);
+    let mut doors = open_doors(&config, app, signals.hangup).await?;
 
-    let listener =
-        listen(config.listen).with_context(|| format!("listening on {}", config.listen))?;
-    let address = listener
-        .local_addr()
-        .context("asking which port was bound")?;
-    if let Some(file) = &config.address_file {
-        write_atomic(file, &format!("{address}\n"), 0o644)
-            .with_context(|| format!("writing the address to {}", file.display()))?;
-    }
-    tracing::info!("bootserver {} listens on {address}", crate::VERSION);
-
-    let stopped = async {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+    let first = signals.end.next().await;
+    let ending = async {
+        if !config.drain_delay.is_zero() {
+            let seconds = config.drain_delay.as_secs();
+            tracing::info!("{first}: /readyz says so, requests are taken for {seconds} s more");
+            phase.send_replace(Phase::Draining);
+            sleep(config.drain_delay).await;
         }
+        tracing::info!("{first}: no new requests are taken");
+        phase.send_replace(Phase::Closing);
+        while doors.join_next().await.is_some() {}
     };
-    accept(listener, service, &config, stopped).await;
+    tokio::select! {
+        () = ending => {}
+        again = signals.end.next() => bail!("{again} came again: ended at once"),
+    }
+    // With them goes the last way to the writer, which then ends.
+    drop(doors);
     housekeeping.abort();
     watch.abort();
-    if timeout(GRACE, writer).await.is_err() {
+    if timeout(WRITE_GRACE, writer).await.is_err() {
         tracing::warn!("statuses were still being written; their hosts send them again");
     }
     store.close().await;
     drop(data);
     tracing::info!("bootserver ended");
     Ok(())
+}
+
+/// Signals the server knows.
+struct Signals {
+    end: EndSignals,
+    hangup: Signal,
+}
+
+/// Those that end it.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            end: EndSignals {
+                terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+                interrupt: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
+            },
+            hangup: signal(SignalKind::hangup()).context("listening for SIGHUP")?,
+        })
+    }
+}
+
+impl EndSignals {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Listens everywhere and says where. What runs ends with the set.
+async fn open_doors(config: &Config, app: App, mut hangup: Signal) -> anyhow::Result<JoinSet<()>> {
+    let mut doors = JoinSet::new();
+    let edge = app.edge.clone();
+    let service = router(app.clone());
+    let manners = Manners {
+        header_timeout: config.header_timeout,
+        max_connections: config.max_connections,
+    };
+    let mut acceptor = None;
+    let mut certificate = None;
+    if let Some(files) = &config.tls {
+        let (loaded, tls) = Certificate::load(files.clone()).await?;
+        (certificate, acceptor) = (Some(loaded), Some(tls));
+    }
+    let mut addresses = String::new();
+    for listen in &config.listen {
+        let (listener, address) = Listener::tcp(*listen)?;
+        let tls = match listen.scheme {
+            Scheme::Http => None,
+            Scheme::Https => acceptor.clone(),
+        };
+        let _ = writeln!(addresses, "{address}");
+        tracing::info!("bootserver {} listens on {address}", crate::VERSION);
+        doors.spawn(door::serve(
+            listener,
+            service.clone(),
+            tls,
+            manners,
+            edge.clone(),
+        ));
+    }
+    let few = Manners {
+        max_connections: FEW_CONNECTIONS,
+        ..manners
+    };
+    if let Some(path) = &config.socket {
+        let listener = Listener::unix(path)?;
+        tracing::info!("local root is served on {}", path.display());
+        doors.spawn(door::serve(listener, service, None, few, edge.clone()));
+    }
+    if let Some(address) = config.metrics_listen {
+        let scheme = Scheme::Http;
+        let (listener, address) = Listener::tcp(Listen { address, scheme })?;
+        let _ = writeln!(addresses, "metrics {address}");
+        tracing::info!("metrics are served on {address}");
+        let service = api::metrics::open(app);
+        doors.spawn(door::serve(listener, service, None, few, edge));
+    }
+    if let Some(file) = &config.address_file {
+        write_atomic(file, &addresses, 0o644)
+            .with_context(|| format!("writing the addresses to {}", file.display()))?;
+    }
+    // Apart from the doors, which are waited for.
+    tokio::spawn(async move {
+        match certificate {
+            Some(certificate) => certificate.keep_fresh(hangup).await,
+            // Heard, so that it does not end us.
+            None => while hangup.recv().await.is_some() {},
+        }
+    });
+    Ok(doors)
 }
 
 /// A crash between a blob's coming and its row's, or between a row's going and
@@ -117,82 +207,6 @@ async fn remove_orphans(store: &dyn Store, blobs: &Blobs) -> anyhow::Result<()> 
         tracing::info!(sha256, "bytes no package has were removed");
     }
     Ok(())
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-/// Takes connections until `stopped` says why to stop, then lets those that
-/// are under way end.
-async fn accept(
-    listener: TcpListener,
-    service: Router,
-    config: &Config,
-    stopped: impl Future<Output = &'static str>,
-) {
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(config.max_connections));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
-        .max_buf_size(MAX_HEAD_BYTES);
-    tokio::pin!(stopped);
-    loop {
-        let next = async {
-            let place = places
-                .clone()
-                .acquire_owned()
-                .await
-                .expect("it is never closed");
-            (place, accept_one(&listener).await)
-        };
-        tokio::select! {
-            (place, stream) = next => {
-                let io = TokioIo::new(Box::pin(Stall::new(stream, STALL)));
-                let service = TowerToHyperService::new(service.clone());
-                let connection = graceful.watch(http.serve_connection(io, service));
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(error = chain(&error), "a connection broke");
-                    }
-                    drop(place);
-                });
-            }
-            signal = &mut stopped => {
-                tracing::info!("{signal}: no new requests are taken");
-                break;
-            }
-        }
-    }
-    drop(listener);
-    if timeout(GRACE, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not end in time and are cut off");
-    }
-}
-
-/// The next connection. Errors are the other side's, or we are out of files:
-/// then a short pause lets some be closed.
-async fn accept_one(listener: &TcpListener) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Replies are small and hosts wait for them.
-                let _ = stream.set_nodelay(true);
-                return stream;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
 }
 
 /// Each connection and each reader of the database takes a file; the usual

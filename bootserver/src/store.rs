@@ -55,7 +55,7 @@ use status::{StatusOutcome, StatusRecord};
 use user::{KnownUser, NewPassword, NewUser, UserChange, UserChanged, UserInserted, UserRow};
 
 /// What a failed call means for the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Failure {
     /// The database cannot work now: full, locked, gone. Later may be better.
     Unavailable,

@@ -35,6 +35,7 @@ fn every_operation_has_its_own_id_and_says_how_it_fails() {
             assert_eq!(open, to_all, "{method} {path}");
             assert!(open || responses.contains_key("401"), "{method} {path}");
             assert!(responses.contains_key("503"), "{method} {path}");
+            assert!(open || responses.contains_key("429"), "{method} {path}");
             let has_body = operation.get("requestBody").is_some();
             assert_eq!(has_body, responses.contains_key("415"), "{method} {path}");
             let names_one = path.contains('{');

@@ -3,6 +3,7 @@
 //! The one rule: it listens on loopback, keeps everything in a folder of its
 //! own, and is gone when it is dropped.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +24,8 @@ pub struct Server {
     folder: TempDir,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it speaks TLS, if it was told to.
+    pub tls_address: Option<SocketAddr>,
     /// What operators say.
     pub api_token: String,
     /// What new hosts say.
@@ -35,11 +38,32 @@ impl Server {
     /// # Panics
     /// When it does not come up.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one that also speaks TLS, on an address of its own.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_with_tls(certificate: &Path, key: &Path) -> Self {
+        let [certificate, key] = [certificate, key].map(Path::as_os_str);
+        let flag = OsStr::new;
+        Self::start_with(&[
+            flag("--tls-cert"),
+            certificate,
+            flag("--tls-key"),
+            key,
+            flag("--listen"),
+            flag("https://127.0.0.1:0"),
+        ])
+    }
+
+    fn start_with(more: &[&OsStr]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut child = spawn(folder.path(), "127.0.0.1:0");
-        let address = wait::until("the server's address", || {
+        let mut child = spawn(folder.path(), "http://127.0.0.1:0", more);
+        let addresses = wait::until("the server's addresses", || {
             assert_running(&mut child, folder.path());
-            address(folder.path())
+            addresses(folder.path())
         });
         let tokens = std::fs::read_to_string(folder.path().join("data/first-start.txt"))
             .expect("the tokens of a first start");
@@ -49,7 +73,8 @@ impl Server {
         };
         Self {
             child,
-            address,
+            address: addresses[0],
+            tls_address: addresses.get(1).copied(),
             api_token: token("api_token="),
             enrolment_token: token("enrolment_token="),
             folder,
@@ -62,7 +87,7 @@ impl Server {
     }
 
     /// Kills it, as losing its machine would, and starts it again on the same
-    /// address.
+    /// address, without TLS.
     ///
     /// # Panics
     /// When it does not come up.
@@ -72,13 +97,13 @@ impl Server {
         let folder = self.folder.path().to_owned();
         let _ = std::fs::remove_file(folder.join("address"));
         let listen = self.address.to_string();
-        self.child = spawn(&folder, &listen);
+        self.child = spawn(&folder, &listen, &[]);
         wait::until("the server's address", || {
             // Somebody's outgoing connection may have the port for a moment.
             if matches!(self.child.try_wait(), Ok(Some(_))) {
-                self.child = spawn(&folder, &listen);
+                self.child = spawn(&folder, &listen, &[]);
             }
-            address(&folder)
+            addresses(&folder)
         });
     }
 
@@ -211,14 +236,16 @@ impl Server {
 }
 
 /// Runs the program on the data below `folder`.
-fn spawn(folder: &Path, listen: &str) -> Child {
+fn spawn(folder: &Path, listen: &str, more: &[&OsStr]) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(folder.join("log"))
         .expect("a log");
     Command::new(binaries::bootserver())
-        .args(["serve", "--listen", listen, "--data"])
+        .args(["serve", "--listen", listen])
+        .args(more)
+        .arg("--data")
         .arg(folder.join("data"))
         .arg("--address-file")
         .arg(folder.join("address"))
@@ -229,9 +256,9 @@ fn spawn(folder: &Path, listen: &str) -> Child {
         .expect("bootserver can be run")
 }
 
-fn address(folder: &Path) -> Option<SocketAddr> {
+fn addresses(folder: &Path) -> Option<Vec<SocketAddr>> {
     let text = std::fs::read_to_string(folder.join("address")).ok()?;
-    text.trim().parse().ok()
+    text.lines().map(|line| line.parse().ok()).collect()
 }
 
 fn assert_running(child: &mut Child, folder: &Path) {

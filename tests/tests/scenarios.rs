@@ -49,5 +49,7 @@ mod signatures;
 mod sources;
 #[path = "scenarios/stage.rs"]
 mod stage;
+#[path = "scenarios/tls.rs"]
+mod tls;
 #[path = "scenarios/wire.rs"]
 mod wire;

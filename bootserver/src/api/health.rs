@@ -1,13 +1,21 @@
 //! GET /healthz and /readyz, for load balancers.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::life::Phase;
 use crate::openapi::Busy;
 use crate::problem::Problem;
+
+/// How long the database may take to answer: load balancers ask every few
+/// seconds.
+const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// That all is well.
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,12 +34,17 @@ pub async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Whether the database answers.
+/// Whether the database answers, and the server is not about to end.
 #[utoipa::path(
     get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, description = "Requests are served", body = Health), Busy)
 )]
 pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
-    app.store.ping().await?;
+    if app.edge.life.phase() != Phase::Serving {
+        return Err(Problem::unavailable("the server is about to end"));
+    }
+    timeout(READY_WITHIN, app.store.ping())
+        .await
+        .map_err(|_| Problem::unavailable("the database does not answer in time"))??;
     Ok(Json(Health { status: "ok" }))
 }

@@ -7,7 +7,7 @@
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 
-use super::origin::Scheme;
+use crate::config::Scheme;
 use crate::problem::Problem;
 use crate::token::Token;
 

@@ -16,6 +16,7 @@ use crate::access::role::Role;
 use crate::access::scope::Scope;
 use crate::access::session::{self, Standing};
 use crate::app::App;
+use crate::caller::{self, Caller};
 use crate::problem::{Problem, chain};
 use crate::store::audit::{Actor, ActorKind, By};
 use crate::store::user::PasswordUse;
@@ -134,6 +135,15 @@ impl FromRequestParts<App> for SignedIn {
     }
 }
 
+/// Whether the Unix socket vouches for who asks. Who shows a token means it.
+fn is_local_admin(parts: &Parts) -> bool {
+    let caller = parts.extensions.get::<Caller>();
+    caller.is_some_and(|caller| caller.standing == caller::Standing::LocalAdmin)
+        && !parts
+            .headers
+            .contains_key(axum::http::header::AUTHORIZATION)
+}
+
 async fn required(parts: &Parts, app: &App) -> Result<Operator, Problem> {
     operator(parts, app).await?.ok_or_else(|| {
         Problem::unauthorized("the token or session is unknown, revoked or over; sign in again")
@@ -144,6 +154,20 @@ async fn required(parts: &Parts, app: &App) -> Result<Operator, Problem> {
 /// cookie, which browsers send by themselves.
 pub(super) async fn operator(parts: &Parts, app: &App) -> Result<Option<Operator>, Problem> {
     let origin = Origin::of(parts);
+    if is_local_admin(parts) {
+        return Ok(Some(Operator {
+            by: By {
+                request: origin.request,
+                ..By::local(origin.at)
+            },
+            role: Role::Admin,
+            scope: Scope::fleet(),
+            user: None,
+            session: None,
+            password_use: PasswordUse::Lasting,
+            expires: None,
+        }));
+    }
     let has_header = parts
         .headers
         .contains_key(axum::http::header::AUTHORIZATION);

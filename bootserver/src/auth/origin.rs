@@ -8,17 +8,11 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::clock::unix_millis;
+use crate::config::Scheme;
+use crate::request_log;
 use crate::store::audit::{Actor, By};
-
-/// What is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// Without TLS.
-    Http,
-    /// With it.
-    Https,
-}
 
 /// Where a request comes from.
 #[derive(Debug, Clone)]
@@ -36,10 +30,11 @@ pub struct Origin {
 impl Origin {
     /// The origin of a request.
     pub fn of(parts: &Parts) -> Self {
+        let caller: Option<&Caller> = parts.extensions.get();
         Self {
-            ip: parts.extensions.get().copied(),
-            scheme: Scheme::Http,
-            request: None,
+            ip: caller.and_then(|caller| caller.address),
+            scheme: caller.map_or(Scheme::Http, |caller| caller.scheme),
+            request: request_log::current_id(),
             at: unix_millis(),
         }
     }

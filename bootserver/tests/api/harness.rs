@@ -20,6 +20,8 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) directory: PathBuf,
     pub(crate) address: SocketAddr,
+    /// Where metrics are served, if it is configured.
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) api_token: String,
     pub(crate) enrolment_token: String,
     pub(crate) admin_password: String,
@@ -71,19 +73,22 @@ impl Server {
             child,
             directory: directory.to_owned(),
             address: ([127, 0, 0, 1], 0).into(),
+            metrics: None,
             api_token: String::new(),
             enrolment_token: String::new(),
             admin_password: String::new(),
             _temporary: None,
         };
-        server.address = wait_for("the address file", || {
+        let addresses = wait_for("the address file", || {
             server.assert_running();
-            std::fs::read_to_string(&address_file)
-                .ok()?
-                .trim()
-                .parse()
-                .ok()
+            std::fs::read_to_string(&address_file).ok()
         });
+        let mut lines = addresses.lines();
+        let address = lines.next().and_then(|line| line.parse().ok());
+        server.address = address.expect("an address");
+        server.metrics = lines
+            .find_map(|line| line.strip_prefix("metrics "))
+            .and_then(|address| address.parse().ok());
         let tokens = std::fs::read_to_string(directory.join("data/first-start.txt"))
             .expect("the tokens of the first start");
         let token = |key: &str| {
@@ -117,6 +122,11 @@ impl Server {
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
         self.signal(Signal::SIGTERM);
+        self.end()
+    }
+
+    /// Waits for its end, which something else brings about.
+    pub(crate) fn end(&mut self) -> std::process::ExitStatus {
         wait_for("the end of the server", || {
             self.child.try_wait().expect("the child is ours")
         })
@@ -128,7 +138,7 @@ impl Server {
     }
 
     /// A call by an operator.
-    pub(crate) fn api(&self, method: &str, path: &str) -> Request<'_> {
+    pub(crate) fn api(&self, method: &str, path: &str) -> Request {
         Request::new(self, method, path).bearer(&self.api_token)
     }
 
@@ -167,7 +177,7 @@ impl Server {
     }
 
     /// A call without a token.
-    pub(crate) fn call(&self, method: &str, path: &str) -> Request<'_> {
+    pub(crate) fn call(&self, method: &str, path: &str) -> Request {
         Request::new(self, method, path)
     }
 
@@ -248,17 +258,22 @@ impl TestHost {
 }
 
 /// A request being put together.
-pub(crate) struct Request<'a> {
-    server: &'a Server,
+pub(crate) struct Request {
+    address: SocketAddr,
     head: String,
     body: Vec<u8>,
 }
 
-impl<'a> Request<'a> {
-    fn new(server: &'a Server, method: &str, path: &str) -> Self {
+impl Request {
+    fn new(server: &Server, method: &str, path: &str) -> Self {
+        Self::at(server.address, method, path)
+    }
+
+    /// To an address, whoever serves it.
+    pub(crate) fn at(address: SocketAddr, method: &str, path: &str) -> Self {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
         Self {
-            server,
+            address,
             head,
             body: Vec::new(),
         }
@@ -297,7 +312,7 @@ impl<'a> Request<'a> {
 
     /// Sends it and reads the whole reply.
     pub(crate) fn send(self) -> Reply {
-        let mut stream = TcpStream::connect(self.server.address).expect("the server listens");
+        let mut stream = TcpStream::connect(self.address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
             .write_all(format!("{}\r\n", self.head).as_bytes())
@@ -309,7 +324,7 @@ impl<'a> Request<'a> {
 
     /// Sends it and reads no more than the status: a stream does not end.
     pub(crate) fn status(self) -> u16 {
-        let mut stream = TcpStream::connect(self.server.address).expect("the server listens");
+        let mut stream = TcpStream::connect(self.address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
             .write_all(format!("{}\r\n", self.head).as_bytes())

@@ -7,8 +7,10 @@
 mod access;
 mod backup;
 mod bad_input;
+mod budgets;
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod doors;
 mod groups;
 mod harness;
 mod hosts;
@@ -19,4 +21,5 @@ mod postgres;
 mod serving;
 mod sign_in;
 mod standing;
+mod telling;
 mod users;

@@ -243,7 +243,7 @@ fn a_request_under_way_is_answered_before_the_end() {
         .write_all(&bytes[100_000..])
         .expect("the rest goes out");
     assert_eq!(Reply::read(&mut stream).status, 201);
-    assert!(server.stop().success(), "{}", server.log());
+    assert!(server.end().success(), "{}", server.log());
 }
 
 #[test]
