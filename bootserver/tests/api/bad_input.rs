@@ -141,7 +141,7 @@ fn a_query_that_cannot_be_is_refused() {
         "/api/v1/hosts?limit=-1",
         "/api/v1/hosts?limit=x",
         "/api/v1/hosts?unknown=1",
-        "/api/v1/hosts?selector=svc",
+        "/api/v1/hosts?selector=svc==",
         "/api/v1/hosts?hostname=a%00b",
         "/api/v1/hosts?cursor=x",
         "/api/v1/hosts?cursor=%5B%22%5Cu0000%22%2C%22b%22%5D",
