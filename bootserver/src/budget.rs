@@ -41,6 +41,9 @@ pub enum RouteClass {
     Download,
     /// What operators and their programs call.
     Operator,
+    /// Signing in: the one thing of operators that strangers can call, so it
+    /// must not take the places of those who are in.
+    SignIn,
     /// Probes, and what is nowhere: answered without work.
     Other,
 }
@@ -52,6 +55,7 @@ impl RouteClass {
             "/agent/register" => Self::Enrol,
             _ if path.starts_with("/agent/") => Self::Status,
             _ if path.starts_with("/packages/") => Self::Download,
+            "/api/v1/session" => Self::SignIn,
             _ if path.starts_with("/api/") => Self::Operator,
             _ => Self::Other,
         }
@@ -64,6 +68,7 @@ impl RouteClass {
             Self::Status => "status",
             Self::Download => "download",
             Self::Operator => "operator",
+            Self::SignIn => "sign_in",
             Self::Other => "other",
         }
     }
@@ -110,6 +115,8 @@ pub struct Shares {
     pub download: Share,
     /// Operators.
     pub operator: Share,
+    /// Those who want to be one.
+    pub sign_in: Share,
 }
 
 impl Default for Shares {
@@ -125,6 +132,7 @@ impl Default for Shares {
             status: share(2000, 20_000),
             download: share(256, 1000),
             operator: share(128, 1000),
+            sign_in: share(16, 100),
         }
     }
 }
@@ -137,6 +145,7 @@ impl Shares {
             ("status", self.status),
             ("download", self.download),
             ("operator", self.operator),
+            ("sign_in", self.sign_in),
         ] {
             anyhow::ensure!(
                 (1..=1_000_000).contains(&share.at_once)
@@ -186,6 +195,7 @@ pub struct Budgets {
     status: Class,
     download: Class,
     operator: Class,
+    sign_in: Class,
 }
 
 impl Budgets {
@@ -196,6 +206,7 @@ impl Budgets {
             status: Class::new(shares.status),
             download: Class::new(shares.download),
             operator: Class::new(shares.operator),
+            sign_in: Class::new(shares.sign_in),
         }
     }
 
@@ -205,6 +216,7 @@ impl Budgets {
             RouteClass::Status => Some(&self.status),
             RouteClass::Download => Some(&self.download),
             RouteClass::Operator => Some(&self.operator),
+            RouteClass::SignIn => Some(&self.sign_in),
             RouteClass::Other => None,
         }
     }
@@ -334,6 +346,7 @@ mod tests {
             ("/agent/task/pull", "status"),
             ("/packages/a/b", "download"),
             ("/api/v1/packages", "operator"),
+            ("/api/v1/session", "sign_in"),
             ("/healthz", "other"),
             ("/nowhere", "other"),
         ] {

@@ -87,7 +87,8 @@ fn tell(
     };
     let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let status_code = status.as_u16();
-    let changes = class == RouteClass::Operator && !method.is_safe();
+    let is_operators = matches!(class, RouteClass::Operator | RouteClass::SignIn);
+    let changes = is_operators && !method.is_safe();
     if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         tracing::warn!(request_id, %address, %method, path, status = status_code, millis, "failed");
     } else if changes {

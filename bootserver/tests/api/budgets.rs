@@ -2,6 +2,8 @@
 //! same.
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -133,6 +135,32 @@ fn a_class_that_is_used_up_says_when_to_come_again_and_spreads_its_callers() {
         waits.iter().all(|wait| (10..30).contains(wait)),
         "{waits:?}"
     );
+}
+
+#[test]
+fn who_never_ends_signing_in_takes_no_place_of_those_who_are_in() {
+    let server = Server::start_with(
+        "[budget.operator]\nat_once = 1\nper_second = 1000\n\
+         [budget.sign_in]\nat_once = 2\nper_second = 1000\n",
+    );
+    // A head that promises a body, and no body.
+    let head = "POST /api/v1/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                Content-Length: 99\r\n\r\n";
+    let _strangers: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address).expect("the server listens");
+            stream
+                .write_all(head.as_bytes())
+                .expect("the head goes out");
+            stream
+        })
+        .collect();
+    let sign_in = json!({ "name": "nobody", "password": "of no importance" });
+    wait_for("their places to be taken", || {
+        let reply = server.call("POST", "/api/v1/session").json(&sign_in).send();
+        (reply.status == 503).then_some(())
+    });
+    server.api("GET", "/api/v1/hosts").expect(200);
 }
 
 #[test]
