@@ -38,7 +38,8 @@ pub struct Operator {
     pub session: Option<String>,
     /// What the password of the session was good for.
     pub password_use: PasswordUse,
-    /// When the token ends.
+    /// When the token ends: no token made with it lasts longer. A session bounds
+    /// nothing, for its user can always begin another.
     pub expires: Option<i64>,
 }
 
@@ -220,7 +221,7 @@ async fn of_session(
         user: Some(user.id),
         session: Some(session.id),
         password_use: user.password_use,
-        expires: Some(session.expires),
+        expires: None,
     }))
 }
 

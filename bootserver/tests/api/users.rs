@@ -97,6 +97,8 @@ fn a_token_may_no_more_than_its_maker_and_ends_when_it_should() {
     let child = make(narrow, json!({ "name": "y", "role": "viewer" })).json();
     assert_eq!(child["scope"], json!([{ "tags": "svc=ecs" }]));
     assert_eq!(child["maker"], json!(id));
+    // Nobody said when it ends, and the session its maker had is no reason.
+    assert_eq!(child["expires"], Value::Null);
     let child_token = child["token"].as_str().expect("a token");
     let hosts = |token: &str| {
         server
