@@ -123,11 +123,16 @@ impl Watcher {
                 mind = takeover::Takeover::new(patience);
                 job = Some(upgrade.job.clone());
             }
-            let phase = match upgrade.phase {
-                Phase::Installing => takeover::Phase::Installing,
-                Phase::Executed => takeover::Phase::Executed,
-            };
             let (daemon, status) = self.look();
+            let phase = match upgrade.phase {
+                // The old one is still trying the new one before it becomes it,
+                // and has deadlines of its own for that.
+                Phase::Executed if is_version(&status, &upgrade.from) => {
+                    takeover::Phase::Installing
+                }
+                Phase::Executed => takeover::Phase::Executed,
+                Phase::Installing => takeover::Phase::Installing,
+            };
             let mut effect = mind.handle(Event::Looked(phase, daemon), now());
             while let Some(doing) = effect.take() {
                 match doing {
@@ -228,6 +233,10 @@ impl Watcher {
     /// Whether the daemon that answers is of the old version.
     fn is_back(&self, upgrade: &Upgrade) -> bool {
         let (_, status) = self.look();
-        status["version"] == format!("bootagent-{}-{ARCH}", upgrade.from)
+        is_version(&status, &upgrade.from)
     }
+}
+
+fn is_version(status: &Value, version: &str) -> bool {
+    status["version"] == format!("bootagent-{version}-{ARCH}")
 }
