@@ -13,7 +13,7 @@ use bootagent_protocol::{AgentName, ErrorCode, Manifest};
 use super::keep::checksum_of;
 use super::trial::Start;
 use super::upgrade::{Back, Before, Place, Progress};
-use super::{Outcome, Worker, name};
+use super::{Outcome, Worker, name, own};
 use crate::download::{self, Control, Failure, Request};
 use crate::engine::JobRequest;
 use crate::journal::TakenJob;
@@ -22,7 +22,7 @@ use crate::package::{self, Bundles, Expected, Kind};
 impl Worker {
     pub(super) fn install(&self, taken: &TakenJob) -> Result<Outcome, Failure> {
         let name = name(taken)?;
-        if name.as_str().eq_ignore_ascii_case("bootagent") {
+        if own::is_own(&name) {
             return self.upgrade_self(taken);
         }
         let result = self.install_agent(taken, &name);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bootagent_protocol::{AgentName, Checksum};
 use sha2::{Digest, Sha256};
 
-use super::Worker;
+use super::{Worker, own};
 use crate::journal::TakenJob;
 
 impl Worker {
@@ -75,9 +75,13 @@ impl Worker {
     }
 }
 
+/// The name its package has here.
 fn name_of(taken: &TakenJob) -> &str {
-    let name = taken.job.terms.name.as_ref();
-    name.map_or("", AgentName::as_str)
+    match &taken.job.terms.name {
+        Some(name) if own::is_own(name) => own::NAME,
+        Some(name) => name.as_str(),
+        None => "",
+    }
 }
 
 /// The SHA-256 of a file, if it can be read.

@@ -286,6 +286,11 @@ impl Worker {
     }
 }
 
+/// Whether a job is about BootAgent itself, however its name is written.
+pub(super) fn is_own(name: &AgentName) -> bool {
+    name.as_str().eq_ignore_ascii_case(NAME)
+}
+
 /// The first process of a container takes everything with it when it ends:
 /// nobody could put the old version back.
 fn check_somebody_outlives_us() -> Result<(), Failure> {

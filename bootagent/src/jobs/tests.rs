@@ -80,16 +80,17 @@ fn what_arrived_for_a_job_that_is_over_is_removed_at_the_start() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (worker, _messages) = worker(folder.path());
     let packages = worker.paths.packages();
-    for file in ["a.new", "b.new", "b.current", "b.previous"] {
+    let files = ["a.new", "bootagent.new", "b.new", "b.current", "b.previous"];
+    for file in files {
         std::fs::write(packages.join(file), b"package").expect("written");
     }
-    let job = json!({ "id": "1", "action": "install", "name": "a", "url": "/a" });
-    let taken = TakenJob {
-        job: Job::parse(&job).expect("valid"),
+    let taken = |id: &str, name: &str| TakenJob {
+        job: Job::parse(&json!({ "id": id, "action": "upgrade", "name": name, "url": "/a" }))
+            .expect("valid"),
         server: "http://server".into(),
         steps: vec!["begun".into()],
     };
-    worker.discard_others(&[taken]);
-    let left = ["a.new", "b.new", "b.current", "b.previous"].map(|f| packages.join(f).exists());
-    assert_eq!(left, [true, false, true, true]);
+    worker.discard_others(&[taken("1", "a"), taken("2", "BootAgent")]);
+    let left = files.map(|file| packages.join(file).exists());
+    assert_eq!(left, [true, true, false, true, true]);
 }
