@@ -4,7 +4,7 @@
 //! has. The one rule: an entry alone never lets anybody write. Every write of
 //! a status compares the number with the database's, in its transaction, so that
 //! a secret that was revoked or replaced is refused at once, in every replica.
-//! What only reads trusts an entry for [`FRESH`].
+//! What only reads trusts an entry for `FRESH`.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -5,7 +5,7 @@
 //! operator asks for keeps a status waiting. What is committed is on disk
 //! (`synchronous_commit`), whatever the server's configuration says, because an
 //! acknowledged result must survive a power cut. A database that is gone fails
-//! calls within [`ACQUIRE_TIMEOUT`]; the pools find it again by themselves.
+//! calls within `ACQUIRE_TIMEOUT`; the pools find it again by themselves.
 
 use std::time::Duration;
 
