@@ -95,6 +95,9 @@ printf 'skipped: %s\n' "$skipped"
 if [ -f "$logs/test.log" ]; then
     awk '/^test result: / { passed += $4; failed += $6 } END { print "tests passed: " passed + 0 ", failed: " failed + 0 }' \
         "$logs/test.log"
+    # What failed once more, where a reader of the end finds it.
+    awk '/^failures:$/ { shown = 1 } shown { print } /^test result: / { shown = 0 }' "$logs/test.log" |
+        grep -vE '^ +([0-9]+: |at )' | tail -n 300 || true
 fi
 [ $failed -eq 0 ] || {
     printf 'RESULT: failed\n'

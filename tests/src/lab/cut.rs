@@ -58,8 +58,15 @@ impl WriteLog {
         );
         let length = file.metadata()?.len();
         let (mut entries, mut at) = (Vec::new(), SECTOR);
+        // The head counts what QEMU had begun to note too. An entry it was killed in is a hole, or the end.
         for _ in 0..head[2] {
+            if at + SECTOR > length {
+                break;
+            }
             let [sector, sectors, flags, _] = numbers(&mut file, at)?;
+            if (sectors, flags) == (0, 0) {
+                break;
+            }
             let bytes = if flags & DISCARD == 0 {
                 sectors * SECTOR
             } else {
@@ -72,7 +79,9 @@ impl WriteLog {
                 flags,
             };
             at += SECTOR + bytes;
-            ensure!(at <= length, "the record ends in an entry");
+            if at > length {
+                break;
+            }
             entries.push(entry);
         }
         Ok(Self { file, entries })
@@ -191,4 +200,39 @@ fn run(command: &mut Command) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {said}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record whose head counts `counted` entries; each is a sector of data.
+    fn record(counted: u64, entries: &[Option<u64>], cut_off: u64) -> WriteLog {
+        let mut bytes = vec![0; usize::try_from(SECTOR).expect("small")];
+        let numbers = |numbers: [u64; 4]| {
+            let mut sector: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+            sector.resize(usize::try_from(SECTOR).expect("small"), 0);
+            sector
+        };
+        bytes[..32].copy_from_slice(&numbers([MAGIC, 1, counted, SECTOR])[..32]);
+        for entry in entries {
+            bytes.extend(numbers(entry.map_or([0; 4], |place| [place, 1, 0, 0])));
+            bytes.extend(numbers([7; 4]));
+        }
+        bytes.truncate(bytes.len() - usize::try_from(cut_off).expect("small"));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), bytes).expect("a record");
+        WriteLog::read(file.path()).expect("a record")
+    }
+
+    #[test]
+    fn an_entry_qemu_was_killed_in_was_never_noted() {
+        assert_eq!(record(2, &[Some(8), Some(16)], 0).count(), 2);
+        // The end is missing: of the data, of the entry, all of it.
+        assert_eq!(record(2, &[Some(8), Some(16)], 100).count(), 1);
+        assert_eq!(record(2, &[Some(8), Some(16)], SECTOR + 100).count(), 1);
+        assert_eq!(record(3, &[Some(8), Some(16)], 0).count(), 2);
+        // A hole: a later entry was written before it.
+        assert_eq!(record(3, &[Some(8), None, Some(16)], 0).count(), 1);
+    }
 }
