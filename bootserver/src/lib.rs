@@ -7,6 +7,7 @@
 //! Nothing here ever connects to a host.
 
 pub mod backup;
+pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod first_start;

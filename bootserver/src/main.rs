@@ -15,19 +15,21 @@ use tracing_subscriber::EnvFilter;
 const HELP: &str = "\
 bootserver: the control platform of BootAgent
 
-bootserver serve [options]      run the platform
-bootserver migrate [options]    bring the database up to date, and end
-bootserver backup [options] DIR     copy a SQLite database and the packages to a new folder,
-                                    while the server runs
-bootserver restore [options] DIR    put such a copy where there is no database; open jobs end
-bootserver close-jobs [options]     end all open jobs, after a pg_restore
-bootserver import [options] FILE    copy a SQLite file into an empty PostgreSQL database
-bootserver reset-password [options] NAME    give a user a one-time password, while the
-                                    server runs or not
-bootserver openapi              print the OpenAPI document
-bootserver -V | -h              version | this text
+The platform itself:
 
-Options, which win over the configuration:
+  serve                    run it
+  migrate                  bring the database up to date, and end
+  backup DIR               copy a SQLite database and the packages to a new folder,
+                           while the server runs
+  restore DIR              put such a copy where there is no database; open jobs end
+  close-jobs               end all open jobs, after a pg_restore
+  import FILE              copy a SQLite file into an empty PostgreSQL database
+  reset-password NAME      give a user a one-time password, while the server runs or not
+  openapi                  print the OpenAPI document
+  -V, --version            print the version
+  -h, --help               print this help
+
+Their options, which win over the configuration:
   -c, --config FILE        configuration (TOML)
   --listen ADDRESS:PORT    where to listen [0.0.0.0:8080]; may be repeated; port 0 takes
                            a free one; http:// or https:// may stand before it
@@ -67,7 +69,11 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if bootserver::cli::is_meant(&words) {
+        return bootserver::cli::run(words);
+    }
+    match run(words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The log may not be set up yet, and this must be seen.
@@ -77,9 +83,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> anyhow::Result<()> {
-    let arguments = std::env::args_os().skip(1).collect();
-    match parse(arguments)? {
+fn run(words: Vec<OsString>) -> anyhow::Result<()> {
+    match parse(words)? {
         Command::Serve(config) => {
             log_to_stderr(&config.log_level, config.log_format)?;
             let runtime = runtime()?;
@@ -95,7 +100,7 @@ fn run() -> anyhow::Result<()> {
         }
         Command::OpenApi => print(&bootserver::openapi::document()),
         Command::Version => print(&format!("bootserver {}\n", bootserver::VERSION)),
-        Command::Help => print(HELP),
+        Command::Help => print(&format!("{HELP}\n{}", bootserver::cli::help())),
     }
 }
 

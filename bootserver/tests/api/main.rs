@@ -10,6 +10,7 @@ mod bad_input;
 mod budgets;
 #[path = "../support/cluster.rs"]
 mod cluster;
+mod command_line;
 mod doors;
 mod groups;
 mod harness;

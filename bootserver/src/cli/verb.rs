@@ -1,0 +1,206 @@
+//! Everything that can be said, as a table: the help is made from it, and what
+//! is not in it is refused.
+
+use super::client::Client;
+use super::deed;
+use super::failure::Failure;
+use super::words::Said;
+
+/// What one may do with one kind of thing.
+#[derive(Debug)]
+pub(super) struct Verb {
+    /// The kind of thing.
+    pub(super) noun: &'static str,
+    /// What is done; nothing where the noun says it all.
+    pub(super) verb: &'static str,
+    /// What follows: `WORD` must, `[WORD]` may, `WORD...` once or more.
+    operands: &'static str,
+    /// Names of its options.
+    pub(super) options: &'static [&'static str],
+    summary: &'static str,
+    /// Does it.
+    pub(super) deed: fn(&Client, &Said) -> Result<(), Failure>,
+}
+
+/// An option and the field of the API it sets.
+#[derive(Debug)]
+pub(super) struct Opt {
+    pub(super) name: &'static str,
+    pub(super) field: &'static str,
+    value: &'static str,
+    pub(super) kind: Kind,
+    summary: &'static str,
+}
+
+/// What the value of an option is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A text.
+    Text,
+    /// A whole number.
+    Number,
+    /// There is none.
+    Flag,
+    /// A length of time.
+    Seconds,
+    /// So long ago.
+    Ago,
+    /// A restriction to hosts with tags.
+    Scope,
+    /// Nothing the API knows: the verb itself uses it.
+    Own,
+}
+
+/// Rows of the two tables below, a line each.
+macro_rules! verbs {
+    ($($noun:literal $verb:literal $operands:literal [$($option:literal)*] $summary:literal => $deed:ident;)*) => {
+        [$(Verb {
+            noun: $noun,
+            verb: $verb,
+            operands: $operands,
+            options: &[$($option),*],
+            summary: $summary,
+            deed: deed::$deed,
+        }),*]
+    };
+}
+macro_rules! options {
+    ($($name:literal $field:literal $kind:ident $value:literal $summary:literal;)*) => {
+        [$(Opt {
+            name: $name,
+            field: $field,
+            kind: Kind::$kind,
+            value: $value,
+            summary: $summary,
+        }),*]
+    };
+}
+
+/// Every verb, in the order of the help.
+pub(super) const VERBS: [Verb; 21] = verbs! {
+    "host" "list" "" ["selector" "group" "hostname" "state" "limit"] "hosts by name" => host_list;
+    "host" "show" "HOST" [] "one host and its agents" => host_show;
+    "host" "delete" "HOST" [] "forget a host; it has to enrol again" => host_delete;
+    "tag" "set" "HOST TAGS" [] "add or change tags: svc=ecs,cmpt=DB" => tag_set;
+    "tag" "unset" "HOST KEY..." [] "take tags away" => tag_unset;
+    "token" "create" "KIND NAME" ["role" "scope" "tags" "uses" "expires-in"] "a new token; KIND is api or enrolment" => token_create;
+    "token" "list" "KIND" ["limit"] "tokens, without their texts" => token_list;
+    "token" "revoke" "KIND ID" [] "end a token" => token_revoke;
+    "package" "add" "FILE" ["name" "version" "os" "arch"] "upload an rpm, deb or bundle" => package_add;
+    "package" "list" "" ["name" "limit"] "uploaded packages" => package_list;
+    "package" "delete" "ID" [] "remove a package" => package_delete;
+    "job" "create" "ACTION [AGENT]" ["host" "selector" "version" "package" "url" "checksum" "expires-in" "watch" "step" "downgrade" "data"] "order something on hosts" => job_create;
+    "job" "list" "" ["host" "state" "limit"] "jobs, newest first" => job_list;
+    "job" "show" "ID" [] "one job and its result" => job_show;
+    "job" "cancel" "ID" [] "withdraw a job that has not begun" => job_cancel;
+    "event" "list" "" ["host" "since" "limit"] "what happened on hosts, oldest first" => event_list;
+    "user" "create" "NAME" ["role" "display-name" "scope"] "a new user with a one-time password" => user_create;
+    "user" "list" "" ["limit"] "users" => user_list;
+    "user" "reset" "NAME" [] "a new one-time password for a user" => user_reset;
+    "user" "delete" "NAME" [] "remove a user" => user_delete;
+    "api" "" "METHOD PATH" ["data"] "any call, and its answer as it came" => api;
+};
+
+/// Every option of verbs.
+pub(super) const OPTIONS: [Opt; 23] = options! {
+    "selector" "selector" Text "TAGS" "hosts like svc=ecs,cmpt!=DB,region in (cn,eu),!old";
+    "group" "group" Text "ID" "hosts of a group";
+    "hostname" "hostname" Text "TEXT" "hosts whose names begin so";
+    "state" "state" Text "STATE" "hosts: new, online, late, ...; jobs: open, finished";
+    "limit" "" Own "N" "rows at most [1000]";
+    "host" "" Own "HOST" "on, or of, this host; job create takes several";
+    "since" "since" Ago "TIME" "received since then: 90s, 15m, 12h, 7d";
+    "role" "role" Text "ROLE" "viewer, operator or admin";
+    "scope" "scope" Scope "TAGS" "restricted to hosts with these tags";
+    "tags" "tags" Text "TAGS" "tags its hosts get";
+    "uses" "uses" Number "N" "how many hosts it may bring in";
+    "expires-in" "expires_in" Seconds "TIME" "until then: 90s, 15m, 12h, 7d";
+    "display-name" "display_name" Text "TEXT" "what others call the user";
+    "name" "name" Text "AGENT" "of this agent; otherwise read from the file";
+    "version" "version" Text "VERSION" "which version";
+    "os" "os" Text "OS" "linux, debian or \"debian 12\"";
+    "arch" "arch" Text "ARCH" "which architecture";
+    "package" "package" Text "ID" "which uploaded package";
+    "url" "url" Text "URL" "a package elsewhere";
+    "checksum" "checksum" Text "SHA256:HEX" "its checksum";
+    "watch" "watch" Seconds "TIME" "how long a new version is watched";
+    "step" "step" Seconds "TIME" "from one status to the next (config)";
+    "downgrade" "downgrade" Flag "" "an older version may replace a newer one";
+};
+
+impl Verb {
+    /// `host list`
+    pub(super) fn words(&self) -> String {
+        format!("{} {}", self.noun, self.verb).trim_end().to_owned()
+    }
+
+    /// With what follows.
+    pub(super) fn usage(&self) -> String {
+        format!("{} {}", self.words(), self.operands)
+            .trim_end()
+            .to_owned()
+    }
+
+    /// How many operands it takes.
+    pub(super) fn operand_bounds(&self) -> (usize, usize) {
+        let words = self.operands.split_whitespace();
+        let least = words.clone().filter(|word| !word.starts_with('[')).count();
+        match self.operands.ends_with("...") {
+            true => (least, usize::MAX),
+            false => (least, words.count()),
+        }
+    }
+}
+
+/// What `-h` says of all this.
+pub fn help() -> String {
+    let mut text = String::from(
+        "Asking a running server, from anywhere:\n  \
+         bootserver [--server URL] [--token-file FILE] [--json] VERB...\n\n",
+    );
+    for verb in &VERBS {
+        text.push_str(&format!("  {:<29}{}\n", verb.usage(), verb.summary));
+    }
+    text.push_str(REST);
+    for option in &OPTIONS {
+        let typed = format!("--{} {}", option.name, option.value);
+        text.push_str(&format!("  {:<25}{}\n", typed.trim_end(), option.summary));
+    }
+    text.push_str(CODES);
+    text
+}
+
+const REST: &str = "
+HOST is an agentsn or a whole host name. Options of verbs:
+  --server URL             http://HOST:PORT, https://HOST or a socket's path; else
+                           BOOTSERVER_URL, else /run/bootserver/api.sock, where root needs no token
+  --token-file FILE        its first line is the API token; else BOOTSERVER_TOKEN_FILE, else the
+                           token in BOOTSERVER_TOKEN
+  --ca-file FILE           certificates to trust beside the system's; else BOOTSERVER_CA_FILE
+  --json                   one JSON document: the API's own, lists as {items, next}, what
+                           was refused as its problem document
+  -d, --data JSON          a body: JSON, @FILE or - (api and job create)
+";
+
+/// The end of the help.
+const CODES: &str = "
+Exit codes of verbs: 0 done, 1 failed, 2 said wrongly, 3 not found, 4 not allowed, 5 not as
+things are now (conflict), 6 no server, or one that cannot answer now.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_of_a_verb_is_known_and_every_option_has_a_verb() {
+        let known = |name: &&str| *name == "data" || OPTIONS.iter().any(|o| o.name == *name);
+        for verb in &VERBS {
+            assert!(verb.options.iter().all(known), "{}", verb.usage());
+        }
+        for option in &OPTIONS {
+            let used = VERBS.iter().any(|verb| verb.options.contains(&option.name));
+            assert!(used, "{}", option.name);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The command line as its users have it: each verb against a running server,
+//! what it prints, and the exit code scripts go by.
+
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::harness::{Server, bundle, command};
+
+/// The program, knowing the server and a token by its environment alone.
+fn client(server: &Server, words: &[&str]) -> Command {
+    let mut command = bare(words);
+    command.env("BOOTSERVER_URL", format!("http://{}", server.address));
+    command.env("BOOTSERVER_TOKEN", &server.api_token);
+    command
+}
+
+/// The program, knowing nothing.
+fn bare(words: &[&str]) -> Command {
+    let mut command = command();
+    for name in ["URL", "TOKEN", "TOKEN_FILE", "CA_FILE"] {
+        command.env_remove(format!("BOOTSERVER_{name}"));
+    }
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+fn ended(mut command: Command) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("it runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// What it prints when all is well.
+fn told(server: &Server, words: &[&str]) -> String {
+    let (code, out, err) = ended(client(server, words));
+    assert_eq!(code, Some(0), "{words:?}: {err}");
+    out
+}
+
+/// The one document.
+fn document(server: &Server, words: &[&str]) -> Value {
+    let words = [words, &["--json"]].concat();
+    let out = told(server, &words);
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{words:?}: {error}: {out}"))
+}
+
+/// The exit code and what is said on standard error.
+fn failed(server: &Server, words: &[&str]) -> (i32, String) {
+    let (code, out, err) = ended(client(server, words));
+    assert!(out.is_empty(), "{words:?}: {out}");
+    (code.expect("an exit code"), err)
+}
+
+#[test]
+fn hosts_are_listed_shown_tagged_and_deleted_by_name_or_agentsn() {
+    let server = Server::start();
+    let web = server.register("web");
+    let evil = server.register("evil\u{202e}host");
+    server.register("web-2");
+    server.push(&web, json!({ "hostname": "web" }));
+
+    let table = told(&server, &["host", "list"]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    assert!(lines[0].starts_with("HOSTNAME"), "{table}");
+    assert!(!table.contains('\u{202e}'), "{table:?}");
+    assert!(table.contains("evil\\u{202e}host"), "{table}");
+    let hosts = document(&server, &["host", "list", "--limit", "2"]);
+    assert_eq!(hosts["items"].as_array().expect("items").len(), 2);
+    assert!(hosts["next"].is_string(), "{hosts}");
+    let (_, _, hint) = ended(client(&server, &["host", "list", "--limit", "2"]));
+    assert!(hint.contains("--limit"), "{hint}");
+
+    // A name that another one only begins with is that host alone.
+    assert_eq!(
+        told(&server, &["tag", "set", "web", "svc=ecs,cmpt=DB"]),
+        "cmpt=DB,svc=ecs\n"
+    );
+    assert_eq!(
+        told(&server, &["tag", "set", &web.agentsn, "svc=web"]),
+        "cmpt=DB,svc=web\n"
+    );
+    assert_eq!(
+        told(&server, &["tag", "unset", "web", "cmpt", "none"]),
+        "svc=web\n"
+    );
+    let found = document(&server, &["host", "list", "--selector", "svc=web"]);
+    assert_eq!(found["items"][0]["agentsn"], web.agentsn.as_str());
+    let shown = document(&server, &["host", "show", "web"]);
+    assert_eq!(shown["tags"], "svc=web");
+    assert!(told(&server, &["host", "show", "web"]).contains(&web.agentsn));
+
+    assert_eq!(told(&server, &["host", "delete", &evil.agentsn]), "");
+    let (code, error) = failed(&server, &["host", "show", "none"]);
+    assert!(
+        code == 3 && error.contains("there is no host none"),
+        "{error}"
+    );
+    let unknown = uuid::Uuid::new_v4().to_string();
+    let (code, error) = failed(&server, &["host", "show", &unknown]);
+    assert!(code == 3 && error.contains("Not found: "), "{error}");
+    assert!(error.contains("(request "), "{error}");
+    let (code, error) = failed(&server, &["tag", "set", "web", "no tags"]);
+    assert!(code == 2 && error.contains("KEY=VALUE"), "{error}");
+    server.register("web");
+    let (code, error) = failed(&server, &["host", "show", "web"]);
+    assert!(code == 1 && error.contains(&web.agentsn), "{error}");
+}
+
+#[test]
+fn packages_are_uploaded_and_jobs_ordered_shown_and_cancelled() {
+    let server = Server::start();
+    let host = server.register("web");
+    let file = server.directory.join("flux.tar.gz");
+    std::fs::write(&file, bundle("flux-push", "1.2", b"run")).expect("a bundle");
+    let file = file.to_str().expect("text");
+    let package = document(&server, &["package", "add", file]);
+    assert_eq!(package["version"], "1.2");
+    let id = package["id"].as_str().expect("an id");
+    assert!(told(&server, &["package", "list", "--name", "flux-push"]).contains(id));
+    let (code, error) = failed(&server, &["package", "add", "/nowhere/at/all"]);
+    assert!(code == 1 && error.contains("/nowhere/at/all"), "{error}");
+
+    let order = ["job", "create", "install", "flux-push", "--host", "web"];
+    let order = [&order[..], &["--version", "1.2", "--expires-in", "1h"]].concat();
+    let made = document(&server, &order);
+    let job = made["jobs"][0]["id"].as_str().expect("an id");
+    assert_eq!(made["jobs"][0]["agentsn"], host.agentsn.as_str());
+    assert!(told(&server, &["job", "list", "--host", "web"]).contains(job));
+    assert_eq!(document(&server, &["job", "show", job])["state"], "waiting");
+    assert!(told(&server, &["job", "cancel", job]).contains(job));
+    let (code, error) = failed(&server, &["job", "show", "none"]);
+    assert_eq!(code, 3, "{error}");
+    let (code, error) = failed(&server, &["job", "create", "start", "flux-push"]);
+    assert!(code == 2 && error.contains("--host"), "{error}");
+
+    // What there is no option for comes as JSON, from standard input too.
+    let mut child = client(
+        &server,
+        &["job", "create", "config", "flux-push", "-d", "-", "--json"],
+    )
+    .stdin(Stdio::piped())
+    .stdout(Stdio::piped())
+    .spawn()
+    .expect("it runs");
+    let body = json!({ "hosts": [host.agentsn], "envs": { "A": "b" } }).to_string();
+    std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), body.as_bytes())
+        .expect("it is read");
+    let output = child.wait_with_output().expect("it ends");
+    let made: Value = serde_json::from_slice(&output.stdout).expect("a document");
+    let job = made["jobs"][0]["id"].as_str().expect("an id");
+    assert_eq!(
+        document(&server, &["job", "show", job])["body"]["envs"]["A"],
+        "b"
+    );
+    assert_eq!(told(&server, &["package", "delete", id]), "");
+}
+
+#[test]
+fn tokens_and_users_are_made_listed_and_ended_and_secrets_stand_alone() {
+    let server = Server::start();
+    let token = told(
+        &server,
+        &[
+            "token",
+            "create",
+            "api",
+            "ci",
+            "--role",
+            "viewer",
+            "--expires-in",
+            "7d",
+        ],
+    );
+    assert_eq!(token.lines().count(), 1, "{token}");
+    let file = server.directory.join("token");
+    std::fs::write(&file, &token).expect("a token");
+    let url = format!("http://{}", server.address);
+    let file = file.to_str().expect("text");
+    let by_file = |words: &[&str]| {
+        ended(bare(
+            &[&["--server", &url, "--token-file", file], words].concat(),
+        ))
+    };
+    let (code, out, err) = by_file(&["host", "list"]);
+    assert!(code == Some(0) && out.starts_with("HOSTNAME"), "{err}");
+    assert!(err.contains("chmod 600"), "{err}");
+    let (code, _, err) = by_file(&["tag", "set", &uuid::Uuid::new_v4().to_string(), "a=b"]);
+    assert!(matches!(code, Some(3 | 4)), "{err}");
+    let (code, _, err) = by_file(&["user", "create", "eve", "--role", "admin"]);
+    assert!(code == Some(4) && err.contains("Not allowed: "), "{err}");
+
+    let tokens = document(&server, &["token", "list", "api"]);
+    let tokens = tokens["items"].as_array().expect("items");
+    let made = tokens
+        .iter()
+        .find(|token| token["name"] == "ci")
+        .expect("ours");
+    let id = made["id"].as_str().expect("an id");
+    assert_eq!(told(&server, &["token", "revoke", "api", id]), "");
+    let (code, _, err) = by_file(&["host", "list"]);
+    assert!(code == Some(4) && err.contains("No valid token: "), "{err}");
+
+    let words = [
+        "token",
+        "create",
+        "enrolment",
+        "site",
+        "--uses",
+        "1",
+        "--tags",
+        "site=a",
+    ];
+    let enrolment = told(&server, &words);
+    let host = json!({ "hostname": "h", "agentsn": uuid::Uuid::new_v4().to_string() });
+    let reply = server
+        .call("POST", "/agent/register")
+        .bearer(enrolment.trim());
+    assert_eq!(reply.json(&host).expect(200)["tags"], "site=a");
+    assert!(told(&server, &["token", "list", "enrolment"]).contains("site=a"));
+    let (code, error) = failed(
+        &server,
+        &["token", "create", "enrolment", "x", "--role", "admin"],
+    );
+    assert!(code == 2 && error.contains("--role"), "{error}");
+    let (code, error) = failed(&server, &["token", "create", "session", "x"]);
+    assert!(code == 2 && error.contains("api or enrolment"), "{error}");
+
+    let first = told(&server, &["user", "create", "Ada", "--role", "operator"]);
+    server.sign_in("ada", first.trim());
+    let second = told(&server, &["user", "reset", "ada"]);
+    assert_ne!(first, second);
+    server.sign_in("ada", second.trim());
+    assert!(told(&server, &["user", "list"]).contains("ada"));
+    let (code, error) = failed(&server, &["user", "create", "ada", "--role", "viewer"]);
+    assert_eq!(code, 5, "{error}");
+    assert_eq!(told(&server, &["user", "delete", "ada"]), "");
+    let (code, error) = failed(&server, &["user", "reset", "ada"]);
+    assert!(code == 3 && error.contains("no user ada"), "{error}");
+}
+
+#[test]
+fn events_are_listed_and_any_call_can_be_made() {
+    let server = Server::start();
+    let host = server.register("web");
+    let event = json!({
+        "seq": 1, "timestamp": 1_700_000_000, "category": "ended", "subject": "flux-push",
+        "message": "it\r\nended", "tail": [],
+    });
+    server.push(&host, json!({ "hostname": "web", "events": [event] }));
+    let table = told(
+        &server,
+        &["event", "list", "--host", "web", "--since", "1h"],
+    );
+    assert!(table.contains("it\\r\\nended"), "{table}");
+
+    let out = told(&server, &["api", "get", "/api/v1/hosts?limit=1"]);
+    let hosts: Value = serde_json::from_str(&out).expect("as it came");
+    assert_eq!(hosts["items"][0]["hostname"], "web");
+    let body = server.directory.join("body");
+    std::fs::write(&body, r#"{"tags":"a=b"}"#).expect("a body");
+    let path = format!("/api/v1/hosts/{}/tags", host.agentsn);
+    let told_tags = told(
+        &server,
+        &["api", "PUT", &path, "-d", &format!("@{}", body.display())],
+    );
+    assert!(told_tags.contains("\"a=b\""), "{told_tags}");
+    // The problem is the answer, and the exit code says that it is one.
+    let (code, out, err) = ended(client(&server, &["api", "PUT", &path, "-d", "{"]));
+    assert!(
+        code == Some(1) && err.contains("Malformed request: "),
+        "{err}"
+    );
+    assert!(out.contains("urn:bootagent:problem:malformed"), "{out}");
+    let (code, out, _) = ended(client(
+        &server,
+        &["host", "list", "--state", "lost", "--json"],
+    ));
+    let problem: Value = serde_json::from_str(&out).expect("one document");
+    assert!(code == Some(1) && problem["status"] == 400, "{problem}");
+    let (code, error) = failed(&server, &["api", "GET", "api/v1/hosts"]);
+    assert!(code == 2 && error.contains("PATH"), "{error}");
+    let (code, error) = failed(&server, &["api", "GET", "/a b"]);
+    assert_eq!(code, 2, "{error}");
+}
+
+#[test]
+fn root_of_the_machine_needs_no_token_on_the_socket() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("SKIPPED: only root is let in without a token");
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let socket = folder.path().join("api.sock");
+    let server = Server::start_with(&format!("socket = {:?}\n", socket.display().to_string()));
+    server.register("web");
+    let socket = socket.to_str().expect("text");
+    let (code, out, err) = ended(bare(&["host", "list", "--server", socket]));
+    assert!(code == Some(0) && out.contains("web"), "{err}");
+    // Over the network nobody is root.
+    let url = format!("http://{}", server.address);
+    let (code, _, err) = ended(bare(&["host", "list", "--server", &url]));
+    assert_eq!(code, Some(4), "{err}");
+}
+
+#[test]
+fn a_server_with_tls_is_verified() {
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let server = Server::start_with(&format!(
+        "tls_cert = \"{data}/first.pem\"\ntls_key = \"{data}/first-key.pem\"\n"
+    ));
+    let ask = |more: &[&str]| {
+        let mut command = client(&server, &[&["token", "list", "api"], more].concat());
+        command.env("BOOTSERVER_URL", format!("https://{}", server.address));
+        ended(command)
+    };
+    let (code, out, err) = ask(&["--ca-file", &format!("{data}/root.pem")]);
+    assert!(code == Some(0) && out.starts_with("NAME"), "{err}");
+    let (code, _, err) = ask(&[]);
+    assert!(code == Some(6) && err.contains("TLS handshake"), "{err}");
+}
+
+#[test]
+fn no_server_and_none_that_answers_is_told_and_told_apart() {
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = unused.local_addr().expect("an address").to_string();
+    drop(unused);
+    let (code, _, err) = ended(bare(&["host", "list", "--server", &address]));
+    assert!(code == Some(6) && err.contains(&address), "{err}");
+
+    let folder = TempDir::new().expect("a folder");
+    let socket = folder.path().join("api.sock");
+    let path = socket.to_str().expect("text");
+    let (code, _, err) = ended(bare(&["host", "list", "--server", path]));
+    assert!(code == Some(6) && err.contains(path), "{err}");
+    // Somebody who hangs up, and somebody who speaks another language.
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let other = std::thread::spawn(move || {
+        drop(listener.accept().expect("a connection"));
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let _ = std::io::Write::write_all(&mut stream, b"220 mail ready\r\n");
+    });
+    for _ in 0..2 {
+        let (code, _, err) = ended(bare(&["host", "list", "--server", path]));
+        assert!(code == Some(6) && err.contains("no whole answer"), "{err}");
+    }
+    other.join().expect("it ends");
+
+    for (words, word) in [
+        (&["host", "list", "--token", "x"][..], "--token-file"),
+        (&["host", "list", "--server", "ftp://x"], "ftp://x"),
+        (&["host"], "list, show, delete"),
+        (&["--json"], "is expected"),
+    ] {
+        let (code, _, err) = ended(bare(words));
+        assert!(code == Some(2) && err.contains(word), "{words:?}: {err}");
+    }
+    let (code, out, _) = ended(bare(&["host", "list", "-h"]));
+    assert!(code == Some(0) && out.contains("host delete HOST"), "{out}");
+}
