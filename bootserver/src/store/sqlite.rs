@@ -3,7 +3,9 @@
 //! One connection writes, a few read: SQLite has one writer anyway, and a pool
 //! of them only fights. `synchronous=FULL`, because batches make it nearly
 //! free and an acknowledged result must survive a power cut. Checkpoints run
-//! on a connection of their own, so that no status waits for one.
+//! on a connection of their own, so that no status waits for one, except a short
+//! one now and then: SQLite begins its log anew only when all of it is written
+//! back and nobody reads from it, which under load never happens by itself.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
+use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, Transaction};
 
 use super::{Failure, Result, StoreError};
 
@@ -77,6 +79,11 @@ const WRITER_CACHE: &str = "-65536";
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long SQLite waits for a lock, held by a checkpoint at most.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pages of 4 KiB in the log from which on it is begun anew, 64 MiB.
+const LONG_LOG: i64 = 16_384;
+/// How long statuses wait for readers then, for each `LONG_LOG`, and at most.
+const RESTART_PATIENCE: i64 = 250;
+const RESTART_PATIENCE_MOST: i64 = 5000;
 
 /// The store on one SQLite file.
 #[derive(Debug, Clone)]
@@ -133,14 +140,41 @@ impl SqliteStore {
     }
 
     async fn keep_house(&self) -> Result<()> {
-        for pragma in [
-            "PRAGMA wal_checkpoint(PASSIVE)",
-            "PRAGMA incremental_vacuum(64)",
-        ] {
-            sqlx::raw_sql(pragma)
-                .execute(&self.checkpoints)
-                .await
-                .map_err(failed("writing the log back into the database"))?;
+        let failed = failed("writing the log back into the database");
+        // Wait for nobody; what cannot be written back now is next time.
+        let (_, log, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)")
+            .fetch_one(&self.checkpoints)
+            .await
+            .map_err(&failed)?;
+        if log > LONG_LOG {
+            self.restart_log(log).await.map_err(&failed)?;
+        }
+        sqlx::raw_sql("PRAGMA incremental_vacuum(64)")
+            .execute(&self.checkpoints)
+            .await
+            .map_err(&failed)?;
+        Ok(())
+    }
+
+    /// Holds the writer back until nobody reads from the log any more, so that the
+    /// next transaction begins it anew. The longer the log, the longer it waits:
+    /// a reader that takes its time must not let it grow for ever.
+    async fn restart_log(&self, log: i64) -> std::result::Result<(), sqlx::Error> {
+        let _writer = self.writer.acquire().await?;
+        let mut connection = self.checkpoints.acquire().await?;
+        let patience = (log / LONG_LOG * RESTART_PATIENCE).min(RESTART_PATIENCE_MOST);
+        busy_timeout(&mut connection, patience).await?;
+        let restarted: std::result::Result<(i64, i64, i64), _> =
+            sqlx::query_as("PRAGMA wal_checkpoint(RESTART)")
+                .fetch_one(&mut *connection)
+                .await;
+        let usual = i64::try_from(BUSY_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
+        busy_timeout(&mut connection, usual).await?;
+        if let (1, ..) = restarted? {
+            tracing::warn!(
+                pages = log,
+                "the log of the database is long, and somebody still reads from it"
+            );
         }
         Ok(())
     }
@@ -155,6 +189,17 @@ impl SqliteStore {
 /// There is one writer, so transactions never overtake each other.
 async fn one_at_a_time(_: &mut Write) -> Result<()> {
     Ok(())
+}
+
+async fn busy_timeout(
+    connection: &mut SqliteConnection,
+    millis: i64,
+) -> std::result::Result<(), sqlx::Error> {
+    let pragma = format!("PRAGMA busy_timeout = {millis}");
+    sqlx::raw_sql(AssertSqlSafe(pragma))
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 async fn pool(

@@ -1,7 +1,12 @@
 //! A SQLite store on a file of its own, and what holds for SQLite alone.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use bootserver::store::Store;
 use bootserver::store::sqlite::SqliteStore;
+use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 
 /// An open store and the directory it lies in.
@@ -78,5 +83,74 @@ async fn housekeeping_empties_the_log_while_others_write() {
     let wal = std::fs::metadata(opened.directory.path().join("a.db-wal")).expect("the log");
     // Four hundred commits of a few pages each would be far more without.
     assert!(wal.len() < 4 << 20, "{} bytes", wal.len());
+    opened.close().await;
+}
+
+/// How often the log was begun anew, as its header counts it.
+fn restarts(wal: &Path) -> u32 {
+    let log = std::fs::read(wal).expect("the log");
+    let count = log.get(12..16).expect("a header");
+    u32::from_be_bytes(count.try_into().expect("four bytes"))
+}
+
+async fn reader(database: &Path) -> SqliteConnection {
+    let path = database.to_str().expect("a path");
+    let mut reader = SqliteConnection::connect(path).await.expect("a connection");
+    for statement in ["BEGIN", "SELECT count(*) FROM host"] {
+        sqlx::raw_sql(statement)
+            .execute(&mut reader)
+            .await
+            .expect("a read");
+    }
+    reader
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_begun_anew_though_somebody_always_writes_and_reads() {
+    let opened = open().await.expect("a store");
+    let database = opened.directory.path().join("a.db");
+    let wal = opened.directory.path().join("a.db-wal");
+    let host = crate::make::host(opened.store(), "sn-1").await;
+    let mut current = reader(&database).await;
+    let mut seq = 0;
+    while std::fs::metadata(&wal).expect("the log").len() < 66 << 20 {
+        let mut record = crate::make::status(&host, seq);
+        let long = "x".repeat(4 << 20);
+        record.events = vec![crate::make::event(seq, &long)];
+        seq += 1;
+        let stored = opened.store.record_statuses(&[record]).await;
+        stored.expect("a batch");
+    }
+    let before = restarts(&wal);
+    let over = AtomicBool::new(false);
+    let write = async {
+        let mut now = 1000;
+        while !over.load(Ordering::SeqCst) {
+            let records = [crate::make::status(&host, now)];
+            let stored = opened.store.record_statuses(&records).await;
+            stored.expect("a batch");
+            now += 1;
+        }
+    };
+    let read = async {
+        while !over.load(Ordering::SeqCst) {
+            let next = reader(&database).await;
+            current.close().await.expect("a goodbye");
+            current = next;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let keep_house = async {
+        // Each waits longer than the readers take; a busy machine needs some.
+        for _ in 0..40 {
+            opened.store.maintain().await.expect("a checkpoint");
+            if restarts(&wal) != before {
+                break;
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+    };
+    tokio::join!(write, read, keep_house);
+    assert_ne!(restarts(&wal), before);
     opened.close().await;
 }
