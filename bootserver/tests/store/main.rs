@@ -58,6 +58,9 @@ macro_rules! contract {
                 a_deleted_host_leaves_its_history_and_may_come_back
                 a_host_brought_in_anew_inherits_no_orders
                 the_second_of_two_that_alternate_is_told_to_register_again
+                a_copy_gets_no_orders_and_closes_none
+                a_host_may_push_and_register_at_once
+                a_copy_leaves_while_the_original_pushes
                 hosts_are_late_then_offline_and_back_with_their_next_push
                 nobody_is_late_for_what_the_platform_slept_through
                 a_look_takes_all_that_is_due_in_parts

@@ -123,15 +123,16 @@ pub(super) async fn register_host(
             tags,
             copy_of,
         } => {
+            // Before the counters, which are what everybody waits for.
+            if let Some(original) = copy_of {
+                forget_copy(&mut tx, original).await?;
+            }
             let is_paid = match enrolment {
                 Some(id) => pay(&mut tx, id, registration.now).await?,
                 None => true,
             };
             let enrolment = enrolment.as_deref();
             let is_stored = is_paid && create(&mut tx, registration, enrolment).await?;
-            if let (true, Some(original)) = (is_stored, copy_of) {
-                forget_copy(&mut tx, original).await?;
-            }
             (is_stored, tags)
         }
         RegistrationEffect::Revive { enrolment, tags } => {
@@ -280,8 +281,22 @@ async fn revive(tx: &mut Write, registration: &Registration, enrolment: &str) ->
     Ok(true)
 }
 
+/// Of a host this row comes first, in every transaction.
+async fn lock(tx: &mut Write, agentsn: &str) -> Result<()> {
+    sqlx::query(concat!(
+        "SELECT 1 FROM host_seen WHERE agentsn = $1",
+        for_update!()
+    ))
+    .bind(agentsn)
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(failed("waiting for what is written of a host"))?;
+    Ok(())
+}
+
 /// The copy has an identity of its own from now on.
 async fn forget_copy(tx: &mut Write, original: &str) -> Result<()> {
+    lock(tx, original).await?;
     sqlx::query("UPDATE host SET sightings = '{}' WHERE agentsn = $1")
         .bind(original)
         .execute(&mut **tx)
@@ -292,6 +307,7 @@ async fn forget_copy(tx: &mut Write, original: &str) -> Result<()> {
 
 /// False if the host is another machine's by now.
 async fn renew(tx: &mut Write, registration: &Registration) -> Result<bool> {
+    lock(tx, &registration.agentsn).await?;
     let reported = &registration.reported;
     let renewed = sqlx::query(
         "UPDATE host SET next_secret = $2, registered = $3, hostname = $4, version = $5, os = $6,

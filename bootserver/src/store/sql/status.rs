@@ -2,7 +2,7 @@
 //! table. What every status needs is said by each database in its own way
 //! (`hot`), what few need is here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -37,10 +37,20 @@ pub(super) async fn record(
     let is_noted = |row: &&StateRow<'_>| changed.contains(row.agentsn) || row.pushers.len() > 1;
     let noted: Vec<_> = batch.states.iter().filter(is_noted).collect();
     let copies = note_facts(&mut tx, &noted).await?;
-    accept(&mut tx, &batch).await?;
-    let stored = finish(&mut tx, &batch).await?;
     write_events(&mut tx, &batch).await?;
-    let open = open_jobs(&mut tx, &batch, now).await?;
+    // What was ordered was ordered of the original alone.
+    let of_originals = match copies.is_empty() {
+        true => batch,
+        false => {
+            look_again(&mut tx, &copies).await?;
+            let is_original =
+                |record: &&StatusRecord| admitted.is_in(record) && !is_copy(&copies, record);
+            Batch::collect(records.iter().filter(is_original))
+        }
+    };
+    accept(&mut tx, &of_originals).await?;
+    let stored = finish(&mut tx, &of_originals).await?;
+    let open = open_jobs(&mut tx, &of_originals, now).await?;
     let outcomes = outcomes(records, &admitted, &copies, &stored, &open);
     mark_sent(&mut tx, &outcomes, now).await?;
     arrive(&mut tx, &admitted, now).await?;
@@ -113,6 +123,27 @@ async fn arrive(tx: &mut Write, admitted: &Admitted<'_>, now: i64) -> Result<()>
 
 /// A host, and the one of its pushers that is a copy of it.
 type CopyOf = (String, Pusher);
+
+fn is_copy(copies: &HashSet<CopyOf>, record: &StatusRecord) -> bool {
+    // Mostly there are none, and nothing is compared.
+    !copies.is_empty() && copies.contains(&(record.agentsn.clone(), record.pusher()))
+}
+
+/// Has the next status of these hosts looked at though it may say the same: whose
+/// it is, is found only then.
+async fn look_again(tx: &mut Write, copies: &HashSet<CopyOf>) -> Result<()> {
+    let agentsns: BTreeSet<&str> = copies.iter().map(|(agentsn, _)| agentsn.as_str()).collect();
+    sqlx::query(concat!(
+        "UPDATE host_state SET digest = '' WHERE agentsn IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ")"
+    ))
+    .bind(to_json(&agentsns))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("noting that a host has a copy"))?;
+    Ok(())
+}
 
 /// What a host's row said of it so far.
 #[derive(sqlx::FromRow)]
@@ -298,7 +329,8 @@ async fn open_jobs(
 }
 
 /// One outcome per record, with the ids handed out for the first time. Of
-/// several records of one host each gets the jobs: only one may be read.
+/// several records of one host each gets the jobs: only one may be read. A copy
+/// gets none.
 fn outcomes(
     records: &[StatusRecord],
     admitted: &Admitted<'_>,
@@ -311,7 +343,14 @@ fn outcomes(
         let Some(host) = host.filter(|_| admitted.is_in(record)) else {
             return (StatusOutcome::SecretChanged, Vec::new());
         };
-        let own: Vec<&Open> = open.get(&record.agentsn).into_iter().flatten().collect();
+        let verdict = match is_copy(copies, record) {
+            true => Verdict::Copy,
+            false => Verdict::Own,
+        };
+        let own = open
+            .get(&record.agentsn)
+            .filter(|_| verdict == Verdict::Own);
+        let own: Vec<&Open> = own.into_iter().flatten().collect();
         let handout: handout::Handout<&Open> =
             hand_out(own, &record.accepted, |job| &job.id, |job| job.body.len());
         let fresh = handout.jobs.iter().filter(|job| !job.sent);
@@ -319,16 +358,9 @@ fn outcomes(
         let jobs = handout.jobs.iter().filter_map(|job| order(job));
         let ignored = record.results.iter().map(|outcome| &outcome.id);
         let ignored = ignored
-            .filter(|id| !stored.contains(*id))
+            .filter(|id| verdict == Verdict::Copy || !stored.contains(*id))
             .cloned()
             .collect();
-        // Mostly there are none, and nothing is compared.
-        let is_copy =
-            !copies.is_empty() && copies.contains(&(record.agentsn.clone(), record.pusher()));
-        let verdict = match is_copy {
-            true => Verdict::Copy,
-            false => Verdict::Own,
-        };
         let rotation = match host.rotate_due {
             Some(due) if due <= record.now => Rotation::Due,
             _ => Rotation::None,

@@ -407,3 +407,92 @@ pub(crate) async fn the_second_of_two_that_alternate_is_told_to_register_again(s
         bootserver::fleet::clone::Sightings::default()
     );
 }
+
+/// A status from a boot; what it says is the same each time.
+fn from_boot(agentsn: &str, boot: &str, seconds: i64) -> StatusRecord {
+    let mut record = make::status(agentsn, seconds * 1000);
+    record.state.machine_id = Some(format!("machine of {agentsn}"));
+    record.state.boot_id = Some(boot.into());
+    record.state.digest = boot.into();
+    record
+}
+
+pub(crate) async fn a_copy_gets_no_orders_and_closes_none(store: &dyn Store) {
+    registered(store, "sn-1").await;
+    for (boot, at) in [("b1", 0), ("b2", 300), ("b1", 600), ("b2", 900)] {
+        push(store, from_boot("sn-1", boot, at)).await;
+    }
+    make::job(store, "j1", "sn-1").await;
+    // Again and again, though it says what it said before.
+    for at in [910, 920] {
+        let mut copy = from_boot("sn-1", "b2", at);
+        copy.accepted = vec!["j1".into()];
+        copy.results = vec![make::outcome("j1", 0)];
+        copy.events = vec![make::event(at, "of the copy")];
+        let outcome = push(store, copy).await;
+        assert_eq!(stored(&outcome).verdict, Verdict::Copy, "at {at}");
+        assert_eq!(ids(&outcome), [""; 0], "at {at}");
+        assert_eq!(stored(&outcome).ignored_results, ["j1"], "at {at}");
+    }
+    let job = async || {
+        let job = store.job("j1", &make::fleet()).await.expect("a read");
+        job.expect("the job")
+    };
+    let waiting = job().await;
+    assert_eq!(
+        (waiting.sent, waiting.accepted, waiting.finished),
+        (None, None, None)
+    );
+    assert_eq!(event_count(store).await, 2, "what happened is kept");
+    // In one batch each is who it is.
+    let mut copy = from_boot("sn-1", "b2", 1000);
+    copy.results = vec![make::outcome("j1", 4000)];
+    let batch = [copy, from_boot("sn-1", "b1", 1001)];
+    let outcomes = store.record_statuses(&batch).await.expect("a batch");
+    assert_eq!(ids(&outcomes[0]), [""; 0]);
+    assert_eq!(ids(&outcomes[1]), ["j1"]);
+    let mut original = from_boot("sn-1", "b1", 1010);
+    original.results = vec![make::outcome("j1", 0)];
+    push(store, original).await;
+    assert_eq!(job().await.errcode, Some(bootagent_protocol::ErrorCode(0)));
+}
+
+pub(crate) async fn a_host_may_push_and_register_at_once(store: &dyn Store) {
+    registered(store, "sn-1").await;
+    let push = async || {
+        for now in 0..60 {
+            let outcome = store.record_statuses(&[make::status("sn-1", now)]).await;
+            outcome.expect("a batch");
+        }
+    };
+    let register = async || {
+        for _ in 0..60 {
+            let effect = RegistrationEffect::Renew {
+                tags: make::tags(""),
+                orders: OpenOrders::Stay,
+            };
+            let registration = make::registration("sn-1", effect);
+            let registered = store.register_host(&registration).await;
+            registered.expect("a write");
+        }
+    };
+    tokio::join!(push(), register());
+}
+
+pub(crate) async fn a_copy_leaves_while_the_original_pushes(store: &dyn Store) {
+    for round in 0..30 {
+        let original = format!("sn-{round}");
+        registered(store, &original).await;
+        let effect = RegistrationEffect::Create {
+            enrolment: None,
+            tags: make::tags(""),
+            copy_of: Some(original.clone()),
+        };
+        let copy = make::registration(&format!("copy-{round}"), effect);
+        let batch = [make::status(&original, round)];
+        let (pushed, registered) =
+            tokio::join!(store.record_statuses(&batch), store.register_host(&copy));
+        pushed.expect("a batch");
+        registered.expect("a write");
+    }
+}
