@@ -24,7 +24,7 @@ pub(crate) use line::line_of;
 pub use line::visible;
 
 /// Libraries whose details would drown ours: only their warnings are shown.
-const QUIET_LIBRARIES: [&str; 4] = ["ureq", "ureq_proto", "rustls", "suppaftp"];
+const QUIET_LIBRARIES: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 
 /// Why logging could not begin.
 #[derive(Debug, thiserror::Error)]
