@@ -51,11 +51,24 @@ step_scripts() {
 # --no-fail-fast: one run tells everything. --nocapture would mix the output of tests that run at once;
 # --show-output gives that of passed ones too, which is where SKIPPED stands. The runner says how many tests
 # of one program run at once; cargo takes it from a variable that names the platform.
+#
+# Those that boot machines compute all the time, most of the others wait: the two kinds run beside each other.
+machines=(lab packaging)
 step_test() {
-    local platform
+    local platform failed=0 beside run=(cargo test --locked --workspace --no-fail-fast)
     platform=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-    env "CARGO_TARGET_${platform}_RUNNER=$repository/contrib/run-test.sh" \
-        cargo test --locked --workspace --no-fail-fast -- --show-output
+    export "CARGO_TARGET_${platform}_RUNNER=$repository/contrib/run-test.sh"
+    "${run[@]}" --no-run || return
+    # A group of its own, which Ctrl-C does not reach: it is ended as a whole with this step.
+    set -m
+    "${run[@]}" "${machines[@]/#/--test=}" -- --show-output >"$logs/test-machines.part" 2>&1 &
+    beside=$!
+    set +m
+    trap 'kill -- -$beside 2>/dev/null || true' EXIT
+    RUN_BESIDE="${machines[*]}" "${run[@]}" -- --show-output || failed=1
+    wait $beside || failed=1
+    cat "$logs/test-machines.part"
+    return $failed
 }
 
 step_fuzz() {
@@ -79,7 +92,7 @@ for step in "${steps[@]}"; do
     declare -F "step_$step" >/dev/null || die "there is no step '$step'; steps: format lint scripts test doc fuzz"
 done
 mkdir -p "$logs"
-rm -f "$logs"/*.log
+rm -f "$logs"/*.log "$logs"/*.part
 start=$SECONDS
 install_needs
 summary+=("$(printf '%-8s %-6s %4d s' install ok $((SECONDS - start)))")
