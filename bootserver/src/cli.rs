@@ -21,6 +21,7 @@ use client::Client;
 use failure::Failure;
 use words::Said;
 
+pub use show::visible;
 pub use verb::help;
 
 /// Whether a command line is for us: it begins with a noun, or with an option

@@ -13,6 +13,7 @@ pub mod data_dir;
 pub mod first_start;
 pub mod life;
 pub mod reset_password;
+pub mod selftest;
 pub mod serve;
 
 pub mod access;

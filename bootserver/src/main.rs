@@ -26,6 +26,7 @@ The platform itself:
   import FILE              copy a SQLite file into an empty PostgreSQL database
   reset-password NAME      give a user a one-time password, while the server runs or not
   openapi                  print the OpenAPI document
+  -T                       test configuration and machine for serve; changes nothing
   -V, --version            print the version
   -h, --help               print this help
 
@@ -51,6 +52,8 @@ enrolment token. They are printed to a terminal, and otherwise written to DIR/fi
 
 enum Command {
     Serve(Box<Config>),
+    /// `-T`: look whether `serve` would work.
+    Test(anyhow::Result<Box<Config>>),
     Task(Task, Box<Config>),
     OpenApi,
     Version,
@@ -74,7 +77,7 @@ fn main() -> ExitCode {
         return bootserver::cli::run(words);
     }
     match run(words) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // The log may not be set up yet, and this must be seen.
             let _ = writeln!(std::io::stderr(), "bootserver: {error:#}");
@@ -83,7 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(words: Vec<OsString>) -> anyhow::Result<()> {
+fn run(words: Vec<OsString>) -> anyhow::Result<ExitCode> {
     match parse(words)? {
         Command::Serve(config) => {
             log_to_stderr(&config.log_level, config.log_format)?;
@@ -91,17 +94,35 @@ fn run(words: Vec<OsString>) -> anyhow::Result<()> {
             let served = runtime.block_on(bootserver::serve::serve(*config));
             // What still runs on a thread of its own is not worth the wait.
             runtime.shutdown_timeout(Duration::from_secs(1));
-            served
+            served?;
         }
+        Command::Test(config) => return test(config),
         Command::Task(task, config) => {
             log_to_stderr(&config.log_level, config.log_format)?;
             let told = runtime()?.block_on(perform(task, &config))?;
-            print(&format!("{told}\n"))
+            print(&format!("{told}\n"))?;
         }
-        Command::OpenApi => print(&bootserver::openapi::document()),
-        Command::Version => print(&format!("bootserver {}\n", bootserver::VERSION)),
-        Command::Help => print(&format!("{HELP}\n{}", bootserver::cli::help())),
+        Command::OpenApi => print(&bootserver::openapi::document())?,
+        Command::Version => print(&format!("bootserver {}\n", bootserver::VERSION))?,
+        Command::Help => print(&format!("{HELP}\n{}", bootserver::cli::help()))?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn test(config: anyhow::Result<Box<Config>>) -> anyhow::Result<ExitCode> {
+    let report = match config {
+        Ok(config) => runtime()?.block_on(bootserver::selftest::test(&config)),
+        Err(error) => {
+            let mut report = bootserver::selftest::Report::default();
+            report.fail("configuration", &format!("{error:#}"));
+            report
+        }
+    };
+    print(report.text())?;
+    Ok(match report.passed() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
@@ -134,6 +155,7 @@ fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
         Some(Value(word)) if COMMANDS.iter().any(|(known, _)| word == *known) => {
             parse_work(&word, &mut parser)?
         }
+        Some(Short('T')) => parse_work(OsStr::new("-T"), &mut parser)?,
         Some(Short('V') | Long("version")) => Command::Version,
         Some(Short('h') | Long("help")) => Command::Help,
         Some(other) => return Err(other.unexpected().into()),
@@ -163,6 +185,7 @@ fn parse_work(word: &OsStr, parser: &mut lexopt::Parser) -> anyhow::Result<Comma
     let mut path = None;
     let mut flags = Settings::default();
     let mut file = None;
+    let mut is_test = word == "-T";
     while let Some(argument) = parser.next()? {
         match argument {
             Short('c') | Long("config") => file = Some(PathBuf::from(parser.value()?)),
@@ -184,15 +207,22 @@ fn parse_work(word: &OsStr, parser: &mut lexopt::Parser) -> anyhow::Result<Comma
             Long("database-file") => flags.database_file = Some(parser.value()?.into()),
             Long("address-file") => flags.address_file = Some(parser.value()?.into()),
             Short('l') | Long("log-level") => flags.log_level = Some(parser.value()?.string()?),
+            Short('T') if word == "serve" => is_test = true,
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
             Value(value) if about.is_some() && path.is_none() => path = Some(PathBuf::from(value)),
             other => return Err(other.unexpected().into()),
         }
     }
-    let file = file.map(|path| Settings::from_file(&path)).transpose()?;
-    let config = flags.or(file.unwrap_or_default()).into_config()?;
-    let config = Box::new(config);
+    let config = (|| {
+        let file = file.map(|path| Settings::from_file(&path)).transpose()?;
+        let config = flags.or(file.unwrap_or_default()).into_config()?;
+        Ok(Box::new(config))
+    })();
+    if is_test {
+        return Ok(Command::Test(config));
+    }
+    let config = config?;
     let path = match (about, path) {
         (Some(about), None) => bail!("{about} is expected; bootserver -h explains"),
         (_, path) => path.unwrap_or_default(),

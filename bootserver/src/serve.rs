@@ -4,7 +4,7 @@
 mod door;
 mod listener;
 mod stall;
-mod tls;
+pub(crate) mod tls;
 
 use std::fmt::Write;
 use std::path::Path;

@@ -21,6 +21,7 @@ pub mod lease;
 pub mod package;
 pub mod page;
 pub mod postgres;
+pub mod probe;
 pub mod retention;
 pub mod session;
 pub mod sqlite;

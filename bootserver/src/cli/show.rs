@@ -119,7 +119,7 @@ fn written(value: &Value, how: As) -> String {
 }
 
 /// A text that is one line and steers nothing.
-pub(super) fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for letter in text.chars() {
         // Also marks that turn the direction of writing.

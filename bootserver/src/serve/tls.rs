@@ -123,6 +123,13 @@ impl Certificate {
     }
 }
 
+/// The server's own certificate, if the pair could be used now.
+pub(crate) async fn usable(files: &TlsFiles) -> anyhow::Result<CertificateDer<'static>> {
+    let pair = Bytes::read(files).await?.pair(files)?;
+    let own = pair.key.end_entity_cert().context("tls_cert")?;
+    Ok(own.clone().into_owned())
+}
+
 /// Both files.
 struct Bytes {
     certificate: Vec<u8>,

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
 use sqlx::{Postgres, Row, Transaction};
 
 use super::{Failure, Result, StoreError};
@@ -70,7 +70,7 @@ use queries::failed;
 type Db = Postgres;
 type Write = Transaction<'static, Db>;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Oldest release we know to work, as `server_version_num`.
 const OLDEST: i32 = 130_000;
@@ -112,28 +112,10 @@ impl PostgresStore {
             .connect_with(options.clone())
             .await
             .map_err(failed("connecting to the database"))?;
-        let row = sqlx::query(
-            "SELECT current_setting('server_version_num')::int AS version,
-                    current_setting('server_encoding') AS encoding,
-                    pg_is_in_recovery() AS standby",
-        )
-        .fetch_one(&first)
-        .await
-        .map_err(failed("asking the database what it is"))?;
-        let read = || -> std::result::Result<_, sqlx::Error> {
-            Ok((
-                row.try_get("version")?,
-                row.try_get("encoding")?,
-                row.try_get("standby")?,
-            ))
-        };
-        let (version, encoding, standby) =
-            read().map_err(failed("asking the database what it is"))?;
-        usable(version, encoding, standby).map_err(|reason| StoreError {
-            step: "looking whether the database can be used",
-            failure: Failure::Rejected,
-            source: reason.into(),
-        })?;
+        let connection = first.acquire().await;
+        let mut connection = connection.map_err(failed("connecting to the database"))?;
+        assert_usable(&mut connection).await?;
+        drop(connection);
         MIGRATIONS.run(&first).await.map_err(|error| StoreError {
             step: "bringing the tables up to date",
             failure: Failure::Unavailable,
@@ -179,6 +161,31 @@ async fn one_at_a_time(tx: &mut Write) -> Result<()> {
         .await
         .map_err(failed("waiting for another replica's transaction"))?;
     Ok(())
+}
+
+/// Whether a server is one we can work with.
+pub(super) async fn assert_usable(connection: &mut PgConnection) -> Result<()> {
+    let row = sqlx::query(
+        "SELECT current_setting('server_version_num')::int AS version,
+                current_setting('server_encoding') AS encoding,
+                pg_is_in_recovery() AS standby",
+    )
+    .fetch_one(connection)
+    .await
+    .map_err(failed("asking the database what it is"))?;
+    let read = || -> std::result::Result<_, sqlx::Error> {
+        Ok((
+            row.try_get("version")?,
+            row.try_get("encoding")?,
+            row.try_get("standby")?,
+        ))
+    };
+    let (version, encoding, standby) = read().map_err(failed("asking the database what it is"))?;
+    usable(version, encoding, standby).map_err(|reason| StoreError {
+        step: "looking whether the database can be used",
+        failure: Failure::Rejected,
+        source: reason.into(),
+    })
 }
 
 /// Why a server cannot be used, with the remedy.

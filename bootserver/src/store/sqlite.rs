@@ -68,7 +68,7 @@ use queries::failed;
 type Db = Sqlite;
 type Write = Transaction<'static, Db>;
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Readers at once; reads are short and there are few cores.
 const READERS: u32 = 4;

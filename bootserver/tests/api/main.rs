@@ -19,6 +19,7 @@ mod operators;
 mod outage;
 mod packages;
 mod postgres;
+mod selftest;
 mod serving;
 mod sign_in;
 mod standing;
