@@ -33,5 +33,9 @@ pub async fn list(_: May<View>) -> Json<List<ErrorCodeView>> {
             meaning: row.meaning,
         })
         .collect();
-    Json(List { items, next: None })
+    Json(List {
+        items,
+        next: None,
+        total: None,
+    })
 }

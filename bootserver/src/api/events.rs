@@ -90,6 +90,8 @@ pub struct ArrivalParams {
     pub host: Option<String>,
     /// Only received at this unix millisecond or later (indexed).
     pub since: Option<i64>,
+    /// Whether `total` shall say how many rows there are.
+    total: Option<bool>,
     /// `next` of the page before.
     pub cursor: Option<String>,
     /// Rows, 100 by default.
@@ -121,6 +123,7 @@ pub async fn list(
         since: params.since,
         scope: operator.scope,
         after: list::cursor(params.cursor.as_deref())?,
+        count: list::count(params.total),
         limit: list::limit(params.limit)?,
     };
     let page = app.store.events(&query).await?;

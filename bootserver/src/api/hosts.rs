@@ -16,7 +16,13 @@ use crate::fleet::selector::Selector;
 use crate::fleet::tags::Tags;
 use crate::openapi::{Allowed, BadBody, BadQuery, Missing};
 use crate::problem::Problem;
-use crate::store::host::{HostDetail, HostQuery, HostSummary, TagsSet};
+use crate::store::host::{
+    Direction, HostDetail, HostQuery, HostSort, HostSummary, MIN_SEARCH_CHARS, SortKey, SortValue,
+    TagsSet,
+};
+
+/// Most characters one may search for.
+const MAX_SEARCH_CHARS: usize = 128;
 
 /// One host of the list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -137,6 +143,16 @@ pub struct HostParams {
     /// Only hosts in this state (indexed): `new`, `online`, `late`, `offline`,
     /// `revoked` or `deleted`. Without it, all but deleted ones.
     state: Option<String>,
+    /// Only hosts with this in their host name, display name or addresses
+    /// (indexed), or with this agentsn. Case of ASCII letters does not matter.
+    #[param(min_length = 3, max_length = 128)]
+    search: Option<String>,
+    /// `hostname` (the default), `created` or `since`; with `-` before it, the
+    /// largest first (all indexed).
+    #[param(example = "-created")]
+    sort: Option<String>,
+    /// Whether `total` shall say how many rows there are.
+    total: Option<bool>,
     /// `next` of the page before.
     cursor: Option<String>,
     /// Rows, 100 by default.
@@ -153,7 +169,7 @@ pub struct SetTags {
     tags: String,
 }
 
-/// Hosts, sorted by hostname.
+/// Hosts, sorted by hostname unless told otherwise.
 #[utoipa::path(
     operation_id = "list_hosts",
     get, path = "/api/v1/hosts", tag = "hosts", params(HostParams),
@@ -167,13 +183,24 @@ pub async fn list(
 ) -> Result<Json<List<HostView>>, Problem> {
     let selector = Selector::parse(params.selector.as_deref().unwrap_or_default())
         .map_err(|error| Problem::malformed(&format!("selector: {error}")))?;
+    let sort = sort(params.sort.as_deref())?;
+    let after: Option<(SortValue, String)> = list::cursor(params.cursor.as_deref())?;
+    if after
+        .as_ref()
+        .is_some_and(|(value, _)| !value.fits(sort.key))
+    {
+        return Err(list::bad_cursor());
+    }
     let query = HostQuery {
         selector,
         group: params.group,
         hostname: params.hostname.filter(|prefix| !prefix.is_empty()),
         state: params.state.as_deref().map(state).transpose()?,
         scope: operator.scope,
-        after: list::cursor(params.cursor.as_deref())?,
+        search: params.search.map(search).transpose()?,
+        sort,
+        after,
+        count: list::count(params.total),
         limit: list::limit(params.limit)?,
     };
     let page = app.store.hosts(&query).await?;
@@ -233,6 +260,38 @@ fn state(word: &str) -> Result<Presence, Problem> {
         let words = Presence::ALL.map(Presence::word).join(", ");
         Problem::malformed(&format!("state: one of {words} is expected"))
     })
+}
+
+/// A text one can search for.
+fn search(text: String) -> Result<String, Problem> {
+    let length = text.chars().count();
+    match (MIN_SEARCH_CHARS..=MAX_SEARCH_CHARS).contains(&length)
+        && !text.chars().any(char::is_control)
+    {
+        true => Ok(text),
+        false => Err(Problem::malformed(&format!(
+            "search: {MIN_SEARCH_CHARS} to {MAX_SEARCH_CHARS} characters are expected"
+        ))),
+    }
+}
+
+fn sort(text: Option<&str>) -> Result<HostSort, Problem> {
+    let text = text.unwrap_or("hostname");
+    let (direction, word) = match text.strip_prefix('-') {
+        Some(word) => (Direction::Down, word),
+        None => (Direction::Up, text),
+    };
+    let key = match word {
+        "hostname" => SortKey::Hostname,
+        "created" => SortKey::Created,
+        "since" => SortKey::Since,
+        _ => {
+            return Err(Problem::malformed(
+                "sort: hostname, created or since is expected, or one with - before it",
+            ));
+        }
+    };
+    Ok(HostSort { key, direction })
 }
 
 async fn found(app: &App, agentsn: &str, scope: &Scope) -> Result<HostDetailView, Problem> {

@@ -133,6 +133,8 @@ pub struct JobParams {
     host: Option<String>,
     /// `open` or `finished`.
     state: Option<String>,
+    /// Whether `total` shall say how many rows there are.
+    total: Option<bool>,
     /// `next` of the page before.
     cursor: Option<String>,
     /// Rows, 100 by default.
@@ -213,6 +215,7 @@ pub async fn list(
         phase,
         scope: operator.scope,
         after: list::id_cursor(params.cursor)?,
+        count: list::count(params.total),
         limit: list::limit(params.limit)?,
     };
     let page = app.store.jobs(&query).await?;

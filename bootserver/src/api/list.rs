@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
 use crate::problem::Problem;
-use crate::store::page::{Limit, MAX_LIMIT, Page};
+use crate::store::page::{Count, Limit, MAX_LIMIT, Page, Total};
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -14,6 +14,26 @@ pub struct List<T> {
     pub items: Vec<T>,
     /// Give this as `cursor` for the rows that follow; null at the end.
     pub next: Option<String>,
+    /// Rows on all pages, if `total=true` was given.
+    pub total: Option<TotalView>,
+}
+
+/// How many rows a list has.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TotalView {
+    /// At most 10000: nobody counts further.
+    rows: i64,
+    /// Whether there are more than that.
+    more: bool,
+}
+
+impl From<Total> for TotalView {
+    fn from(total: Total) -> Self {
+        Self {
+            rows: total.rows,
+            more: total.is_capped,
+        }
+    }
 }
 
 impl<T> From<Page<T>> for List<T> {
@@ -21,6 +41,7 @@ impl<T> From<Page<T>> for List<T> {
         Self {
             items: page.items,
             next: page.next,
+            total: page.total.map(TotalView::from),
         }
     }
 }
@@ -32,6 +53,14 @@ pub fn limit(rows: Option<u32>) -> Result<Limit, Problem> {
     };
     Limit::new(rows)
         .ok_or_else(|| Problem::malformed(&format!("limit: 1 to {MAX_LIMIT} is expected")))
+}
+
+/// Whether the total is asked for.
+pub fn count(total: Option<bool>) -> Count {
+    match total {
+        Some(true) => Count::All,
+        Some(false) | None => Count::Not,
+    }
 }
 
 /// The key a cursor holds. Cursors are ours to make: what does not parse was
@@ -54,6 +83,7 @@ pub fn id_cursor(text: Option<String>) -> Result<Option<String>, Problem> {
     }
 }
 
-fn bad_cursor() -> Problem {
+/// 400: this is no cursor of this list.
+pub fn bad_cursor() -> Problem {
     Problem::malformed("cursor: the value of next of the page before is expected")
 }

@@ -1,6 +1,6 @@
 //! Events, as the store gives them.
 
-use super::page::Limit;
+use super::page::{Count, Limit};
 use crate::access::scope::Scope;
 
 /// Which events, in order of arrival.
@@ -14,6 +14,8 @@ pub struct EventQuery {
     pub after: Option<i64>,
     /// Only hosts of this scope.
     pub scope: Scope,
+    /// Whether the total is wanted.
+    pub count: Count,
     /// At most so many.
     pub limit: Limit,
 }

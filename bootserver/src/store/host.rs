@@ -1,6 +1,7 @@
 //! Hosts, as the store takes and gives them.
 
 use bootagent_protocol::AgentReport;
+use serde::{Deserialize, Serialize};
 
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
@@ -8,7 +9,10 @@ use crate::fleet::selector::Selector;
 use crate::fleet::tags::Tags;
 use crate::token::TokenDigest;
 
-use super::page::Limit;
+use super::page::{Count, Limit};
+
+/// Fewest characters one may search for: what the index is made of.
+pub const MIN_SEARCH_CHARS: usize = 3;
 
 /// Whose secret a digest is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,7 +202,58 @@ pub enum Registered {
     Changed,
 }
 
-/// Which hosts, by hostname and agentsn.
+/// What a list of hosts is sorted by; where it is the same, by agentsn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SortKey {
+    /// The host name, by its bytes.
+    #[default]
+    Hostname,
+    /// When it first registered.
+    Created,
+    /// Since when it stands as it does.
+    Since,
+}
+
+/// Which end of a list comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Direction {
+    /// The smallest.
+    #[default]
+    Up,
+    /// The largest.
+    Down,
+}
+
+/// The order of a list of hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HostSort {
+    /// By what.
+    pub key: SortKey,
+    /// From which end.
+    pub direction: Direction,
+}
+
+/// Where a host stands in a list, as its cursor says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SortValue {
+    /// A time.
+    Time(i64),
+    /// A name.
+    Text(String),
+}
+
+impl SortValue {
+    /// Whether a list that is sorted by this key can go on after it.
+    pub fn fits(&self, key: SortKey) -> bool {
+        match self {
+            Self::Text(_) => key == SortKey::Hostname,
+            Self::Time(_) => key != SortKey::Hostname,
+        }
+    }
+}
+
+/// Which hosts, in which order.
 #[derive(Debug, Clone, Default)]
 pub struct HostQuery {
     /// Only hosts with such tags.
@@ -207,10 +262,17 @@ pub struct HostQuery {
     pub group: Option<String>,
     /// Only host names that begin so.
     pub hostname: Option<String>,
+    /// Only hosts with this somewhere in their names or addresses, or with this
+    /// agentsn; at least [`MIN_SEARCH_CHARS`] characters.
+    pub search: Option<String>,
     /// Only hosts in this state; without it, all but deleted ones.
     pub state: Option<Presence>,
-    /// After this (hostname, agentsn).
-    pub after: Option<(String, String)>,
+    /// The order.
+    pub sort: HostSort,
+    /// After this sort value and agentsn.
+    pub after: Option<(SortValue, String)>,
+    /// Whether the total is wanted.
+    pub count: Count,
     /// Only hosts of this scope.
     pub scope: Scope,
     /// At most so many.

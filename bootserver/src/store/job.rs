@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::access::scope::Scope;
 use crate::fleet::job_state::{JobMarks, JobState, job_state};
 
-use super::page::Limit;
+use super::page::{Count, Limit};
 
 /// One order for many hosts, to be stored all or none.
 #[derive(Debug, Clone)]
@@ -58,6 +58,8 @@ pub struct JobQuery {
     pub after: Option<String>,
     /// Only hosts of this scope.
     pub scope: Scope,
+    /// Whether the total is wanted.
+    pub count: Count,
     /// At most so many.
     pub limit: Limit,
 }

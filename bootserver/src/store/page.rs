@@ -5,6 +5,9 @@ pub const MAX_LIMIT: u32 = 500;
 /// Rows of a page nobody gave a size for.
 pub const DEFAULT_LIMIT: u32 = 100;
 
+/// As far as the rows of a whole list are counted.
+pub const MAX_TOTAL: i64 = 10_000;
+
 /// How much later than its neighbours something may have got its number: it
 /// arrives, waits for its batch, and is numbered when that is written. A list
 /// by number from a time on begins so much before.
@@ -44,6 +47,38 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The key of the last one, if more follow.
     pub next: Option<String>,
+    /// How many rows the whole list has, if that was asked.
+    pub total: Option<Total>,
+}
+
+/// How many rows a list has, on all of its pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Total {
+    /// At most [`MAX_TOTAL`].
+    pub rows: i64,
+    /// Whether there are more than that.
+    pub is_capped: bool,
+}
+
+impl Total {
+    /// Of as many rows as were found, at most one more than [`MAX_TOTAL`].
+    pub fn of(found: usize) -> Self {
+        let found = i64::try_from(found).unwrap_or(i64::MAX);
+        Self {
+            rows: found.min(MAX_TOTAL),
+            is_capped: found > MAX_TOTAL,
+        }
+    }
+}
+
+/// Whether somebody wants to know how many rows there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Count {
+    /// Only the page.
+    #[default]
+    Not,
+    /// Also the total.
+    All,
 }
 
 impl<T> Page<T> {
@@ -52,7 +87,11 @@ impl<T> Page<T> {
         let more = rows.len() > limit.rows();
         rows.truncate(limit.rows());
         let next = rows.last().filter(|_| more).map(key);
-        Self { items: rows, next }
+        Self {
+            items: rows,
+            next,
+            total: None,
+        }
     }
 
     /// The same page of other things.
@@ -60,6 +99,20 @@ impl<T> Page<T> {
         Page {
             items: self.items.into_iter().map(convert).collect(),
             next: self.next,
+            total: self.total,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_counted_as_far_as_anybody_looks() {
+        let rows = usize::try_from(MAX_TOTAL).expect("a small number");
+        assert!(!Total::of(rows).is_capped);
+        let more = Total::of(rows + 1);
+        assert_eq!((more.rows, more.is_capped), (MAX_TOTAL, true));
     }
 }

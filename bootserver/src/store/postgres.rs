@@ -55,6 +55,12 @@ macro_rules! database_now {
     };
 }
 
+macro_rules! found_by_text {
+    () => {
+        "SELECT host_search.agentsn FROM host_search WHERE host_search.text LIKE "
+    };
+}
+
 mod hot;
 #[path = "sql/queries.rs"]
 #[expect(
@@ -186,6 +192,13 @@ pub(super) async fn assert_usable(connection: &mut PgConnection) -> Result<()> {
         failure: Failure::Rejected,
         source: reason.into(),
     })
+}
+
+/// A pattern of LIKE, whose own escape is a backslash.
+fn text_to_find(text: &str) -> String {
+    let text = text.replace('\\', "\\\\");
+    let text = text.replace('%', "\\%").replace('_', "\\_");
+    format!("%{text}%")
 }
 
 /// Why a server cannot be used, with the remedy.

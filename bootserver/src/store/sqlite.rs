@@ -52,6 +52,13 @@ macro_rules! database_now {
     };
 }
 
+macro_rules! found_by_text {
+    () => {
+        "SELECT host_search.agentsn FROM host_text
+         JOIN host_search ON host_search.id = host_text.rowid WHERE host_text MATCH "
+    };
+}
+
 pub mod copy;
 mod hot;
 #[path = "sql/queries.rs"]
@@ -184,6 +191,11 @@ impl SqliteStore {
         self.checkpoints.close().await;
         self.writer.close().await;
     }
+}
+
+/// A phrase of FTS5.
+fn text_to_find(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
 /// There is one writer, so transactions never overtake each other.

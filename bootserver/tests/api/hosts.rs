@@ -366,3 +366,48 @@ fn more_orders_than_one_reply_takes_come_in_order_and_soon() {
     assert_eq!(ids(&reply), wanted[32..]);
     assert_eq!(reply["next"], Value::Null);
 }
+
+#[test]
+fn hosts_are_searched_sorted_and_counted() {
+    let server = Server::start();
+    for name in ["web-1.north", "web-2.south", "mail-1.north"] {
+        server.register(name);
+    }
+    let names = |query: &str| -> Vec<String> {
+        let list = server.api("GET", &format!("/api/v1/hosts?{query}"));
+        let list = list.expect(200);
+        let items = list["items"].as_array().expect("a list").iter();
+        items
+            .map(|host| host["hostname"].as_str().expect("a name").to_owned())
+            .collect()
+    };
+    assert_eq!(names("search=NORTH"), ["mail-1.north", "web-1.north"]);
+    assert_eq!(
+        names("search=north&sort=-hostname"),
+        ["web-1.north", "mail-1.north"]
+    );
+    let page = server.api("GET", "/api/v1/hosts?sort=-created&limit=1&total=true");
+    let page = page.expect(200);
+    assert_eq!(page["total"], json!({ "rows": 3, "more": false }));
+    let next = page["next"].as_str().expect("a cursor");
+    let next = next
+        .replace('"', "%22")
+        .replace('[', "%5B")
+        .replace(']', "%5D");
+    assert_eq!(names(&format!("sort=-created&cursor={next}")).len(), 2);
+    for (query, why) in [
+        ("search=ab".to_owned(), "search"),
+        (format!("search={}", "a".repeat(129)), "search"),
+        ("search=a%0Ab".to_owned(), "search"),
+        ("sort=arch".to_owned(), "sort"),
+        ("total=2".to_owned(), "total"),
+        // A cursor of another order.
+        (format!("cursor={next}"), "cursor"),
+    ] {
+        let refused = server.api("GET", &format!("/api/v1/hosts?{query}"));
+        let detail = refused.problem(400);
+        assert!(detail.contains(why), "{query}: {detail}");
+    }
+    let untold = server.api("GET", "/api/v1/hosts").expect(200);
+    assert_eq!(untold["total"], Value::Null);
+}

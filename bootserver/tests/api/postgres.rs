@@ -52,7 +52,11 @@ fn an_order_goes_out_and_its_result_and_an_event_come_back() {
     let events = server.api("GET", "/api/v1/events").expect(200);
     assert_eq!(events["items"][0]["message"], "it ended");
     let log = server.log();
-    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+    let is_trouble = |line: &&str| line.contains("ERROR") || line.contains("WARN");
+    // A busy machine makes tables slowly.
+    let is_slow = |line: &&str| line.contains("slow statement");
+    let mut trouble = log.lines().filter(is_trouble).filter(|line| !is_slow(line));
+    assert_eq!(trouble.next(), None, "{log}");
 }
 
 #[test]

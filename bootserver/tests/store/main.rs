@@ -33,6 +33,8 @@ macro_rules! contract {
                 both_secrets_hold_until_the_new_one_is_used
                 tags_are_replaced_and_found
                 hosts_are_paged_by_name
+                hosts_are_found_by_a_part_of_their_names_and_addresses
+                hosts_are_sorted_and_paged_from_either_end
                 names_are_sorted_by_their_bytes
                 a_batch_is_stored_whole_or_not_at_all
                 of_two_statuses_in_one_batch_the_last_is_the_state

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
-use super::{Db, DbRow, SqlStore, failed, to_json, user};
+use super::{Db, DbRow, SqlStore, failed, listing, to_json, user};
 use crate::store::Result;
 use crate::store::api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
 use crate::store::audit::By;
@@ -86,17 +86,9 @@ pub(super) async fn list(store: &SqlStore, query: &ApiTokenQuery) -> Result<Page
     if let Some(after) = &query.after {
         sql.push(" AND id < ").push_bind(after);
     }
-    sql.push(" ORDER BY id DESC LIMIT ")
-        .push_bind(query.limit.probe());
-    let rows = sql
-        .build()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed("listing API tokens"))?;
-    let tokens = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(Page::cut(tokens, query.limit, |token: &ApiTokenRow| {
-        token.id.clone()
-    }))
+    sql.push(" ORDER BY id DESC");
+    let key = |token: &ApiTokenRow| token.id.clone();
+    listing::page(store, "listing API tokens", sql, query.limit, read, key).await
 }
 
 /// Revokes a token; with `maker` only one of theirs. Doing so twice keeps the

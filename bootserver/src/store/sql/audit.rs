@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::{QueryBuilder, Row};
 
-use super::{Db, DbRow, SqlStore, Write, failed, from_json, to_json};
+use super::{Db, DbRow, SqlStore, Write, failed, from_json, listing, to_json};
 use crate::store::Result;
 use crate::store::audit::{Actor, ActorKind, AuditQuery, AuditRow, By};
 use crate::store::page::Page;
@@ -42,7 +42,6 @@ pub(super) async fn note(tx: &mut Write, by: &By, deed: Deed<'_>) -> Result<()> 
 }
 
 pub(super) async fn list(store: &SqlStore, query: &AuditQuery) -> Result<Page<AuditRow>> {
-    let step = "listing who did what";
     let mut sql: QueryBuilder<Db> = QueryBuilder::new("SELECT * FROM audit WHERE 1 = 1");
     let texts = [
         (" AND actor = ", &query.actor),
@@ -64,17 +63,9 @@ pub(super) async fn list(store: &SqlStore, query: &AuditQuery) -> Result<Page<Au
             sql.push(condition).push_bind(value);
         }
     }
-    sql.push(" ORDER BY id DESC LIMIT ")
-        .push_bind(query.limit.probe());
-    let rows = sql
-        .build()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed(step))?;
-    let rows = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(Page::cut(rows, query.limit, |row: &AuditRow| {
-        row.id.to_string()
-    }))
+    sql.push(" ORDER BY id DESC");
+    let key = |row: &AuditRow| row.id.to_string();
+    listing::page(store, "listing who did what", sql, query.limit, read, key).await
 }
 
 fn read(row: &DbRow) -> Result<AuditRow> {

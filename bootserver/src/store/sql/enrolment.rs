@@ -1,10 +1,10 @@
 //! Enrolment tokens, and the first start, which makes one.
 
 use serde_json::{Value, json};
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
-use super::{DbRow, SqlStore, failed, user};
+use super::{DbRow, SqlStore, failed, listing, user};
 use crate::store::Result;
 use crate::store::audit::By;
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
@@ -114,18 +114,13 @@ pub(super) async fn list(
     after: Option<String>,
     limit: Limit,
 ) -> Result<Page<EnrolmentToken>> {
-    let rows = sqlx::query(
-        "SELECT * FROM enrolment_token WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
-    )
-    .bind(after)
-    .bind(limit.probe())
-    .fetch_all(&store.readers)
-    .await
-    .map_err(failed("listing enrolment tokens"))?;
-    let tokens = rows.iter().map(token).collect::<Result<_>>()?;
-    Ok(Page::cut(tokens, limit, |token: &EnrolmentToken| {
-        token.id.clone()
-    }))
+    let mut sql = QueryBuilder::new("SELECT * FROM enrolment_token WHERE 1 = 1");
+    if let Some(after) = after {
+        sql.push(" AND id < ").push_bind(after);
+    }
+    sql.push(" ORDER BY id DESC");
+    let key = |token: &EnrolmentToken| token.id.clone();
+    listing::page(store, "listing enrolment tokens", sql, limit, token, key).await
 }
 
 pub(super) async fn revoke(store: &SqlStore, id: &str, by: &By) -> Result<Revoked> {

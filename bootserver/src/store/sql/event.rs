@@ -3,17 +3,33 @@
 use sqlx::{QueryBuilder, Row};
 
 use super::scope::restrict;
-use super::{Db, DbRow, SqlStore, failed, from_json};
+use super::{Db, DbRow, SqlStore, failed, from_json, listing};
 use crate::store::Result;
 use crate::store::event::{EventQuery, EventRow};
-use crate::store::page::{DISORDER_MILLIS, Page};
+use crate::store::page::{Count, DISORDER_MILLIS, Page};
 
 pub(super) async fn list(store: &SqlStore, query: &EventQuery) -> Result<Page<EventRow>> {
-    let mut sql: QueryBuilder<Db> = QueryBuilder::new("SELECT * FROM event WHERE 1 = 1");
+    let mut sql = QueryBuilder::new("SELECT * FROM event WHERE 1 = 1");
+    filter(&mut sql, query);
+    if let Some(after) = query.after {
+        sql.push(" AND id > ").push_bind(after);
+    }
+    sql.push(" ORDER BY id");
+    let key = |event: &EventRow| event.id.to_string();
+    let mut page = listing::page(store, "listing events", sql, query.limit, event, key).await?;
+    if query.count == Count::All {
+        let mut sql = QueryBuilder::new("SELECT 1 FROM event WHERE 1 = 1");
+        filter(&mut sql, query);
+        page.total = Some(listing::total(store, sql).await?);
+    }
+    Ok(page)
+}
+
+fn filter(sql: &mut QueryBuilder<Db>, query: &EventQuery) {
     if let Some(agentsn) = &query.agentsn {
         sql.push(" AND agentsn = ").push_bind(agentsn);
     }
-    restrict(&mut sql, &query.scope, "event.agentsn");
+    restrict(sql, &query.scope, "event.agentsn");
     if let Some(since) = query.since {
         // A condition on the time alone would read the whole table, so the way
         // to it is by id: after the last one that arrived well before.
@@ -22,20 +38,6 @@ pub(super) async fn list(store: &SqlStore, query: &EventQuery) -> Result<Page<Ev
             .push_bind(since.saturating_sub(DISORDER_MILLIS));
         sql.push(" ORDER BY received DESC, id DESC LIMIT 1), 0)");
     }
-    if let Some(after) = query.after {
-        sql.push(" AND id > ").push_bind(after);
-    }
-    sql.push(" ORDER BY id LIMIT ")
-        .push_bind(query.limit.probe());
-    let rows = sql
-        .build()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed("listing events"))?;
-    let events = rows.iter().map(event).collect::<Result<_>>()?;
-    Ok(Page::cut(events, query.limit, |event: &EventRow| {
-        event.id.to_string()
-    }))
 }
 
 fn event(row: &DbRow) -> Result<EventRow> {

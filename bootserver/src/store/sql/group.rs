@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
-use super::{DbRow, SqlStore, Write, failed, to_json};
+use super::{DbRow, SqlStore, Write, failed, listing, to_json};
 use crate::fleet::group::{self, Edges};
 use crate::fleet::selector::Selector;
 use crate::store::audit::By;
@@ -29,25 +29,16 @@ macro_rules! select {
 
 pub(super) async fn list(store: &SqlStore, query: &GroupQuery) -> Result<Page<Group>> {
     let step = "listing groups";
-    let rows = sqlx::query(concat!(
-        select!(),
-        " WHERE name > $1 ORDER BY name LIMIT $2"
-    ))
-    .bind(query.after.as_deref().unwrap_or_default())
-    .bind(query.limit.probe())
-    .fetch_all(&store.readers)
-    .await
-    .map_err(failed(step))?;
+    let mut sql = QueryBuilder::new(concat!(select!(), " WHERE name > "));
+    sql.push_bind(query.after.as_deref().unwrap_or_default());
+    sql.push(" ORDER BY name");
     let edges: Vec<(String, String)> = sqlx::query_as("SELECT id, child FROM group_child")
         .fetch_all(&store.readers)
         .await
         .map_err(failed(step))?;
     let edges = edges_of(edges);
-    let groups = rows.iter().map(|row| read(row, &edges));
-    let groups = groups.collect::<Result<Vec<_>>>()?;
-    Ok(Page::cut(groups, query.limit, |group: &Group| {
-        to_json(&group.name)
-    }))
+    let key = |group: &Group| to_json(&group.name);
+    listing::page(store, step, sql, query.limit, |row| read(row, &edges), key).await
 }
 
 pub(super) async fn by_id(store: &SqlStore, id: &str) -> Result<Option<Group>> {

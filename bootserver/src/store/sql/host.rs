@@ -6,15 +6,17 @@ use serde_json::json;
 use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
-use super::scope::restrict;
-use super::{Db, DbRow, SqlStore, Write, failed, from_json, host_filter, to_json};
+use super::host_filter::Conditions;
+use super::{DbRow, SqlStore, Write, failed, from_json, listing, to_json};
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::store::Result;
 use crate::store::audit::By;
-use crate::store::host::{HostDetail, HostQuery, HostState, HostSummary, Reported, TagsSet};
-use crate::store::page::Page;
+use crate::store::host::{
+    Direction, HostDetail, HostQuery, HostState, HostSummary, Reported, SortKey, SortValue, TagsSet,
+};
+use crate::store::page::{Count, Page};
 use crate::store::status::{Readings, StateBody};
 use crate::wire;
 
@@ -29,34 +31,47 @@ macro_rules! columns {
 }
 
 pub(super) async fn list(store: &SqlStore, query: &HostQuery) -> Result<Page<HostSummary>> {
-    let mut sql: QueryBuilder<Db> = QueryBuilder::new(columns!());
-    match query.state {
-        Some(state) => sql.push(" WHERE host.state = ").push_bind(state.word()),
-        None => sql.push(" WHERE host.state <> 'deleted'"),
+    let step = "listing hosts";
+    let conditions = Conditions::prepare(store, query).await?;
+    let mut sql = QueryBuilder::new(columns!());
+    conditions.push(&mut sql);
+    let column = match query.sort.key {
+        SortKey::Hostname => "host.hostname",
+        SortKey::Created => "host.created",
+        SortKey::Since => "host.since",
     };
-    restrict(&mut sql, &query.scope, "host.agentsn");
-    host_filter::push(store, &mut sql, query).await?;
-    if let Some(prefix) = &query.hostname {
-        // A range and not LIKE: it uses the index and knows no wildcards.
-        sql.push(" AND host.hostname >= ").push_bind(prefix);
-        sql.push(" AND host.hostname < ")
-            .push_bind(format!("{prefix}\u{10ffff}"));
+    let (beyond, direction) = match query.sort.direction {
+        Direction::Up => (" > (", ""),
+        Direction::Down => (" < (", " DESC"),
+    };
+    if let Some((value, agentsn)) = &query.after {
+        sql.push(" AND (").push(column).push(", host.agentsn)");
+        sql.push(beyond);
+        match value {
+            SortValue::Time(time) => sql.push_bind(*time),
+            SortValue::Text(text) => sql.push_bind(text.clone()),
+        };
+        sql.push(", ").push_bind(agentsn.clone()).push(")");
     }
-    if let Some((hostname, agentsn)) = &query.after {
-        sql.push(" AND (host.hostname, host.agentsn) > (")
-            .push_bind(hostname);
-        sql.push(", ").push_bind(agentsn).push(")");
-    }
-    sql.push(" ORDER BY host.hostname, host.agentsn LIMIT ")
-        .push_bind(query.limit.probe());
-    let rows = sql
-        .build()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed("listing hosts"))?;
+    sql.push(" ORDER BY ").push(column).push(direction);
+    sql.push(", host.agentsn").push(direction);
+    let rows = listing::rows(store, step, sql, query.limit).await?;
     let hosts = summaries(store, &rows).await?;
-    let key = |host: &HostSummary| to_json(&(&host.reported.hostname, &host.agentsn));
-    Ok(Page::cut(hosts, query.limit, key))
+    let key = |host: &HostSummary| {
+        let value = match query.sort.key {
+            SortKey::Hostname => SortValue::Text(host.reported.hostname.clone()),
+            SortKey::Created => SortValue::Time(host.created),
+            SortKey::Since => SortValue::Time(host.since),
+        };
+        to_json(&(value, &host.agentsn))
+    };
+    let mut page = Page::cut(hosts, query.limit, key);
+    if query.count == Count::All {
+        let mut sql = QueryBuilder::new("SELECT 1 FROM host");
+        conditions.push(&mut sql);
+        page.total = Some(listing::total(store, sql).await?);
+    }
+    Ok(page)
 }
 
 pub(super) async fn by_agentsn(

@@ -6,45 +6,77 @@
 
 use sqlx::QueryBuilder;
 
-use super::{Db, SqlStore, failed, group};
+use super::scope::restrict;
+use super::{Db, SqlStore, failed, group, search, to_json};
 use crate::fleet::selector::{Part, Selector};
 use crate::store::Result;
-use crate::store::host::HostQuery;
+use crate::store::host::{HostQuery, SortKey};
 
 /// Hosts that are few: of a million, a page is found among more of them after
 /// some ten thousand names.
 const FEW: i64 = 2000;
+/// The same of hosts found by a text: looking at one host's texts takes longer
+/// than at its tag.
+const FEW_FOUND: i64 = 10_000;
 
 /// A group with all that are in it: ids and selectors.
 type Within = Vec<(String, Option<Selector>)>;
 
-/// Adds the conditions of `query` on tags and groups.
-pub(super) async fn push(
-    store: &SqlStore,
-    sql: &mut QueryBuilder<Db>,
-    query: &HostQuery,
-) -> Result<()> {
-    let within = match &query.group {
-        Some(id) => Some(group::within(store, id).await?),
-        None => None,
-    };
-    if let Some(few) = few(store, query, within.as_ref()).await? {
-        sql.push(" AND host.agentsn IN (");
-        // Nobody fits an empty list, which is no SQL.
-        sql.push_bind(String::new());
-        for agentsn in few {
-            sql.push(", ").push_bind(agentsn);
+/// What must hold of a host, once everything is known that takes a look.
+pub(super) struct Conditions<'a> {
+    query: &'a HostQuery,
+    within: Option<Within>,
+    few: Option<Vec<String>>,
+}
+
+impl<'a> Conditions<'a> {
+    /// Looks up what is in the group, and the hosts where one condition leaves few.
+    pub(super) async fn prepare(store: &SqlStore, query: &'a HostQuery) -> Result<Self> {
+        let within = match &query.group {
+            Some(id) => Some(group::within(store, id).await?),
+            None => None,
+        };
+        let few = few(store, query, within.as_ref()).await?;
+        Ok(Self { query, within, few })
+    }
+
+    /// Adds the WHERE to a query of the table `host`.
+    pub(super) fn push(&self, sql: &mut QueryBuilder<Db>) {
+        let query = self.query;
+        match query.state {
+            Some(state) => sql.push(" WHERE host.state = ").push_bind(state.word()),
+            None => sql.push(" WHERE host.state <> 'deleted'"),
+        };
+        restrict(sql, &query.scope, "host.agentsn");
+        if let Some(few) = &self.few {
+            sql.push(" AND host.agentsn IN (SELECT given.value FROM ");
+            push_given(sql, to_json(few));
+            sql.push(")");
         }
-        sql.push(")");
+        for part in query.selector.parts() {
+            sql.push(" AND ");
+            push_part(sql, part);
+        }
+        if let Some(within) = &self.within {
+            push_groups(sql, within);
+        }
+        if let Some(prefix) = &query.hostname {
+            // A range and not LIKE: it uses the index and knows no wildcards.
+            sql.push(" AND host.hostname >= ").push_bind(prefix.clone());
+            sql.push(" AND host.hostname < ")
+                .push_bind(format!("{prefix}\u{10ffff}"));
+        }
+        if let Some(text) = &query.search {
+            search::push_look(sql, text);
+        }
     }
-    for part in query.selector.parts() {
-        sql.push(" AND ");
-        push_part(sql, part);
-    }
-    if let Some(within) = &within {
-        push_groups(sql, within);
-    }
-    Ok(())
+}
+
+/// A list of texts as a table: `given_texts!` for a value that is pushed.
+fn push_given(sql: &mut QueryBuilder<Db>, json: String) {
+    // Parted at the place of the parameter.
+    let (before, after) = given_texts!("$1").split_once("$1").unwrap_or_default();
+    sql.push(before).push_bind(json).push(after);
 }
 
 fn push_part(sql: &mut QueryBuilder<Db>, part: &Part) {
@@ -108,13 +140,28 @@ async fn few(
     query: &HostQuery,
     within: Option<&Within>,
 ) -> Result<Option<Vec<String>>> {
+    if let Some(text) = &query.search
+        && let Some(few) = at_most(store, search::find(text), FEW_FOUND).await?
+    {
+        return Ok(Some(few));
+    }
     for part in query.selector.parts() {
         let Part::In(key, values) = part else {
             continue;
         };
         let mut sql = QueryBuilder::new("SELECT agentsn FROM host_tag WHERE 1 = 1");
         push_tag(&mut sql, key, values);
-        if let Some(few) = at_most(store, sql).await? {
+        if let Some(few) = at_most(store, sql, FEW).await? {
+            return Ok(Some(few));
+        }
+    }
+    // There is an index by state and name; other orders look the few up.
+    if let Some(state) = query.state
+        && query.sort.key != SortKey::Hostname
+    {
+        let mut sql = QueryBuilder::new("SELECT agentsn FROM host WHERE state = ");
+        sql.push_bind(state.word());
+        if let Some(few) = at_most(store, sql, FEW).await? {
             return Ok(Some(few));
         }
     }
@@ -127,16 +174,20 @@ async fn few(
     let ids: Vec<String> = within.iter().map(|(id, _)| id.clone()).collect();
     let mut sql = QueryBuilder::new("SELECT agentsn FROM group_host WHERE id");
     push_list(&mut sql, &ids);
-    at_most(store, sql).await
+    at_most(store, sql, FEW).await
 }
 
-async fn at_most(store: &SqlStore, mut sql: QueryBuilder<Db>) -> Result<Option<Vec<String>>> {
-    sql.push(" LIMIT ").push_bind(FEW + 1);
+async fn at_most(
+    store: &SqlStore,
+    mut sql: QueryBuilder<Db>,
+    few: i64,
+) -> Result<Option<Vec<String>>> {
+    sql.push(" LIMIT ").push_bind(few + 1);
     let found: Vec<String> = sql
         .build_query_scalar()
         .fetch_all(&store.readers)
         .await
-        .map_err(failed("looking up hosts by their tags or group"))?;
-    let is_few = i64::try_from(found.len()).is_ok_and(|found| found <= FEW);
+        .map_err(failed("looking up hosts by what few have"))?;
+    let is_few = i64::try_from(found.len()).is_ok_and(|found| found <= few);
     Ok(is_few.then_some(found))
 }

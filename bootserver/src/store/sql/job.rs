@@ -9,14 +9,14 @@ use bootagent_protocol::ErrorCode;
 
 use super::audit::{Deed, note};
 use super::scope::{outside, restrict};
-use super::{Db, DbRow, SqlStore, failed, from_json, to_json};
+use super::{Db, DbRow, SqlStore, failed, from_json, listing, to_json};
 use crate::access::scope::Scope;
 use crate::store::Result;
 use crate::store::audit::By;
 use crate::store::job::{
     JobPhase, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
 };
-use crate::store::page::{DISORDER_MILLIS, Page};
+use crate::store::page::{Count, DISORDER_MILLIS, Page};
 
 /// Jobs and hosts of one order that the audit names.
 const NOTED: usize = 20;
@@ -118,32 +118,35 @@ pub(super) async fn by_id(store: &SqlStore, id: &str, scope: &Scope) -> Result<O
 }
 
 pub(super) async fn list(store: &SqlStore, query: &JobQuery) -> Result<Page<JobRow>> {
-    let mut sql: QueryBuilder<Db> = QueryBuilder::new(SELECT);
-    if let Some(agentsn) = &query.agentsn {
-        sql.push(" AND job.agentsn = ").push_bind(agentsn);
-    }
-    restrict(&mut sql, &query.scope, "job.agentsn");
-    match query.phase {
-        Some(JobPhase::Open) => sql.push(" AND job.finished IS NULL"),
-        Some(JobPhase::Finished) => sql.push(" AND job.finished IS NOT NULL"),
-        None => &mut sql,
-    };
+    let mut sql = QueryBuilder::new(SELECT);
+    filter(&mut sql, query);
     if let Some(after) = &query.after {
         sql.push(" AND job.id < ").push_bind(after);
     }
-    sql.push(" ORDER BY job.id DESC LIMIT ")
-        .push_bind(query.limit.probe());
-    let rows = sql
-        .build()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed("listing jobs"))?;
-    let jobs = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(Page::cut(jobs, query.limit, |job: &JobRow| job.id.clone()))
+    sql.push(" ORDER BY job.id DESC");
+    let key = |job: &JobRow| job.id.clone();
+    let mut page = listing::page(store, "listing jobs", sql, query.limit, read, key).await?;
+    if query.count == Count::All {
+        let mut sql = QueryBuilder::new("SELECT 1 FROM job WHERE 1 = 1");
+        filter(&mut sql, query);
+        page.total = Some(listing::total(store, sql).await?);
+    }
+    Ok(page)
+}
+
+fn filter(sql: &mut QueryBuilder<Db>, query: &JobQuery) {
+    if let Some(agentsn) = &query.agentsn {
+        sql.push(" AND job.agentsn = ").push_bind(agentsn.clone());
+    }
+    restrict(sql, &query.scope, "job.agentsn");
+    match query.phase {
+        Some(JobPhase::Open) => sql.push(" AND job.finished IS NULL"),
+        Some(JobPhase::Finished) => sql.push(" AND job.finished IS NOT NULL"),
+        None => sql,
+    };
 }
 
 pub(super) async fn results(store: &SqlStore, query: &ResultQuery) -> Result<Page<ResultRow>> {
-    let step = "listing job results";
     let mut sql: QueryBuilder<Db> = QueryBuilder::new(
         "SELECT job_result.*, job.action, job.name
          FROM job_result JOIN job ON job.id = job_result.job WHERE 1 = 1",
@@ -162,17 +165,9 @@ pub(super) async fn results(store: &SqlStore, query: &ResultQuery) -> Result<Pag
     if let Some(after) = query.after {
         sql.push(" AND job_result.seq > ").push_bind(after);
     }
-    sql.push(" ORDER BY job_result.seq LIMIT ")
-        .push_bind(query.limit.probe());
-    let rows = sql
-        .build()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed(step))?;
-    let results = rows.iter().map(result).collect::<Result<_>>()?;
-    Ok(Page::cut(results, query.limit, |result: &ResultRow| {
-        result.seq.to_string()
-    }))
+    sql.push(" ORDER BY job_result.seq");
+    let key = |result: &ResultRow| result.seq.to_string();
+    listing::page(store, "listing job results", sql, query.limit, result, key).await
 }
 
 fn read(row: &DbRow) -> Result<JobRow> {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
-use super::{Db, DbRow, SqlStore, failed, one_at_a_time, to_json};
+use super::{Db, DbRow, SqlStore, failed, listing, one_at_a_time, to_json};
 use crate::fleet::package_choice::PackageKind;
 use crate::store::Result;
 use crate::store::audit::By;
@@ -83,17 +83,9 @@ pub(super) async fn list(store: &SqlStore, query: &PackageQuery) -> Result<Page<
     if let Some(after) = &query.after {
         sql.push(" AND id < ").push_bind(after);
     }
-    sql.push(" ORDER BY id DESC LIMIT ")
-        .push_bind(query.limit.probe());
-    let rows = sql
-        .build()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed("listing packages"))?;
-    let packages = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(Page::cut(packages, query.limit, |package: &PackageRow| {
-        package.id.clone()
-    }))
+    sql.push(" ORDER BY id DESC");
+    let key = |package: &PackageRow| package.id.clone();
+    listing::page(store, "listing packages", sql, query.limit, read, key).await
 }
 
 pub(super) async fn orphans(store: &SqlStore, sha256s: &[String]) -> Result<Vec<String>> {

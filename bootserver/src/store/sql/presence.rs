@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row};
 
 use super::lease::holds;
 use super::scope::restrict;
-use super::{Db, DbRow, SqlStore, Write, failed, to_json};
+use super::{Db, DbRow, SqlStore, Write, failed, listing, to_json};
 use crate::fleet::presence::{self, Presence};
 use crate::store::Result;
 use crate::store::host::{HostChange, HostChangeQuery, Looked};
@@ -212,24 +212,18 @@ pub(super) async fn changes(store: &SqlStore, query: &HostChangeQuery) -> Result
         .push(" AND id < ")
         .push_bind(query.before.unwrap_or(i64::MAX));
     restrict(&mut sql, &query.scope, "host_change.agentsn");
-    sql.push(" ORDER BY id DESC LIMIT ")
-        .push_bind(query.limit.probe());
-    let rows = sql
-        .build()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed(step))?;
-    let read = |row: &DbRow| -> std::result::Result<HostChange, sqlx::Error> {
-        Ok(HostChange {
-            id: row.try_get("id")?,
-            at: row.try_get("at")?,
-            state: row.try_get("state")?,
-            detail: row.try_get("detail")?,
-        })
+    sql.push(" ORDER BY id DESC");
+    let read = |row: &DbRow| {
+        let read = || -> std::result::Result<HostChange, sqlx::Error> {
+            Ok(HostChange {
+                id: row.try_get("id")?,
+                at: row.try_get("at")?,
+                state: row.try_get("state")?,
+                detail: row.try_get("detail")?,
+            })
+        };
+        read().map_err(failed(step))
     };
-    let changes = rows.iter().map(read).collect::<std::result::Result<_, _>>();
-    let changes = changes.map_err(failed(step))?;
-    Ok(Page::cut(changes, query.limit, |change: &HostChange| {
-        change.id.to_string()
-    }))
+    let key = |change: &HostChange| change.id.to_string();
+    listing::page(store, step, sql, query.limit, read, key).await
 }

@@ -13,6 +13,8 @@
 //! - the macros `for_update!()`, `skip_locked!()` and `for_share!()`: locks rows
 //!   until the commit, where more than one may write. Of a host the row of
 //!   `host_seen` is locked first, so that nobody waits in a circle;
+//! - the macro `found_by_text!()`: a query for hosts by a part of their names,
+//!   up to the parameter `text_to_find(text)` makes;
 //! - `one_at_a_time(&mut tx)`, said first in a transaction that others like it
 //!   must not overtake, and `hot`, the statements every status needs.
 //!
@@ -29,11 +31,13 @@ mod job;
 mod job_end;
 mod lease;
 mod lifecycle;
+mod listing;
 mod package;
 mod presence;
 mod register;
 mod retention;
 mod scope;
+mod search;
 mod session;
 mod status;
 mod user;

@@ -1,10 +1,10 @@
 //! Sessions of users, and how often a password was tried.
 
 use serde_json::json;
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
-use super::{DbRow, SqlStore, failed, user};
+use super::{DbRow, SqlStore, failed, listing, user};
 use crate::access::throttle::{Attempt, Bucket, attempt};
 use crate::store::Result;
 use crate::store::audit::By;
@@ -173,20 +173,14 @@ pub(super) async fn list(
     after: Option<String>,
     limit: Limit,
 ) -> Result<Page<SessionRow>> {
-    let rows = sqlx::query(
-        "SELECT * FROM session WHERE account = $1 AND ($2 IS NULL OR id < $2)
-         ORDER BY id DESC LIMIT $3",
-    )
-    .bind(user)
-    .bind(after)
-    .bind(limit.probe())
-    .fetch_all(&store.readers)
-    .await
-    .map_err(failed("listing sessions"))?;
-    let sessions = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(Page::cut(sessions, limit, |session: &SessionRow| {
-        session.id.clone()
-    }))
+    let mut sql = QueryBuilder::new("SELECT * FROM session WHERE account = ");
+    sql.push_bind(user);
+    if let Some(after) = after {
+        sql.push(" AND id < ").push_bind(after);
+    }
+    sql.push(" ORDER BY id DESC");
+    let key = |session: &SessionRow| session.id.clone();
+    listing::page(store, "listing sessions", sql, limit, read, key).await
 }
 
 /// Ends a session; with `user` only one of theirs.

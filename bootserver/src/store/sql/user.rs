@@ -2,10 +2,10 @@
 //! two who take each other's rights away at once must not both succeed.
 
 use serde_json::{Value, json};
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
-use super::{DbRow, SqlStore, Write, failed, from_json, one_at_a_time, to_json};
+use super::{DbRow, SqlStore, Write, failed, from_json, listing, one_at_a_time, to_json};
 use crate::access::password::PasswordHash;
 use crate::access::role::Role;
 use crate::access::scope::Scope;
@@ -22,16 +22,13 @@ pub(super) async fn list(
     after: Option<String>,
     limit: Limit,
 ) -> Result<Page<UserRow>> {
-    let rows = sqlx::query(
-        "SELECT * FROM user_account WHERE $1 IS NULL OR name > $1 ORDER BY name LIMIT $2",
-    )
-    .bind(after)
-    .bind(limit.probe())
-    .fetch_all(&store.readers)
-    .await
-    .map_err(failed("listing users"))?;
-    let users = rows.iter().map(read).collect::<Result<_>>()?;
-    Ok(Page::cut(users, limit, |user: &UserRow| user.name.clone()))
+    let mut sql = QueryBuilder::new("SELECT * FROM user_account WHERE 1 = 1");
+    if let Some(after) = after {
+        sql.push(" AND name > ").push_bind(after);
+    }
+    sql.push(" ORDER BY name");
+    let key = |user: &UserRow| user.name.clone();
+    listing::page(store, "listing users", sql, limit, read, key).await
 }
 
 pub(super) async fn by_id(store: &SqlStore, id: &str) -> Result<Option<UserRow>> {

@@ -1,11 +1,13 @@
 //! Hosts and how they are found.
 
+use bootserver::fleet::presence::Presence;
 use bootserver::fleet::selector::Selector;
 use bootserver::fleet::tags::Tags;
 use bootserver::store::Store;
-use bootserver::store::host::HostQuery;
-use bootserver::store::host::RegistrationEffect;
-use bootserver::store::host::TagsSet;
+use bootserver::store::host::{
+    Direction, HostQuery, HostSort, RegistrationEffect, SortKey, TagsSet,
+};
+use bootserver::store::page::{Count, Total};
 
 use super::limit;
 use crate::make;
@@ -171,4 +173,112 @@ pub(crate) async fn names_are_sorted_by_their_bytes(store: &dyn Store) {
         .map(|host| host.reported.hostname)
         .collect();
     assert_eq!(names, ["B", "_", "a", "a-b", "ab", "b", "\u{e4}"]);
+}
+
+async fn found(store: &dyn Store, query: &HostQuery) -> Vec<String> {
+    let page = store.hosts(query).await.expect("a list");
+    page.items.into_iter().map(|host| host.agentsn).collect()
+}
+
+fn create() -> RegistrationEffect {
+    RegistrationEffect::Create {
+        enrolment: None,
+        tags: Tags::default(),
+        copy_of: None,
+    }
+}
+
+pub(crate) async fn hosts_are_found_by_a_part_of_their_names_and_addresses(store: &dyn Store) {
+    let id = "0192d1c0-0000-7000-8000-000000000001";
+    for (agentsn, hostname, ip) in [
+        (id, "Web-01.cn-North", "10.1.2.3"),
+        ("sn-2", "web_02%", "10.11.2.3"),
+        ("sn-3", "back\\slash\"quote", "fe80::1"),
+        ("sn-4", "\u{673a}\u{623f}\u{4e00}\u{53f7}", "192.168.0.1"),
+    ] {
+        let mut host = make::registration(agentsn, create());
+        host.reported.hostname = hostname.into();
+        host.reported.ip = vec![ip.into()];
+        store.register_host(&host).await.expect("a write");
+    }
+    let find = async |text: &str| {
+        let query = HostQuery {
+            search: Some(text.into()),
+            ..HostQuery::default()
+        };
+        found(store, &query).await
+    };
+    assert_eq!(find("CN-NORTH").await, [id]);
+    assert_eq!(find("web").await, [id, "sn-2"]);
+    assert_eq!(find(".1.2.").await, [id]);
+    assert_eq!(find("_02%").await, ["sn-2"]);
+    assert_eq!(find("b_0").await, ["sn-2"]);
+    assert_eq!(find("%%%").await, [""; 0]);
+    assert_eq!(find("k\\sl").await, ["sn-3"]);
+    assert_eq!(find("h\"q").await, ["sn-3"]);
+    assert_eq!(find("\u{673a}\u{623f}\u{4e00}").await, ["sn-4"]);
+    assert_eq!(find(&id.to_uppercase()).await, [id]);
+    let mut renamed = make::status("sn-2", 5);
+    renamed.state.hostname = "mail".into();
+    store.record_statuses(&[renamed]).await.expect("a batch");
+    assert_eq!(find("web").await, [id]);
+    assert_eq!(find("mail").await, ["sn-2"]);
+    // Together with what else is asked, and counted.
+    let query = HostQuery {
+        search: Some("10.".into()),
+        hostname: Some("m".into()),
+        count: Count::All,
+        ..HostQuery::default()
+    };
+    let page = store.hosts(&query).await.expect("a list");
+    assert_eq!(page.items.len(), 1);
+    assert_eq!(page.total, Some(Total::of(1)));
+}
+
+pub(crate) async fn hosts_are_sorted_and_paged_from_either_end(store: &dyn Store) {
+    // Two of them came at the same time.
+    for (agentsn, now) in [("sn-1", 30), ("sn-2", 10), ("sn-3", 20), ("sn-4", 20)] {
+        let mut host = make::registration(agentsn, create());
+        host.now = now;
+        store.register_host(&host).await.expect("a write");
+    }
+    for (key, direction, expected) in [
+        (
+            SortKey::Hostname,
+            Direction::Down,
+            ["sn-4", "sn-3", "sn-2", "sn-1"],
+        ),
+        (
+            SortKey::Created,
+            Direction::Up,
+            ["sn-2", "sn-3", "sn-4", "sn-1"],
+        ),
+        (
+            SortKey::Created,
+            Direction::Down,
+            ["sn-1", "sn-4", "sn-3", "sn-2"],
+        ),
+        (
+            SortKey::Since,
+            Direction::Up,
+            ["sn-2", "sn-3", "sn-4", "sn-1"],
+        ),
+    ] {
+        for state in [None, Some(Presence::New)] {
+            let mut query = HostQuery {
+                sort: HostSort { key, direction },
+                limit: limit(1),
+                state,
+                ..HostQuery::default()
+            };
+            let mut seen = Vec::new();
+            loop {
+                let page = store.hosts(&query).await.expect("a list");
+                seen.extend(page.items.into_iter().map(|host| host.agentsn));
+                let Some(next) = page.next else { break };
+                query.after = Some(serde_json::from_str(&next).expect("a key"));
+            }
+            assert_eq!(seen, expected, "{key:?} {direction:?} {state:?}");
+        }
+    }
 }
