@@ -23,6 +23,8 @@ const DEFAULT_EVENT_DAYS: u32 = 90;
 const DEFAULT_JOB_DAYS: u32 = 365;
 /// Days it is kept who did what: two years, which auditors often ask for.
 const DEFAULT_AUDIT_DAYS: u32 = 730;
+/// Days what became of hosts is kept.
+const DEFAULT_HOST_DAYS: u32 = 365;
 /// Most days anything is kept for, other than for ever.
 const MAX_DAYS: u32 = 36_500;
 /// How long proxies are given to see /readyz; without one nobody looks.
@@ -112,6 +114,8 @@ pub struct RetentionSettings {
     pub jobs: Option<u32>,
     /// Who did what.
     pub audit: Option<u32>,
+    /// What became of hosts, and hosts that were deleted.
+    pub hosts: Option<u32>,
 }
 
 /// How long things are kept; nothing is for ever.
@@ -123,6 +127,8 @@ pub struct Retention {
     pub jobs: Option<Duration>,
     /// Who did what.
     pub audit: Option<Duration>,
+    /// What became of hosts, and hosts that were deleted.
+    pub hosts: Option<Duration>,
 }
 
 /// Sizes and deadlines handlers keep to.
@@ -298,6 +304,7 @@ impl Settings {
             events: days("events", kept.events, DEFAULT_EVENT_DAYS)?,
             jobs: days("jobs", kept.jobs, DEFAULT_JOB_DAYS)?,
             audit: days("audit", kept.audit, DEFAULT_AUDIT_DAYS)?,
+            hosts: days("hosts", kept.hosts, DEFAULT_HOST_DAYS)?,
         };
         let request_timeout = bounds.request_timeout.as_secs();
         let request_timeout = seconds("request_timeout", self.request_timeout, request_timeout)?;

@@ -4,14 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
-use uuid::Uuid;
 
 use crate::app::App;
 use crate::clock::unix_millis;
 use crate::fleet::presence::Presence;
 use crate::problem::chain;
-use crate::store::Result;
 use crate::store::lease::Held;
+use crate::store::{Result, within};
 
 /// How often is looked: far more often than the shortest grace.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -22,8 +21,7 @@ const LEASE_MILLIS: i64 = 20_000;
 
 /// Looks for as long as it is polled. Of several servers on one database, the
 /// one with the lease moves hosts; each counts them.
-pub async fn watch_hosts(app: App) {
-    let holder = Uuid::new_v4().to_string();
+pub async fn watch_hosts(app: App, holder: String) {
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -36,11 +34,12 @@ pub async fn watch_hosts(app: App) {
 }
 
 async fn look(app: &App, holder: &str) -> Result<()> {
+    let step = "looking for hosts that are late";
+    let store = &app.store;
     let mut moved = 0;
-    while let Some(lease) = app.store.take_lease(WORK, holder, LEASE_MILLIS).await? {
-        let Held::Done(looked) = app.store.look_at_hosts(&lease, unix_millis()).await? else {
-            break;
-        };
+    while let Some(lease) = within(step, store.take_lease(WORK, holder, LEASE_MILLIS)).await? {
+        let looked = within(step, store.look_at_hosts(&lease, unix_millis())).await?;
+        let Held::Done(looked) = looked else { break };
         moved += looked.moved;
         if !looked.is_full {
             break;
@@ -49,7 +48,7 @@ async fn look(app: &App, holder: &str) -> Result<()> {
     if moved > 0 {
         tracing::info!(hosts = moved, "hosts are late or offline");
     }
-    let counts = app.store.host_counts().await?;
+    let counts = within(step, store.host_counts()).await?;
     let online = counts.iter().find(|(state, _)| *state == Presence::Online);
     let online = online.map_or(0, |(_, hosts)| u64::try_from(*hosts).unwrap_or_default());
     app.fleet_size.store(online, Ordering::Relaxed);

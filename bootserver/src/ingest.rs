@@ -3,9 +3,10 @@
 //!
 //! The one rule: nobody is told that a status is stored before it is. A batch
 //! the database refuses is halved until the bad record is alone, so that it
-//! cannot fail its neighbours.
+//! cannot fail its neighbours. One that takes too long is given up: its hosts are
+//! asked to send it again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::metrics::IngestMetrics;
 use crate::store::status::{StatusOutcome, StatusRecord};
-use crate::store::{Failure, Store, StoreError};
+use crate::store::{Failure, Store, StoreError, within};
 
 /// How long a batch waits for company: far below what a host notices, and
 /// enough to make 20,000 statuses a second a hundred per commit.
@@ -22,6 +23,9 @@ const LINGER: Duration = Duration::from_millis(5);
 const MAX_BATCH: usize = 1000;
 /// Most statuses waiting; beyond that hosts are asked to come back later.
 const QUEUE: usize = 4096;
+
+/// How long a batch is on its way until /readyz says so.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// A future that calls itself must be boxed.
 type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -41,11 +45,26 @@ pub enum Refused {
     Never,
 }
 
+/// How the writer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// It writes, or has nothing to write.
+    Well,
+    /// A batch takes far longer than it should.
+    Stuck,
+    /// It is gone, which no writer should be while the server runs.
+    Ended,
+}
+
+/// Since when a batch is on its way.
+type Begun = Arc<Mutex<Option<Instant>>>;
+
 /// The way to the writer; cheap to clone.
 #[derive(Clone)]
 pub struct Ingest {
     queue: mpsc::Sender<Pending>,
     metrics: IngestMetrics,
+    begun: Begun,
 }
 
 impl Ingest {
@@ -54,8 +73,24 @@ impl Ingest {
     pub fn start(store: Arc<dyn Store>) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, pending) = mpsc::channel(QUEUE);
         let metrics = IngestMetrics::default();
-        let task = tokio::spawn(run(store, pending, metrics.clone()));
-        (Self { queue, metrics }, task)
+        let begun = Begun::default();
+        let task = tokio::spawn(run(store, pending, metrics.clone(), begun.clone()));
+        let ingest = Self {
+            queue,
+            metrics,
+            begun,
+        };
+        (ingest, task)
+    }
+
+    /// How the writer is now.
+    pub fn writer(&self) -> Writer {
+        let begun = *self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        match begun {
+            _ if self.queue.is_closed() => Writer::Ended,
+            Some(begun) if begun.elapsed() > STUCK_AFTER => Writer::Stuck,
+            Some(_) | None => Writer::Well,
+        }
     }
 
     /// What the writer measures.
@@ -73,7 +108,13 @@ impl Ingest {
     }
 }
 
-async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Pending>, metrics: IngestMetrics) {
+async fn run(
+    store: Arc<dyn Store>,
+    mut queue: mpsc::Receiver<Pending>,
+    metrics: IngestMetrics,
+    on_its_way: Begun,
+) {
+    let note = |begun| *on_its_way.lock().unwrap_or_else(PoisonError::into_inner) = begun;
     while let Some(first) = queue.recv().await {
         let mut batch = vec![first];
         // One timer for all: a timer for each that comes costs more than it.
@@ -89,7 +130,9 @@ async fn run(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Pending>, metrics:
             .map(|pending| (pending.record, pending.answer))
             .unzip();
         let begun = Instant::now();
+        note(Some(begun));
         let outcomes = store_batch(store.as_ref(), &records).await;
+        note(None);
         metrics.commit.observe(begun.elapsed().as_secs_f64());
         metrics.batch.observe(records.len() as f64);
         metrics
@@ -109,7 +152,8 @@ fn store_batch<'a>(
     records: &'a [StatusRecord],
 ) -> BoxFuture<'a, Vec<Result<StatusOutcome, Refused>>> {
     Box::pin(async move {
-        match store.record_statuses(records).await {
+        let step = "storing a batch of statuses";
+        match within(step, store.record_statuses(records)).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(StoreError {
                 failure: Failure::Rejected,

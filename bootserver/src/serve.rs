@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 use crate::api;
 use crate::app::{App, Edge};
@@ -22,10 +23,11 @@ use crate::config::{Config, Listen, Scheme};
 use crate::data_dir::{DataDir, write_atomic};
 use crate::first_start::{Show, first_start};
 use crate::host_watch::watch_hosts;
-use crate::housekeeping::keep_house;
+use crate::housekeeping::{forget_old, keep_house};
 use crate::ingest::Ingest;
 use crate::life::{Life, Phase};
 use crate::metrics::Metrics;
+use crate::problem::chain;
 use crate::router::router;
 use crate::store::{self, FirstStart, Store};
 use door::Manners;
@@ -34,6 +36,8 @@ use tls::Certificate;
 
 /// How long statuses may take to be written once all connections are gone.
 const WRITE_GRACE: Duration = Duration::from_secs(20);
+/// How long the database may take to hear that the server ends.
+const GOODBYE: Duration = Duration::from_secs(10);
 /// Connections at once on the socket of local root, and on that of metrics.
 const FEW_CONNECTIONS: usize = 64;
 
@@ -64,11 +68,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         remove_orphans(store.as_ref(), &blobs).await?;
     }
     let (ingest, writer) = Ingest::start(store.clone());
-    let housekeeping = tokio::spawn(keep_house(store.clone(), config.retention));
+    let holder = Uuid::new_v4().to_string();
+    let mut own_work = JoinSet::new();
+    own_work.spawn(keep_house(store.clone(), holder.clone()));
+    own_work.spawn(forget_old(store.clone(), holder.clone(), config.retention));
     let (phase, life) = Life::begin();
     let edge = Edge::new(&config, life, Metrics::new(ingest.metrics()));
     let app = App::new(store.clone(), blobs, ingest, config.bounds, edge);
-    let watch = tokio::spawn(watch_hosts(app.clone()));
+    own_work.spawn(watch_hosts(app.clone(), holder.clone()));
     let mut doors = open_doors(&config, app, signals.hangup).await?;
 
     let first = signals.end.next().await;
@@ -89,12 +96,22 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     // With them goes the last way to the writer, which then ends.
     drop(doors);
-    housekeeping.abort();
-    watch.abort();
+    own_work.shutdown().await;
     if timeout(WRITE_GRACE, writer).await.is_err() {
         tracing::warn!("statuses were still being written; their hosts send them again");
     }
-    store.close().await;
+    let goodbye = async {
+        if let Err(error) = store.give_leases_back(&holder).await {
+            tracing::warn!(
+                error = chain(&error),
+                "the next server waits for our leases"
+            );
+        }
+        store.close().await;
+    };
+    if timeout(GOODBYE, goodbye).await.is_err() {
+        tracing::warn!("the database does not answer; ended without a goodbye");
+    }
     drop(data);
     tracing::info!("bootserver ended");
     Ok(())

@@ -29,6 +29,7 @@ pub mod status;
 pub mod user;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -80,6 +81,24 @@ pub struct StoreError {
 /// Shorthand for every call of the trait.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// How long a call may take whose caller has no deadline of its own. A database
+/// behind a cut cable says nothing, and the kernel gives it up only after a
+/// quarter of an hour. Longer than what the databases themselves allow.
+const WITHIN: Duration = Duration::from_secs(35);
+
+/// A call that ends, also when the database never answers. What it wrote may
+/// still be committed.
+pub async fn within<T>(step: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(WITHIN, call).await {
+        Ok(done) => done,
+        Err(_) => Err(StoreError {
+            step,
+            failure: Failure::Unavailable,
+            source: format!("no answer within {} s", WITHIN.as_secs()).into(),
+        }),
+    }
+}
+
 /// What the very first start makes, as the store keeps it.
 #[derive(Debug, Clone)]
 pub struct FirstTokens {
@@ -130,6 +149,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Option<Lease>>;
     /// Ends a lease before its time; one that was lost stays as it is.
     async fn give_lease_back(&self, lease: &Lease) -> Result<()>;
+    /// Ends all leases of a holder who is about to end: the next one need not wait.
+    async fn give_leases_back(&self, holder: &str) -> Result<()>;
     /// Deletes the oldest rows from before a time, at most so many. Returns how
     /// many.
     async fn forget(&self, lease: &Lease, kept: Kept, before: i64, rows: u32) -> Result<Held<u64>>;

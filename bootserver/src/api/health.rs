@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::ingest::Writer;
 use crate::life::Phase;
 use crate::openapi::Busy;
 use crate::problem::Problem;
@@ -34,7 +35,8 @@ pub async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Whether the database answers, and the server is not about to end.
+/// Whether the database answers, statuses are written, and the server is not
+/// about to end.
 #[utoipa::path(
     get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, description = "Requests are served", body = Health), Busy)
@@ -42,6 +44,14 @@ pub async fn healthz() -> Json<Health> {
 pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
     if app.edge.life.phase() != Phase::Serving {
         return Err(Problem::unavailable("the server is about to end"));
+    }
+    match app.ingest.writer() {
+        Writer::Well => {}
+        Writer::Stuck => {
+            let detail = "the database takes too long to store statuses";
+            return Err(Problem::unavailable(detail));
+        }
+        Writer::Ended => return Err(Problem::unavailable("statuses are not stored any more")),
     }
     timeout(READY_WITHIN, app.store.ping())
         .await

@@ -5,13 +5,16 @@
 //! operator asks for keeps a status waiting. What is committed is on disk
 //! (`synchronous_commit`), whatever the server's configuration says, because an
 //! acknowledged result must survive a power cut. A database that is gone fails
-//! calls within `ACQUIRE_TIMEOUT`; the pools find it again by themselves.
+//! calls within `ACQUIRE_TIMEOUT`; the pools find it again by themselves. One that
+//! vanished without a word (a cut cable) leaves connections that never answer:
+//! each is asked before and after it is used, and closed when it says nothing.
 
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
-use sqlx::{Postgres, Row, Transaction};
+use sqlx::{Connection, Postgres, Row, Transaction};
+use tokio::time::timeout;
 
 use super::{Failure, Result, StoreError};
 
@@ -88,13 +91,20 @@ const READERS: u32 = 10;
 /// How long a call waits for a connection before it fails. A host that is told
 /// `later` soon is better off than one that waits.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may take to say that it is there. Part of
+/// `ACQUIRE_TIMEOUT`, so that a call can try another one.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// What a session says of itself. The timeouts end what a caller has given up
-/// long ago, and locks of a replica that hangs.
-const SESSION: [(&str, &str); 4] = [
+/// long ago, and locks of a replica that hangs or is out of reach.
+const SESSION: [(&str, &str); 8] = [
     ("synchronous_commit", "on"),
     ("statement_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "30s"),
     ("lock_timeout", "10s"),
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "30s"),
 ];
 /// The lock [`one_at_a_time`] takes.
 const ORDER_LOCK: i64 = 0x626f_6f74_0001;
@@ -133,6 +143,9 @@ impl PostgresStore {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
+                .test_before_acquire(false)
+                .before_acquire(|connection, _| Box::pin(answers(connection)))
+                .after_release(|connection, _| Box::pin(answers(connection)))
                 .connect_lazy_with(options.clone())
         };
         Ok(Self {
@@ -153,6 +166,14 @@ impl PostgresStore {
     async fn close_all(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+/// Whether a connection answers; an error closes it without a goodbye.
+async fn answers(connection: &mut PgConnection) -> std::result::Result<bool, sqlx::Error> {
+    match timeout(ANSWER_WITHIN, connection.ping()).await {
+        Ok(answer) => answer.map(|()| true),
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
 

@@ -9,4 +9,9 @@ pub enum Kept {
     Jobs,
     /// Who did what, by its time.
     Audit,
+    /// What became of hosts, by its time.
+    Changes,
+    /// Hosts that were deleted, by the time of that. One stays as long as
+    /// anything that happened to it is kept.
+    Hosts,
 }

@@ -4,6 +4,7 @@
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod contract;
+mod cut;
 mod ingest;
 mod make;
 mod postgres;
@@ -53,6 +54,8 @@ macro_rules! contract {
                 a_lease_ends_by_itself
                 of_many_that_want_a_lease_one_works
                 the_oldest_is_forgotten_first
+                leases_of_a_server_that_ends_are_free_at_once
+                a_deleted_host_is_forgotten_after_its_history
                 a_job_withdrawn_at_once_never_goes_out
                 a_status_with_a_secret_that_was_replaced_is_not_stored
                 a_secret_that_is_due_is_replaced_once_the_new_one_is_used

@@ -44,6 +44,15 @@ pub(super) async fn give_back(store: &SqlStore, lease: &Lease) -> Result<()> {
     Ok(())
 }
 
+pub(super) async fn give_all_back(store: &SqlStore, holder: &str) -> Result<()> {
+    sqlx::query("UPDATE lease SET until = 0 WHERE holder = $1")
+        .bind(holder)
+        .execute(&store.writer)
+        .await
+        .map_err(failed("giving leases back"))?;
+    Ok(())
+}
+
 /// Whether a lease holds; if so, nobody takes it before the commit. Said at the
 /// beginning of every write under it, after `one_at_a_time`.
 pub(super) async fn holds(tx: &mut Write, lease: &Lease) -> Result<bool> {

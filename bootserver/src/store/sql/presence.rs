@@ -94,16 +94,22 @@ pub(super) async fn set(tx: &mut Write, moves: &[Move<'_>], now: i64) -> Result<
         }
     }
     for (state, difference) in differences {
-        sqlx::query(
-            "INSERT INTO host_count (state, hosts) VALUES ($1, $2)
-             ON CONFLICT (state) DO UPDATE SET hosts = host_count.hosts + excluded.hosts",
-        )
-        .bind(state.word())
-        .bind(difference)
-        .execute(&mut **tx)
-        .await
-        .map_err(failed("counting hosts"))?;
+        count(tx, state, difference).await?;
     }
+    Ok(())
+}
+
+/// So many more hosts are in a state.
+pub(super) async fn count(tx: &mut Write, state: Presence, difference: i64) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO host_count (state, hosts) VALUES ($1, $2)
+         ON CONFLICT (state) DO UPDATE SET hosts = host_count.hosts + excluded.hosts",
+    )
+    .bind(state.word())
+    .bind(difference)
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("counting hosts"))?;
     Ok(())
 }
 

@@ -125,6 +125,9 @@ impl Store for SqlStore {
     async fn give_lease_back(&self, lease: &Lease) -> Result<()> {
         lease::give_back(self, lease).await
     }
+    async fn give_leases_back(&self, holder: &str) -> Result<()> {
+        lease::give_all_back(self, holder).await
+    }
     async fn forget(&self, lease: &Lease, kept: Kept, before: i64, rows: u32) -> Result<Held<u64>> {
         retention::forget(self, lease, kept, before, rows).await
     }

@@ -2,7 +2,9 @@
 //! at a time: statuses wait for each of these transactions.
 
 use super::lease::holds;
-use super::{SqlStore, failed};
+use super::presence::count;
+use super::{SqlStore, Write, failed, to_json};
+use crate::fleet::presence::Presence;
 use crate::store::Result;
 use crate::store::lease::{Held, Lease};
 use crate::store::retention::Kept;
@@ -20,6 +22,15 @@ pub(super) async fn forget(
         return Ok(Held::Lost);
     }
     let statement = match kept {
+        Kept::Hosts => {
+            let forgotten = forget_hosts(&mut tx, before, rows).await?;
+            tx.commit().await.map_err(failed(step))?;
+            return Ok(Held::Done(forgotten));
+        }
+        Kept::Changes => {
+            "DELETE FROM host_change WHERE id IN (
+                 SELECT id FROM host_change WHERE at < $1 ORDER BY at, id LIMIT $2)"
+        }
         Kept::Events => {
             "DELETE FROM event WHERE id IN (
                  SELECT id FROM event WHERE received < $1 ORDER BY received, id LIMIT $2)"
@@ -42,4 +53,39 @@ pub(super) async fn forget(
         .map_err(failed(step))?;
     tx.commit().await.map_err(failed(step))?;
     Ok(Held::Done(forgotten.rows_affected()))
+}
+
+async fn forget_hosts(tx: &mut Write, before: i64, rows: u32) -> Result<u64> {
+    let step = "forgetting hosts that were deleted";
+    let agentsns: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT agentsn FROM host_seen WHERE state = 'deleted' AND agentsn IN (
+             SELECT agentsn FROM host WHERE state = 'deleted' AND since < $1
+                 AND NOT EXISTS (SELECT 1 FROM event WHERE event.agentsn = host.agentsn)
+                 AND NOT EXISTS (SELECT 1 FROM job WHERE job.agentsn = host.agentsn)
+                 AND NOT EXISTS (
+                     SELECT 1 FROM host_change WHERE host_change.agentsn = host.agentsn)
+                 LIMIT $2)",
+        // Who comes back just now stays.
+        skip_locked!()
+    ))
+    .bind(before)
+    .bind(i64::from(rows))
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    if agentsns.is_empty() {
+        return Ok(0);
+    }
+    let gone = sqlx::query(concat!(
+        "DELETE FROM host WHERE agentsn IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ")"
+    ))
+    .bind(to_json(&agentsns))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    let gone = i64::try_from(gone.rows_affected()).unwrap_or(i64::MAX);
+    count(tx, Presence::Deleted, -gone).await?;
+    Ok(gone.unsigned_abs())
 }

@@ -3,10 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bootserver::fleet::presence::Presence;
 use bootserver::store::Store;
+use bootserver::store::host::{Removal, Removed};
 use bootserver::store::job::JobQuery;
 use bootserver::store::lease::{Held, Lease};
 use bootserver::store::retention::Kept;
+use bootserver::token::{Token, TokenKind};
 
 use super::{event_count, limit};
 use crate::make;
@@ -146,4 +149,61 @@ pub(crate) async fn the_oldest_is_forgotten_first(store: &dyn Store) {
     record.results = vec![make::outcome("j1", 0)];
     let outcome = store.record_statuses(&[record]).await.expect("a batch");
     assert_eq!(super::stored(&outcome[0]).ignored_results, ["j1"]);
+}
+
+pub(crate) async fn leases_of_a_server_that_ends_are_free_at_once(store: &dyn Store) {
+    let take = async |name, holder: &str| {
+        let taken = store.take_lease(name, holder, LONG).await;
+        taken.expect("a write").map(|lease| lease.epoch)
+    };
+    for (name, holder) in [("one", "a"), ("two", "a"), ("three", "b")] {
+        assert_eq!(take(name, holder).await, Some(1));
+    }
+    store.give_leases_back("a").await.expect("a write");
+    assert_eq!(take("one", "c").await, Some(2));
+    assert_eq!(take("two", "c").await, Some(2));
+    assert_eq!(take("three", "c").await, None);
+}
+
+pub(crate) async fn a_deleted_host_is_forgotten_after_its_history(store: &dyn Store) {
+    let lease = lease(store).await;
+    for agentsn in ["gone", "stays"] {
+        make::host(store, agentsn).await;
+    }
+    make::job(store, "j1", "gone").await;
+    let mut record = make::status("gone", 10);
+    record.events = vec![make::event(1, "m")];
+    store.record_statuses(&[record]).await.expect("a batch");
+    let removal = Removal {
+        agentsn: "gone".into(),
+        to: Presence::Deleted,
+        nobody: Token::generate(TokenKind::Host).digest(),
+    };
+    let removed = store
+        .remove_host(&removal, &make::fleet(), &make::by(2000))
+        .await;
+    assert_eq!(removed.expect("a write"), Removed::Done);
+    let forget = async |kept, before| {
+        let forgotten = store.forget(&lease, kept, before, 10).await;
+        forgotten.expect("a write")
+    };
+    assert_eq!(forget(Kept::Hosts, 9000).await, Held::Done(0), "its events");
+    assert_eq!(forget(Kept::Events, 9000).await, Held::Done(1));
+    assert_eq!(forget(Kept::Hosts, 9000).await, Held::Done(0), "its jobs");
+    assert_eq!(forget(Kept::Jobs, 9000).await, Held::Done(1));
+    assert_eq!(forget(Kept::Hosts, 9000).await, Held::Done(0), "the change");
+    assert_eq!(forget(Kept::Changes, 1001).await, Held::Done(3));
+    assert_eq!(forget(Kept::Changes, 9000).await, Held::Done(1));
+    assert_eq!(forget(Kept::Hosts, 2000).await, Held::Done(0), "too young");
+    assert_eq!(forget(Kept::Hosts, 9000).await, Held::Done(1));
+    let host = async |agentsn| {
+        let host = store.host(agentsn, &make::fleet()).await;
+        host.expect("a read").is_some()
+    };
+    assert_eq!((host("gone").await, host("stays").await), (false, true));
+    let counts = store.host_counts().await.expect("a read");
+    let deleted = counts.iter().find(|(state, _)| *state == Presence::Deleted);
+    assert_eq!(deleted, Some(&(Presence::Deleted, 0)));
+    // It may come again, as a host nobody knows.
+    make::host(store, "gone").await;
 }
