@@ -90,7 +90,9 @@ const SUSPEND: std::time::Duration = std::time::Duration::from_millis(500);
 const UNWATCHED_CHECK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Quiet time after which memory is given back: once for a hundred children
-/// that start together, and after the other threads are done as well.
+/// that start together, and after the other threads are done as well. A turn
+/// of the timer's alone gives back by itself when nothing follows this soon, so
+/// that the watchdog's turns leave nothing behind and cost no further one.
 const REST_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// All state of the daemon.
@@ -194,8 +196,17 @@ impl Engine {
         ready();
         self.say_status();
         self.finish_handover();
+        let mut by_timer = false;
         while !self.is_leaving {
-            let sources = self.poller.wait(self.deadline())?;
+            let deadline = self.deadline();
+            self.poller.arm(deadline)?;
+            if by_timer && deadline.is_none_or(|at| at > now() + REST_AFTER) {
+                // The last step before the wait: whatever runs after it comes
+                // back, with its neighbours.
+                crate::sys::give_back_memory();
+            }
+            let sources = self.poller.wait()?;
+            by_timer = sources == [Source::Timer];
             for source in sources {
                 self.dispatch(source);
             }
@@ -287,7 +298,8 @@ impl Engine {
             .min()
     }
 
-    /// Much is being done: memory is given back once it is quiet again.
+    /// Much is being done: a turn follows once it is quiet again, which gives
+    /// memory back.
     fn will_rest(&mut self) {
         self.rests_at = Some(now() + REST_AFTER);
     }
@@ -334,7 +346,6 @@ impl Engine {
         self.feed_watchdog(now);
         if self.rests_at.is_some_and(|at| at <= now) {
             self.rests_at = None;
-            crate::sys::give_back_memory();
         }
     }
 

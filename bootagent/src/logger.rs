@@ -33,8 +33,8 @@ const MAX_LOCK_BYTES: u64 = 4096;
 /// Read at once: a pipe holds no more.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Milliseconds of quiet after which the memory a change of the folder needed
-/// is given back: once for a hundred children that start together.
+/// Milliseconds of quiet after which memory is given back: once for a hundred
+/// children that start or print together.
 const REST_AFTER: u16 = 500;
 
 /// Chunks drained from a FIFO that is gone: all that a pipe can hold. Somebody
@@ -66,27 +66,17 @@ pub fn run(args: &LoggerArgs) -> anyhow::Result<()> {
         .with_context(|| format!("watching {}", parent.display()))?;
     let mut outputs: BTreeMap<String, Output> = BTreeMap::new();
     let mut buffer = vec![0; CHUNK_BYTES];
-    let mut timeout = PollTimeout::from(REST_AFTER);
     let mut wake = Wake::FolderChanged;
     loop {
-        match wake {
-            Wake::FolderChanged => {
-                // Cleared before the look: what comes later wakes again.
-                let _ = watch.read_events();
-                if !args.outputs.is_dir() {
-                    return Ok(());
-                }
-                refresh(args, &mut outputs, &mut buffer);
-                timeout = REST_AFTER.into();
+        if wake == Wake::FolderChanged {
+            // Cleared before the look: what comes later wakes again.
+            let _ = watch.read_events();
+            if !args.outputs.is_dir() {
+                return Ok(());
             }
-            Wake::Output => {}
-            Wake::Quiet => {
-                // What starting or opening needed is not needed again.
-                crate::sys::give_back_memory();
-                timeout = PollTimeout::NONE;
-            }
+            refresh(args, &mut outputs, &mut buffer);
         }
-        wake = wait(&watch, &mut outputs, &mut buffer, timeout)?;
+        wake = wait(&watch, &mut outputs, &mut buffer)?;
     }
 }
 
@@ -166,16 +156,14 @@ fn refresh(args: &LoggerArgs, outputs: &mut BTreeMap<String, Output>, buffer: &m
 enum Wake {
     FolderChanged,
     Output,
-    Quiet,
 }
 
-/// Waits, and drains what is ready. An idle logger waits without a timeout and
-/// never wakes up.
+/// Waits, and drains what is ready. An idle logger gives back its memory once,
+/// then waits without a timeout and never wakes up.
 fn wait(
     watch: &Inotify,
     outputs: &mut BTreeMap<String, Output>,
     buffer: &mut [u8],
-    timeout: PollTimeout,
 ) -> anyhow::Result<Wake> {
     let ready: Vec<bool> = {
         let mut sources = vec![PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
@@ -184,8 +172,13 @@ fn wait(
                 .values()
                 .map(|o| PollFd::new(o.fifo.as_fd(), PollFlags::POLLIN)),
         );
-        match poll(&mut sources, timeout) {
-            Ok(0) => return Ok(Wake::Quiet),
+        let mut outcome = poll(&mut sources, PollTimeout::from(REST_AFTER));
+        if outcome == Ok(0) {
+            // Nothing between this and the wait: what runs comes back.
+            crate::sys::give_back_memory();
+            outcome = poll(&mut sources, PollTimeout::NONE);
+        }
+        match outcome {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("waiting for output"),
         }

@@ -115,22 +115,8 @@ impl Poller {
         let _ = self.epoll.delete(descriptor);
     }
 
-    /// Waits until something is ready or `deadline` has come.
-    pub(super) fn wait(&mut self, deadline: Option<Uptime>) -> io::Result<Vec<Source>> {
-        self.arm(deadline)?;
-        let mut events = [EpollEvent::empty(); BATCH];
-        match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-            Ok(count) => Ok(events[..count]
-                .iter()
-                .map(|event| Source::from_token(event.data()))
-                .collect()),
-            Err(Errno::EINTR) => Ok(Vec::new()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
     /// Sets the timer only when the deadline changed: no system call per turn.
-    fn arm(&mut self, deadline: Option<Uptime>) -> io::Result<()> {
+    pub(super) fn arm(&mut self, deadline: Option<Uptime>) -> io::Result<()> {
         if deadline == self.armed {
             return Ok(());
         }
@@ -145,6 +131,19 @@ impl Poller {
         }
         self.armed = deadline;
         Ok(())
+    }
+
+    /// Waits until something is ready or the armed deadline has come.
+    pub(super) fn wait(&self) -> io::Result<Vec<Source>> {
+        let mut events = [EpollEvent::empty(); BATCH];
+        match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(count) => Ok(events[..count]
+                .iter()
+                .map(|event| Source::from_token(event.data()))
+                .collect()),
+            Err(Errno::EINTR) => Ok(Vec::new()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Takes the expiry in; the next deadline arms it again.
@@ -189,7 +188,8 @@ mod tests {
     #[test]
     fn a_deadline_in_the_past_wakes_at_once() {
         let mut poller = Poller::new().expect("epoll");
-        let ready = poller.wait(Some(Uptime::ZERO)).expect("waited");
+        poller.arm(Some(Uptime::ZERO)).expect("armed");
+        let ready = poller.wait().expect("waited");
         assert_eq!(ready, [Source::Timer]);
         poller.clear_timer();
     }
