@@ -5,7 +5,8 @@
 //! The one rule: a restore never runs a job twice. What was open in the copy may
 //! have gone out since, and its host may have done it and have been told that
 //! this is known. So those jobs end here, with a code that says so (1007);
-//! operators order again what they still want.
+//! operators order again what they still want. Sessions end too, and numbers that
+//! may have been given since are left out.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -107,6 +108,13 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<String> {
         "{} is no backup: it has no {DATABASE}",
         from.display()
     );
+    let log = from.join(format!("{DATABASE}-wal"));
+    ensure!(
+        fs::metadata(&log).map_or(0, |log| log.len()) == 0,
+        "{} is there: {} is no finished copy; `bootserver backup` makes one",
+        log.display(),
+        copied.display()
+    );
     copy_blobs(&from.join(BLOBS), &config.data.join(BLOBS))?;
     // It gets its place when its jobs have ended, not before.
     let parent = parent(database);
@@ -117,7 +125,7 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<String> {
     let unfinished = folder.path().join(DATABASE);
     copy_file(&copied, &unfinished)?;
     let store = SqliteStore::open(&unfinished).await?;
-    let jobs = store.close_open_jobs(unix_millis()).await?;
+    let jobs = store.restored(unix_millis()).await?;
     store.close().await;
     sync(&unfinished)?;
     fs::rename(&unfinished, database)
@@ -130,7 +138,7 @@ pub async fn restore(config: &Config, from: &Path) -> anyhow::Result<String> {
 pub async fn close_jobs(config: &Config) -> anyhow::Result<String> {
     let _data = DataDir::take(&config.data)?;
     let store = open(config).await?;
-    let jobs = store.close_open_jobs(unix_millis()).await?;
+    let jobs = store.restored(unix_millis()).await?;
     store.close().await;
     Ok(told(jobs))
 }
@@ -143,7 +151,8 @@ async fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
 fn told(jobs: u64) -> String {
     format!(
         "{jobs} jobs were open and have ended with code 1007: order again what is still wanted.\n\
-         Tokens and hosts that were revoked after the backup are valid again: revoke them anew."
+         Tokens and hosts that were revoked after the backup are valid again: revoke them anew.\n\
+         Everybody has to sign in again."
     )
 }
 

@@ -173,6 +173,10 @@ async fn database(report: &mut Report, config: &Config) {
             "database",
             &format!("{shown}: the next start brings its tables up to date; have a backup"),
         ),
+        Tables::Ahead => report.warn(
+            "database",
+            &format!("{shown}: a newer bootserver has added to its tables; install that one soon"),
+        ),
         Tables::Newer => report.fail(
             "database",
             &format!("{shown}: a newer bootserver has changed its tables; install that one"),

@@ -23,6 +23,7 @@ pub mod page;
 pub mod postgres;
 pub mod probe;
 pub mod retention;
+mod schema;
 pub mod session;
 pub mod sqlite;
 pub mod status;
@@ -85,6 +86,9 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// behind a cut cable says nothing, and the kernel gives it up only after a
 /// quarter of an hour. Longer than what the databases themselves allow.
 const WITHIN: Duration = Duration::from_secs(35);
+
+/// Numbers nobody gets after a restore: more than are given between two backups.
+const IDS_LEFT_OUT: i64 = 1_000_000_000;
 
 /// A call that ends, also when the database never answers. What it wrote may
 /// still be committed.
@@ -333,9 +337,10 @@ pub trait Store: Send + Sync + 'static {
     /// Ends jobs that were never handed out and must not begin any more.
     /// Returns how many.
     async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>>;
-    /// Ends every open job, because the database was restored and nobody knows
-    /// which went out since it was copied. Returns how many.
-    async fn close_open_jobs(&self, now: i64) -> Result<u64>;
+    /// The database was restored, and nobody knows what happened since it was
+    /// copied: every open job ends, nobody is signed in, and no number of events,
+    /// results and the like is given a second time. Returns how many jobs ended.
+    async fn restored(&self, now: i64) -> Result<u64>;
     /// Results in order of arrival.
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>>;
 

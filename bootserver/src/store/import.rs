@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnec
 
 use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
-use super::{Failure, Result, Store, StoreError};
+use super::{Failure, Result, Store, StoreError, postgres, schema, sqlite};
 
 /// Rows of one statement.
 const ROWS: i64 = 500;
@@ -30,13 +30,17 @@ type Column = (String, String, bool);
 /// Copies a SQLite file into an empty PostgreSQL database; both are brought up
 /// to date first. Returns the number of rows.
 pub async fn import(from: &Path, to: PgConnectOptions) -> Result<u64> {
-    // The tables must be the same on both sides.
-    SqliteStore::open(from).await?.close().await;
-    PostgresStore::open(to.clone()).await?.close().await;
     let step = "connecting to both databases";
     let source = SqliteConnectOptions::new().filename(from);
     let mut source = source.connect().await.map_err(failed(step))?;
+    refuse_running(&mut source).await?;
+    // The tables must be the same on both sides.
+    SqliteStore::open(from).await?.close().await;
+    PostgresStore::open(to.clone()).await?.close().await;
     let mut target = to.connect().await.map_err(failed(step))?;
+    // What is read is the source at one moment, whoever writes.
+    let mut source = source.begin().await.map_err(failed(step))?;
+    refuse_newer(&mut source, &mut target).await?;
     let step = "copying into PostgreSQL";
     let mut tx = target.begin().await.map_err(failed(step))?;
     let tables = tables(&mut tx).await?;
@@ -52,9 +56,52 @@ pub async fn import(from: &Path, to: PgConnectOptions) -> Result<u64> {
         .execute(&mut target)
         .await
         .map_err(failed("counting what was copied"))?;
-    source.close().await.map_err(failed(step))?;
+    source.rollback().await.map_err(failed(step))?;
     target.close().await.map_err(failed(step))?;
     Ok(rows)
+}
+
+/// What a server still writes would be missing.
+async fn refuse_running(source: &mut SqliteConnection) -> Result<()> {
+    let step = "looking whether a server runs on it";
+    let held: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM lease WHERE until > unixepoch('now', 'subsec') * 1000",
+    )
+    .fetch_one(source)
+    .await
+    .map_err(failed(step))?;
+    match held {
+        0 => Ok(()),
+        _ => {
+            let reason = "a server runs on it, or was killed a moment ago; stop it, and try again \
+                          in 20 s";
+            Err(refused(step, reason.into()))
+        }
+    }
+}
+
+/// A newer program's tables may hold what this one does not know.
+async fn refuse_newer(source: &mut SqliteConnection, target: &mut PgConnection) -> Result<()> {
+    let step = "looking whether the tables are known";
+    let of_source: i64 = sqlx::query_scalar(schema::DONE)
+        .fetch_one(source)
+        .await
+        .map_err(failed(step))?;
+    let of_target: i64 = sqlx::query_scalar(schema::DONE)
+        .fetch_one(target)
+        .await
+        .map_err(failed(step))?;
+    let known = (
+        schema::newest(&sqlite::MIGRATIONS),
+        schema::newest(&postgres::MIGRATIONS),
+    );
+    match (of_source, of_target) == known {
+        true => Ok(()),
+        false => {
+            let reason = "a newer bootserver has added to them; import with that one";
+            Err(refused(step, reason.into()))
+        }
+    }
 }
 
 /// The tables, each after those it refers to.

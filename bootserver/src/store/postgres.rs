@@ -9,6 +9,7 @@
 //! vanished without a word (a cut cable) leaves connections that never answer:
 //! each is asked before and after it is used, and closed when it says nothing.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -16,7 +17,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRo
 use sqlx::{Connection, Postgres, Row, Transaction};
 use tokio::time::timeout;
 
-use super::{Failure, Result, StoreError};
+use super::{Failure, IDS_LEFT_OUT, Result, StoreError, schema};
 
 // What the queries say through their parent; `sql/queries.rs` explains it.
 macro_rules! given_texts {
@@ -79,7 +80,8 @@ use queries::failed;
 type Db = Postgres;
 type Write = Transaction<'static, Db>;
 
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub(super) static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| schema::lenient(sqlx::migrate!("migrations/postgres")));
 
 /// Oldest release we know to work, as `server_version_num`.
 const OLDEST: i32 = 130_000;
@@ -137,6 +139,11 @@ impl PostgresStore {
             failure: Failure::Unavailable,
             source: Box::new(error),
         })?;
+        let needs: Option<i64> = sqlx::query_scalar(schema::NEEDS)
+            .fetch_optional(&first)
+            .await
+            .map_err(failed("asking which program the tables need"))?;
+        schema::assert_fit(needs, &MIGRATIONS)?;
         first.close().await;
         let options = options.options(SESSION);
         let pool = |connections| {
@@ -175,6 +182,21 @@ async fn answers(connection: &mut PgConnection) -> std::result::Result<bool, sql
         Ok(answer) => answer.map(|()| true),
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
+}
+
+async fn raise_ids(tx: &mut Write) -> Result<()> {
+    sqlx::query(
+        "SELECT setval(counter, nextval(counter) + $1) FROM (
+             SELECT pg_get_serial_sequence(quote_ident(relname), attname)::regclass AS counter
+             FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+             WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace
+               AND attidentity <> '') AS counters",
+    )
+    .bind(IDS_LEFT_OUT)
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("leaving out numbers that may be given"))?;
+    Ok(())
 }
 
 /// Makes transactions that say so commit one after another. Numbers are given

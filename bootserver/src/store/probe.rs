@@ -1,6 +1,7 @@
 //! A look at a database that changes nothing in it: `-T` asks whether a server
 //! could work with it.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::{Failure, Result, StoreError, postgres, sqlite};
+use super::{Failure, Result, StoreError, postgres, schema, sqlite};
 use crate::clock::unix_millis;
 
 /// How long a database may take for all that is asked.
@@ -26,6 +27,8 @@ pub enum Tables {
     Current,
     /// Of an older one: the next start brings them up to date.
     Older,
+    /// Of a newer one, which this one works with too.
+    Ahead,
     /// Of a newer one, which this one cannot start on.
     Newer,
 }
@@ -84,14 +87,21 @@ async fn look_at_file(path: &Path) -> Result<Probe> {
         .map_err(failed("reading the database"))?;
     let newest: Option<i64> = match exists {
         0 => None,
-        _ => sqlx::query_scalar(NEWEST)
+        _ => sqlx::query_scalar(schema::DONE)
             .fetch_one(&mut connection)
+            .await
+            .map_err(failed("reading the database"))?,
+    };
+    let needs: Option<i64> = match newest {
+        None => None,
+        Some(_) => sqlx::query_scalar(schema::NEEDS)
+            .fetch_optional(&mut connection)
             .await
             .map_err(failed("reading the database"))?,
     };
     // It was only read: nothing is lost when this fails.
     let _ = connection.close().await;
-    let tables = tables(newest, &sqlite::MIGRATIONS);
+    let tables = tables(newest, needs, &sqlite::MIGRATIONS);
     Ok(Probe { tables, ahead: 0 })
 }
 
@@ -116,27 +126,33 @@ async fn look_at_server(options: PgConnectOptions) -> Result<Probe> {
         .map_err(failed("reading the database"))?;
     let newest: Option<i64> = match exists {
         false => None,
-        true => sqlx::query_scalar(NEWEST)
+        true => sqlx::query_scalar(schema::DONE)
             .fetch_one(&mut connection)
+            .await
+            .map_err(failed("reading the database"))?,
+    };
+    let needs: Option<i64> = match newest {
+        None => None,
+        Some(_) => sqlx::query_scalar(schema::NEEDS)
+            .fetch_optional(&mut connection)
             .await
             .map_err(failed("reading the database"))?,
     };
     // It was only read: nothing is lost when this fails.
     let _ = connection.close().await;
-    let tables = tables(newest, &postgres::MIGRATIONS);
+    let tables = tables(newest, needs, &postgres::MIGRATIONS);
     Ok(Probe { tables, ahead })
 }
 
-const NEWEST: &str = "SELECT max(version) FROM _sqlx_migrations";
-
-fn tables(newest: Option<i64>, known: &Migrator) -> Tables {
+fn tables(newest: Option<i64>, needs: Option<i64>, known: &Migrator) -> Tables {
     let Some(newest) = newest else {
         return Tables::None;
     };
-    match known.iter().map(|migration| migration.version).max() {
-        Some(known) if newest > known => Tables::Newer,
-        Some(known) if newest < known => Tables::Older,
-        _ => Tables::Current,
+    match newest.cmp(&schema::newest(known)) {
+        _ if schema::assert_fit(needs, known).is_err() => Tables::Newer,
+        Ordering::Greater => Tables::Ahead,
+        Ordering::Less => Tables::Older,
+        Ordering::Equal => Tables::Current,
     }
 }
 

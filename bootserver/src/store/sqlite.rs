@@ -8,6 +8,7 @@
 //! back and nobody reads from it, which under load never happens by itself.
 
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -17,7 +18,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, Transaction};
 
-use super::{Failure, Result, StoreError};
+use super::{Failure, IDS_LEFT_OUT, Result, StoreError, schema};
 
 // What the queries say through their parent; `sql/queries.rs` explains it.
 // Writers wait for each other here, so no row needs a lock.
@@ -75,7 +76,8 @@ use queries::failed;
 type Db = Sqlite;
 type Write = Transaction<'static, Db>;
 
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static MIGRATIONS: LazyLock<Migrator> =
+    LazyLock::new(|| schema::lenient(sqlx::migrate!("migrations/sqlite")));
 
 /// Readers at once; reads are short and there are few cores.
 const READERS: u32 = 4;
@@ -123,6 +125,11 @@ impl SqliteStore {
             failure: Failure::Unavailable,
             source: Box::new(error),
         })?;
+        let needs: Option<i64> = sqlx::query_scalar(schema::NEEDS)
+            .fetch_optional(&writer)
+            .await
+            .map_err(failed("asking which program the tables need"))?;
+        schema::assert_fit(needs, &MIGRATIONS)?;
         let read_only = options.clone().pragma("query_only", "1");
         let readers = pool(READERS, read_only)
             .await
@@ -200,6 +207,24 @@ fn text_to_find(text: &str) -> String {
 
 /// There is one writer, so transactions never overtake each other.
 async fn one_at_a_time(_: &mut Write) -> Result<()> {
+    Ok(())
+}
+
+async fn raise_ids(tx: &mut Write) -> Result<()> {
+    let step = "leaving out numbers that may be given";
+    sqlx::query(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT name, 0 FROM sqlite_master
+         WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'
+           AND name NOT IN (SELECT name FROM sqlite_sequence)",
+    )
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    sqlx::query("UPDATE sqlite_sequence SET seq = seq + $1")
+        .bind(IDS_LEFT_OUT)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(step))?;
     Ok(())
 }
 

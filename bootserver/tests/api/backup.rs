@@ -2,8 +2,10 @@
 //! stay there, and no job goes out twice.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::harness::{Server, TestHost, bundle, command};
@@ -21,6 +23,24 @@ fn run(arguments: &[&str]) -> (bool, String) {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path of a test")
+}
+
+/// How many leases hold.
+fn leases(database: &Path) -> i64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut connection = SqliteConnection::connect(text(database))
+            .await
+            .expect("a connection");
+        let held = "SELECT count(*) FROM lease WHERE until > unixepoch('now', 'subsec') * 1000";
+        sqlx::query_scalar(held)
+            .fetch_one(&mut connection)
+            .await
+            .expect("a count")
+    })
 }
 
 /// A server on a directory that another one's data is in.
@@ -75,6 +95,7 @@ fn a_restored_server_knows_its_hosts_and_repeats_no_job() {
     let put_back = ["restore", "--data", text(&data), text(&backup)];
     let (ok, said) = run(&put_back);
     assert!(ok && said.contains("2 jobs were open"), "{said}");
+    assert!(said.contains("sign in again"), "{said}");
     let (ok, said) = run(&put_back);
     assert!(!ok && said.contains("move it away first"), "{said}");
     let server = start_again(&directory, &tokens, "");
@@ -112,6 +133,11 @@ fn what_is_no_backup_or_damaged_is_not_restored() {
     let shard = shard.expect("one").expect("readable").path();
     let blob = std::fs::read_dir(shard).expect("blobs").next();
     let blob = blob.expect("one").expect("readable").path();
+    let log = backup.join("bootserver.db-wal");
+    std::fs::write(&log, "what is not in the copy yet").expect("a file");
+    let (ok, said) = restore(&backup);
+    assert!(!ok && said.contains("no finished copy"), "{said}");
+    std::fs::remove_file(log).expect("it goes");
     std::fs::write(blob, "something else").expect("a file");
     let (ok, said) = restore(&backup);
     assert!(!ok && said.contains("is damaged"), "{said}");
@@ -138,10 +164,28 @@ fn an_import_into_postgresql_keeps_hosts_enrolled() {
     };
     server.push(&host, event(1));
     let open = stop(&server, &host, "x");
-    assert!(server.stop().success());
-
     let data = directory.path().join("data");
     let file = data.join("bootserver.db");
+    let begun = Instant::now();
+    while leases(&file) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no lease");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let other = directory.path().join("other");
+    let refused = directory.path().join("refused.toml");
+    std::fs::write(&refused, &configuration).expect("a configuration");
+    let (ok, said) = run(&[
+        "import",
+        "-c",
+        text(&refused),
+        "--data",
+        text(&other),
+        text(&file),
+    ]);
+    assert!(!ok && said.contains("a server runs on it"), "{said}");
+    assert!(server.stop().success());
+    assert_eq!(leases(&file), 0, "it gave them back");
+
     let settings = directory.path().join("postgres.toml");
     std::fs::write(&settings, &configuration).expect("a configuration");
     let options = ["-c", text(&settings), "--data", text(&data)];

@@ -7,6 +7,7 @@ mod contract;
 mod cut;
 mod ingest;
 mod make;
+mod migrations;
 mod postgres;
 mod sqlite;
 
@@ -38,6 +39,7 @@ macro_rules! contract {
                 hosts_are_sorted_and_paged_from_either_end
                 names_are_sorted_by_their_bytes
                 a_batch_is_stored_whole_or_not_at_all
+                after_a_restore_no_number_is_given_twice_and_nobody_is_signed_in
                 of_two_statuses_in_one_batch_the_last_is_the_state
                 an_event_has_one_row
                 a_job_has_one_result

@@ -18,6 +18,15 @@ use bootserver::store::user::NewUser;
 use bootserver::token::{Token, TokenKind};
 use serde_json::json;
 
+/// What a newer program does to tables: it adds to them; it needs what ours knows;
+/// it needs what ours does not know.
+pub(crate) const NEWER: [&str; 3] = [
+    "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+     VALUES (9999, 'later', TRUE, '', 1)",
+    "INSERT INTO setting (key, value) VALUES ('needs_migration', '5')",
+    "UPDATE setting SET value = '9999' WHERE key = 'needs_migration'",
+];
+
 pub(crate) fn tags(text: &str) -> Tags {
     Tags::parse(text).expect("valid tags")
 }

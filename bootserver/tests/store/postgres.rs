@@ -165,3 +165,28 @@ async fn who_reads_on_misses_nothing_while_replicas_write() {
     );
     opened.close().await;
 }
+
+#[tokio::test]
+async fn an_older_server_works_with_newer_tables_unless_they_say_no() {
+    let Some(opened) = open().await else { return };
+    let options: PgConnectOptions = opened.address.parse().expect("an address");
+    let mut direct = sqlx::PgConnection::connect(&opened.address)
+        .await
+        .expect("a connection");
+    for statement in make::NEWER {
+        sqlx::raw_sql(statement)
+            .execute(&mut direct)
+            .await
+            .expect("a statement");
+        let again = PostgresStore::open(options.clone()).await;
+        let is_refused = statement.contains("9999'");
+        match again {
+            Ok(store) if !is_refused => store.close().await,
+            Err(error) if is_refused => {
+                assert!(bootserver::problem::chain(&error).contains("9999"));
+            }
+            other => panic!("{statement}: {other:?}"),
+        }
+    }
+    opened.close().await;
+}

@@ -154,3 +154,28 @@ async fn the_log_is_begun_anew_though_somebody_always_writes_and_reads() {
     assert_ne!(restarts(&wal), before);
     opened.close().await;
 }
+
+#[tokio::test]
+async fn an_older_server_works_with_newer_tables_unless_they_say_no() {
+    let opened = open().await.expect("a store");
+    let path = opened.directory.path().join("a.db");
+    opened.store.close().await;
+    let mut direct = SqliteConnection::connect(path.to_str().expect("a path"))
+        .await
+        .expect("a connection");
+    for statement in crate::make::NEWER {
+        sqlx::raw_sql(statement)
+            .execute(&mut direct)
+            .await
+            .expect("a statement");
+        let again = SqliteStore::open(&path).await;
+        let is_refused = statement.contains("9999'");
+        match again {
+            Ok(store) if !is_refused => store.close().await,
+            Err(error) if is_refused => {
+                assert!(bootserver::problem::chain(&error).contains("9999"));
+            }
+            other => panic!("{statement}: {other:?}"),
+        }
+    }
+}

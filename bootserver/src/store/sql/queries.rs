@@ -15,6 +15,8 @@
 //!   `host_seen` is locked first, so that nobody waits in a circle;
 //! - the macro `found_by_text!()`: a query for hosts by a part of their names,
 //!   up to the parameter `text_to_find(text)` makes;
+//! - `raise_ids(&mut tx)`, which leaves out the next numbers of every table that
+//!   counts by itself;
 //! - `one_at_a_time(&mut tx)`, said first in a transaction that others like it
 //!   must not overtake, and `hot`, the statements every status needs.
 //!
@@ -35,6 +37,7 @@ mod listing;
 mod package;
 mod presence;
 mod register;
+mod restored;
 mod retention;
 mod scope;
 mod search;
@@ -44,7 +47,7 @@ mod user;
 
 use async_trait::async_trait;
 
-use super::{Db, DbRow, SqlStore, Write, failure_of, hot, one_at_a_time};
+use super::{Db, DbRow, SqlStore, Write, failure_of, hot, one_at_a_time, raise_ids};
 use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};
 use crate::fleet::enrol::KnownHost;
@@ -362,8 +365,8 @@ impl Store for SqlStore {
     async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>> {
         job_end::expire(self, lease, now).await
     }
-    async fn close_open_jobs(&self, now: i64) -> Result<u64> {
-        job_end::close_open(self, now).await
+    async fn restored(&self, now: i64) -> Result<u64> {
+        restored::restored(self, now).await
     }
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>> {
         job::results(self, query).await

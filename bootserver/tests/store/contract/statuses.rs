@@ -4,6 +4,8 @@ use bootagent_protocol::ErrorCode;
 use bootserver::store::Failure;
 use bootserver::store::Store;
 use bootserver::store::event::EventQuery;
+use bootserver::store::session::{NewSession, SessionBegun};
+use bootserver::token::{Token, TokenKind};
 
 use super::{event_count, limit};
 use crate::make;
@@ -136,4 +138,45 @@ pub(crate) async fn text_of_any_script_comes_back(store: &dyn Store) {
         .expect("the host");
     assert_eq!(host.summary.reported.hostname, text);
     assert_eq!(host.state.expect("a state").notices, [text]);
+}
+
+pub(crate) async fn after_a_restore_no_number_is_given_twice_and_nobody_is_signed_in(
+    store: &dyn Store,
+) {
+    let user = make::user("admin");
+    let inserted = store.insert_user(&user, &make::by(1)).await;
+    inserted.expect("a write");
+    let session = NewSession {
+        id: "s1".into(),
+        digest: Token::generate(TokenKind::Session).digest(),
+        user: user.id.clone(),
+        password: user.password.clone(),
+        expires: i64::MAX,
+        client: String::new(),
+    };
+    let begun = store.begin_session(&session, &make::by(1)).await;
+    assert_eq!(begun.expect("a write"), SessionBegun::Done);
+    let owner = async || {
+        let owner = store.session_owner(&session.digest).await;
+        owner.expect("a read").is_some()
+    };
+    assert!(owner().await);
+    make::host(store, "sn-1").await;
+    make::job(store, "j1", "sn-1").await;
+    let newest = async |now| {
+        let mut record = make::status("sn-1", now);
+        record.events = vec![make::event(now, "m")];
+        store.record_statuses(&[record]).await.expect("a batch");
+        let events = store.events(&EventQuery::default()).await;
+        let events = events.expect("a list").items;
+        events.iter().map(|event| event.id).max().expect("an event")
+    };
+    let before = newest(1).await;
+    assert_eq!(store.restored(100).await.expect("a write"), 1);
+    let after = newest(2).await;
+    assert!(after > before + 999_999_999, "{before} {after}");
+    let results = store.job_results(&Default::default()).await;
+    let results = results.expect("a list").items;
+    assert!(results[0].seq > 1_000_000_000, "{results:?}");
+    assert!(!owner().await, "signed in though nobody knows who may be");
 }
