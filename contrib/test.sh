@@ -2,7 +2,7 @@
 # Installs what the tests need and runs every check, in the order in which they are cheapest to fail.
 #
 #   contrib/test.sh            everything
-#   contrib/test.sh STEP...    only these steps: format lint scripts test doc fuzz
+#   contrib/test.sh STEP...    only these steps: format lint scripts test doc contract fuzz
 #
 # A test that cannot run on this machine prints "SKIPPED: reason"; they are listed at the end. The logs
 # of the steps are in target/test-logs.
@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$repository"
 
 logs=$repository/target/test-logs
-steps=(format lint scripts test doc fuzz)
+steps=(format lint scripts test doc contract fuzz)
 summary=()
 
 # What tests start or read: compilers and packagers, the Debian tree, namespaces, cmake.
@@ -75,6 +75,9 @@ step_fuzz() {
     cargo fmt --manifest-path fuzz/Cargo.toml --check && contrib/fuzz.sh
 }
 
+# Our API as its document has it, on both databases.
+step_contract() { contrib/contract.sh; }
+
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
 
 # Called where its failure is looked at, a step does not end at its first failing command: several are joined
@@ -89,7 +92,7 @@ run_step() {
 
 [ $# -eq 0 ] || steps=("$@")
 for step in "${steps[@]}"; do
-    declare -F "step_$step" >/dev/null || die "there is no step '$step'; steps: format lint scripts test doc fuzz"
+    declare -F "step_$step" >/dev/null || die "there is no step '$step'; steps: format lint scripts test doc contract fuzz"
 done
 mkdir -p "$logs"
 rm -f "$logs"/*.log "$logs"/*.part
