@@ -101,9 +101,10 @@ hold() {
     # shellcheck source=/dev/null # written just now
     . "$work/seeds"
     set +a
-    PYTHONPATH=$here SCHEMATHESIS_HOOKS=contract_hooks "$tools/bin/st" --no-color \
-        --config-file $here/schemathesis.toml run bootserver/openapi.json --url "http://$address" \
-        --seed "${CONTRACT_SEED:-1}" "$@" || result=$?
+    # From there, because it keeps notes where it stands and would go by those of an earlier run.
+    (cd "$work" && PYTHONPATH=$repository/$here SCHEMATHESIS_HOOKS=contract_hooks "$tools/bin/st" --no-color \
+        --config-file "$repository/$here/schemathesis.toml" run "$repository/bootserver/openapi.json" \
+        --url "http://$address" --seed "${CONTRACT_SEED:-1}" "$@") || result=$?
     kill -0 "$server" 2>/dev/null || {
         say "bootserver ended meanwhile"
         result=1

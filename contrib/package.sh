@@ -26,9 +26,12 @@ usage: contrib/package.sh NAME VERSION-RELEASE [rpm|deb|bundle|all]
   contrib/package.sh BootAgent 1.2.1-1         the RPM of BootAgent
   contrib/package.sh BootAgent 1.2.1-1 all     its RPM and its .deb
   contrib/package.sh flux-push 0.1.0-1         RPM, .deb and bundle of a sub-agent
+  contrib/package.sh bootserver 0.1.0-1        RPM and .deb of the server
 
 BOOT_SERVER_ADDR="HOST:PORT,HOST2" in the environment is compiled into BootAgent.
-Agents: BootAgent $(cd "$repository/subagents" && printf '%s ' */ | tr -d /)
+BOOT_PROGRAMS=FOLDER has programs that were built elsewhere: nothing is built, and the package
+needs the glibc that they need.
+Names: BootAgent bootserver $(cd "$repository/subagents" && printf '%s ' */ | tr -d /)
 TEXT
     exit 2
 }
@@ -46,30 +49,49 @@ case ${name,,} in
 bootagent) name=bootagent ;;
 esac
 [[ $name =~ ^[A-Za-z0-9_-]{1,50}$ ]] || wrong "'$name' is no agent's name"
-[ "$name" = bootagent ] || [ -f "$repository/subagents/$name/Cargo.toml" ] || wrong "there is no agent '$name'"
+is_agent=yes
+case $name in
+bootagent | bootserver) is_agent=no ;;
+*) [ -f "$repository/subagents/$name/Cargo.toml" ] || wrong "there is no agent '$name'" ;;
+esac
 # The characters that rpm and dpkg both take.
 [[ $full_version =~ ^[0-9][A-Za-z0-9.+~]*-[0-9][A-Za-z0-9.+~]*$ ]] ||
     wrong "'$full_version' is no version; write VERSION-RELEASE, such as 1.2.1-1"
 version=${full_version%-*} release=${full_version##*-}
-kind=${3:-$([ "$name" = bootagent ] && echo rpm || echo all)}
+usual=all
+[ "$name" != bootagent ] || usual=rpm
+kind=${3:-$usual}
 case $kind in
 rpm | deb) kinds=$kind ;;
 bundle)
     [ "$name" != bootagent ] || wrong "BootAgent has no bundle: it is what unpacks bundles"
+    [ "$name" != bootserver ] || wrong "bootserver has no bundle: it is no agent"
     kinds=$kind
     ;;
-all) kinds=$([ "$name" = bootagent ] && echo "rpm deb" || echo "rpm deb bundle") ;;
+all)
+    kinds="rpm deb"
+    [ "$is_agent" = no ] || kinds+=" bundle"
+    ;;
 *) wrong "'$kind' is no kind of package; it is rpm, deb, bundle or all" ;;
 esac
 # dpkg knows neither capitals nor '_' in a name.
 deb_name=$(printf '%s' "${name,,}" | tr _ -)
-if [ "$name" = bootagent ]; then
+profile=release
+case $name in
+bootagent)
     sources=(protocol bootagent)
     programs=(bootagent bootctl)
-else
+    ;;
+bootserver)
+    sources=(protocol bootserver)
+    programs=(bootserver)
+    profile=server
+    ;;
+*)
     sources=(protocol bootagent/kit "subagents/$name")
     programs=("$name")
-fi
+    ;;
+esac
 
 package_path() {
     case $1 in
@@ -85,16 +107,18 @@ package_path() {
 hash() {
     {
         printf '%s\n' "$name" "$full_version" "${BOOT_SERVER_ADDR:-}"
+        [ -z "${BOOT_PROGRAMS:-}" ] || (cd "$BOOT_PROGRAMS" && sha256sum "${programs[@]}")
         cd "$repository"
         find "$@" -type f -print0 | sort -zu | xargs -0 sha256sum
     } | sha256sum | cut -d' ' -f1
 }
 
 install_tools() {
-    need_rust
     need objdump=binutils gzip=gzip
     case " $kinds " in *" rpm "*) need rpmbuild=rpm ;; esac
     case " $kinds " in *" deb "*) need dpkg-deb=dpkg ;; esac
+    [ -z "${BOOT_PROGRAMS:-}" ] || return 0
+    need_rust
     # The cache belongs to all clones: the second one waits for the first one's tools.
     mkdir -p "$cache"
     exec 8>"$cache/tools.lock"
@@ -135,12 +159,19 @@ build() {
     local folder=$1 inputs
     inputs=$(hash Cargo.toml Cargo.lock rust-toolchain.toml contrib/package.sh "${sources[@]}")
     [ "$(cat "$folder/inputs" 2>/dev/null)" != "$inputs" ] || return 0
+    if [ -n "${BOOT_PROGRAMS:-}" ]; then
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        (cd "$BOOT_PROGRAMS" && install -m 0755 "${programs[@]}" "$folder/")
+        printf '%s\n' "$inputs" >"$folder/inputs"
+        return 0
+    fi
     say "building $name $full_version"
-    (cd "$repository" && BOOTAGENT_VERSION=$full_version cargo zigbuild --quiet --locked --release \
+    (cd "$repository" && BOOTAGENT_VERSION=$full_version cargo zigbuild --quiet --locked --profile "$profile" \
         --target "$target.$glibc" --target-dir target -p "$name" --bins) </dev/null >&2
     rm -rf "$folder"
     mkdir -p "$folder"
-    (cd "$repository/target/$target/release" && install -m 0755 "${programs[@]}" "$folder/")
+    (cd "$repository/target/$target/$profile" && install -m 0755 "${programs[@]}" "$folder/")
     printf '%s\n' "$inputs" >"$folder/inputs"
 }
 
@@ -148,8 +179,10 @@ build() {
 needs_only_old_glibc() {
     local file newest
     for file in "$@"; do
-        newest=$(objdump -T "$file" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | { cat; echo $glibc; } |
+        newest=$(objdump -T "$file" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | { cat; echo "$glibc"; } |
             sort -V | tail -1)
+        # What was built elsewhere is packaged as it is, and the package says what it needs.
+        [ -z "${BOOT_PROGRAMS:-}" ] || glibc=$newest
         [ "$newest" = "$glibc" ] || die "$file needs glibc $newest; CentOS 7 has $glibc"
     done
 }
@@ -182,6 +215,17 @@ stage_bootagent() {
         "$stage/var/lib/bootagent" "$stage/var/log/bootagent"
 }
 
+stage_bootserver() {
+    local built=$1 stage=$2 from=$packaging/bootserver
+    install -D -m 0755 "$built/bootserver" "$stage/usr/bin/bootserver"
+    install -D -m 0644 "$from/bootserver.service" "$stage/usr/lib/systemd/system/bootserver.service"
+    install -D -m 0644 "$from/bootserver.sysusers" "$stage/usr/lib/sysusers.d/bootserver.conf"
+    install -D -m 0640 "$from/config.toml" "$stage/etc/bootserver/config.toml"
+    install -D -m 0644 "$from/bootserver.bash" "$stage/usr/share/bash-completion/completions/bootserver"
+    install -D -m 0644 /dev/null "$stage/usr/share/man/man8/bootserver.8.gz"
+    gzip -9nc "$from/bootserver.8" >"$stage/usr/share/man/man8/bootserver.8.gz"
+}
+
 # The manifest, and beside it the program and what lies in subagents/NAME/files.
 stage_agent() {
     local built=$1 stage=$2
@@ -201,9 +245,12 @@ stage_agent() {
 
 # scriptlet OUT MOMENT: a complete script from the shared steps and the few lines of this moment.
 scriptlet() {
+    local steps=$packaging/steps.sh
+    [ "$name" != bootserver ] || steps=$packaging/bootserver/steps.sh
     {
-        printf '#!/bin/sh\nset -e\nagent=%s\n' "$name"
-        sed '/^# shellcheck /d' "$packaging/steps.sh"
+        printf '#!/bin/sh\nset -e\n'
+        [ "$name" = bootserver ] || printf 'agent=%s\n' "$name"
+        sed '/^# shellcheck /d' "$steps"
         printf '\n# ---- now ----\n'
         sed '/^# shellcheck /d' "$2"
         # An if that did not run its body is no failure, whatever the shell thinks of it.
@@ -217,12 +264,21 @@ scriptlet() {
 make_rpm() {
     local out=$1 work=$2 moment spec=$packaging/bootagent.spec
     mkdir "$work/rpm"
-    if [ "$name" = bootagent ]; then
+    case $name in
+    bootagent)
         for moment in pre post preun postun; do scriptlet "$work/rpm/$moment" "$packaging/rpm/$moment"; done
-    else
+        ;;
+    bootserver)
+        spec=$packaging/bootserver/bootserver.spec
+        for moment in post preun postun; do
+            scriptlet "$work/rpm/$moment" "$packaging/bootserver/rpm-$moment"
+        done
+        ;;
+    *)
         spec=$packaging/agent/agent.spec
         for moment in pre preun; do scriptlet "$work/rpm/$moment" "$packaging/agent/rpm-$moment"; done
-    fi
+        ;;
+    esac
     # gzip and SHA-256 are what rpm 4.11 reads; nothing may be stripped, compiled or linked behind our
     # back, and no name of the build machine goes into the package.
     rpmbuild --quiet -bb --target x86_64-linux \
@@ -244,17 +300,28 @@ make_deb() {
     local root=$work/deb
     cp -a "$work/stage" "$root"
     mkdir "$root/DEBIAN"
-    if [ "$name" = bootagent ]; then
+    case $name in
+    bootagent)
         control=$packaging/deb/control
         for moment in preinst postinst prerm postrm; do
             scriptlet "$root/DEBIAN/$moment" "$packaging/deb/$moment"
         done
-    else
+        ;;
+    bootserver)
+        control=$packaging/bootserver/deb-control
+        for moment in postinst prerm postrm; do
+            scriptlet "$root/DEBIAN/$moment" "$packaging/bootserver/deb-$moment"
+        done
+        # Kept over an upgrade as its operator left it.
+        printf '/etc/bootserver/config.toml\n' >"$root/DEBIAN/conffiles"
+        ;;
+    *)
         control=$packaging/agent/deb-control
         for moment in preinst prerm postrm; do
             scriptlet "$root/DEBIAN/$moment" "$packaging/agent/deb-$moment"
         done
-    fi
+        ;;
+    esac
     depends="libc6 (>= $glibc)"
     if find "$work/stage" -type f -perm -100 -exec objdump -p {} + 2>/dev/null |
         grep -q 'NEEDED *libgcc_s.so.1'; then
@@ -309,11 +376,10 @@ if [ -n "$wanted" ]; then
     work=$output/work/$name
     rm -rf "$work"
     mkdir -p "$work/stage"
-    if [ "$name" = bootagent ]; then
-        stage_bootagent "$built" "$work/stage"
-    else
-        stage_agent "$built" "$work/stage"
-    fi
+    case $name in
+    bootagent | bootserver) "stage_$name" "$built" "$work/stage" ;;
+    *) stage_agent "$built" "$work/stage" ;;
+    esac
     find "$work/stage" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
     for kind in $wanted; do
         "make_$kind" "$(package_path "$kind")" "$work"

@@ -12,6 +12,7 @@ pub mod config;
 pub mod data_dir;
 pub mod first_start;
 pub mod life;
+pub mod notify;
 pub mod reset_password;
 pub mod selftest;
 pub mod serve;

@@ -27,6 +27,7 @@ use crate::housekeeping::{forget_old, keep_house};
 use crate::ingest::Ingest;
 use crate::life::{Life, Phase};
 use crate::metrics::Metrics;
+use crate::notify;
 use crate::problem::chain;
 use crate::router::router;
 use crate::store::{self, FirstStart, Store};
@@ -78,7 +79,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     own_work.spawn(watch_hosts(app.clone(), holder.clone()));
     let mut doors = open_doors(&config, app, signals.hangup).await?;
 
+    notify::tell("READY=1");
     let first = signals.end.next().await;
+    notify::tell("STOPPING=1");
     let ending = async {
         if !config.drain_delay.is_zero() {
             let seconds = config.drain_delay.as_secs();

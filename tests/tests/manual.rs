@@ -34,7 +34,10 @@ fn listed(program: &Path) -> Vec<String> {
         };
         let words: Vec<&str> = typed.0.split([' ', ',']).collect();
         let options = words.iter().filter(|word| word.starts_with('-'));
-        let first = words.first().filter(|word| !word.starts_with('-'));
+        // A line that goes on with what the one before began has none.
+        let first = words
+            .first()
+            .filter(|word| !word.starts_with('-') && !word.is_empty());
         found.extend(options.chain(first).map(|word| (*word).to_owned()));
     }
     assert!(found.len() > 5, "{found:?}");
@@ -77,6 +80,7 @@ fn every_option_and_command_is_in_the_manual_and_nothing_else() {
     for (program, page) in [
         (binaries::bootagent(), "man/bootagent.8"),
         (binaries::bootctl(), "man/bootagentctl.1"),
+        (binaries::bootserver(), "bootserver/bootserver.8"),
     ] {
         let said = listed(&program);
         let mut described = defined(&read(page), "Cm");
@@ -91,11 +95,11 @@ fn every_option_and_command_can_be_completed() {
     for (program, file) in [
         (binaries::bootagent(), "completion/bootagent.bash"),
         (binaries::bootctl(), "completion/bootagentctl.bash"),
+        (binaries::bootserver(), "bootserver/bootserver.bash"),
     ] {
         let said = listed(&program);
-        let name = file
-            .trim_start_matches("completion/")
-            .trim_end_matches(".bash");
+        let name = file.split('/').next_back().unwrap_or_default();
+        let name = name.trim_end_matches(".bash");
         let offered = completions(file, &[name, ""]);
         for word in &said {
             // `--all` is offered behind `stop` only.
@@ -146,6 +150,15 @@ fn what_follows_a_word_is_completed_by_what_it_wants() {
     assert_eq!(offered(&["bootagentctl", "--json", "do"]), ["doctor"]);
     assert_eq!(offered(&["bootagentctl", "stop", "--a"]), ["--all"]);
     assert_eq!(offered(&["bootagentctl", "help", "sh"]), ["sha256"]);
+    let offered = |words: &[&str]| completions("bootserver/bootserver.bash", words);
+    assert_eq!(
+        offered(&["bootserver", "--json", "host", ""]),
+        ["list", "show", "delete"]
+    );
+    assert_eq!(
+        offered(&["bootserver", "token", "create", "e"]),
+        ["enrolment"]
+    );
     let levels = completions("completion/bootagent.bash", &["bootagent", "-l", "d"]);
     assert_eq!(levels, ["debug"]);
 }
@@ -196,19 +209,64 @@ fn every_key_of_the_configuration_is_in_the_manual_and_nothing_else() {
 }
 
 #[test]
+fn every_key_of_the_servers_example_is_understood() {
+    // As it is, and with every line that is commented out.
+    let example = read("bootserver/config.toml");
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    for text in [example.clone(), example.replace("\n#", "\n")] {
+        let said = the_server_tests(&text, &data, folder.path());
+        assert!(said.contains("ok    configuration"), "{said}");
+    }
+    let wrong = the_server_tests("liste = 1", &data, folder.path());
+    assert!(wrong.contains("fail  configuration"), "{wrong}");
+}
+
+/// What `-T` says of a configuration.
+fn the_server_tests(text: &str, data: &Path, folder: &Path) -> String {
+    let file = folder.join("config.toml");
+    // Lines of prose are none of settings; two ways to name a database are one too many.
+    let settings = text.lines().filter(|line| {
+        let word = line.split(' ').next().unwrap_or_default();
+        let is_setting =
+            line.contains(" = ") && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        (is_setting && !["database_file", "tls_cert", "tls_key"].contains(&word))
+            || line.starts_with('[')
+    });
+    let settings: Vec<&str> = settings.collect();
+    std::fs::write(&file, settings.join("\n")).expect("written");
+    let output = Command::new(binaries::bootserver())
+        .args(["-T", "-c"])
+        .arg(&file)
+        .args(["--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .arg("--database")
+        .arg(folder.join("db"))
+        .output()
+        .expect("it can be run");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
 fn the_pages_a_unit_names_are_there() {
     let mut named = 0;
-    for unit in ["bootagent.service", "bootagent-watcher.service"] {
+    for unit in [
+        "bootagent.service",
+        "bootagent-watcher.service",
+        "bootserver/bootserver.service",
+    ] {
         for word in read(unit).split(['=', ' ', '\n']) {
             let Some(page) = word.strip_prefix("man:") else {
                 continue;
             };
             let page = page.replace('(', ".").replace(')', "");
-            assert!(packaging("man").join(&page).is_file(), "{unit}: {page}");
+            let folders = ["man", "bootserver"].map(packaging);
+            let is_there = folders.iter().any(|folder| folder.join(&page).is_file());
+            assert!(is_there, "{unit}: {page}");
             named += 1;
         }
     }
-    assert!(named >= 2, "{named}");
+    assert!(named >= 3, "{named}");
 }
 
 #[test]
@@ -218,10 +276,11 @@ fn every_page_is_clean() {
         return;
     }
     let folder = std::fs::read_dir(packaging("man")).expect("pages");
-    let pages: Vec<PathBuf> = folder
+    let mut pages: Vec<PathBuf> = folder
         .map(|entry| entry.expect("an entry").path())
         .collect();
-    assert_eq!(pages.len(), 3, "{pages:?}");
+    pages.push(packaging("bootserver/bootserver.8"));
+    assert_eq!(pages.len(), 4, "{pages:?}");
     for page in pages {
         let output = Command::new("mandoc")
             .args(["-T", "lint", "-W", "warning"])

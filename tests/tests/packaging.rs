@@ -23,6 +23,8 @@ mod life;
 mod no_systemd;
 #[path = "packaging/own_upgrade.rs"]
 mod own_upgrade;
+#[path = "packaging/server.rs"]
+mod server;
 #[path = "packaging/service.rs"]
 mod service;
 #[path = "packaging/short_name.rs"]

@@ -20,7 +20,7 @@ const CENTOS_7: [&str; 8] = [
 
 #[test]
 fn package_sh_names_the_mistake_in_its_arguments() {
-    let mistakes: [(&[&str], &str); 7] = [
+    let mistakes: [(&[&str], &str); 8] = [
         (
             &[],
             "expected a name, a version and at most a kind, got 0 arguments",
@@ -42,6 +42,10 @@ fn package_sh_names_the_mistake_in_its_arguments() {
         (
             &["BootAgent", "1.2.1-1", "bundle"],
             "BootAgent has no bundle",
+        ),
+        (
+            &["bootserver", "1.2.1-1", "bundle"],
+            "bootserver has no bundle",
         ),
     ];
     for (arguments, message) in mistakes {
@@ -121,7 +125,7 @@ fn scriptlets_are_clean_posix_sh_as_they_are_packaged() {
     assert_eq!(scriptlets, 13);
 }
 
-fn check_scriptlet(path: &Path) {
+pub(super) fn check_scriptlet(path: &Path) {
     // A scriptlet uses a part of the shared steps.
     succeed(
         Command::new("shellcheck")

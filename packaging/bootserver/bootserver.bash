@@ -1,0 +1,53 @@
+# Completion of bootserver for bash. tests/tests/manual.rs compares it with its `-h`.
+# shellcheck shell=bash
+
+_bootserver() {
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    local commands='serve migrate backup restore close-jobs import reset-password openapi'
+    local nouns='host tag token package job event user api'
+    local client='--server --token-file --ca-file --json'
+    local verbs='-d --data --selector --group --hostname --state --limit --host --since --role --scope --tags --uses --expires-in --display-name --name --version --os --arch --package --url --checksum --watch --step --downgrade'
+    local serve='-T -c --config --listen --tls-cert --tls-key --trusted-proxy --socket --metrics-listen --data
+        --database --database-file --address-file -l --log-level --log-format'
+    local first='' second='' index choices=''
+    COMPREPLY=()
+    for ((index = 1; index < COMP_CWORD; index++)); do
+        case ${COMP_WORDS[index]} in
+        --server | --token-file | --ca-file) index=$((index + 1)) ;;
+        -*) ;;
+        *) if [ -z "$first" ]; then first=${COMP_WORDS[index]}; else second=${second:-${COMP_WORDS[index]}}; fi ;;
+        esac
+    done
+    case $previous in
+    -c | --config | --tls-cert | --tls-key | --socket | --database-file | --address-file | --token-file | --ca-file | --data)
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+        return
+        ;;
+    -l | --log-level) choices='error warn info debug trace' ;;
+    --log-format) choices='text json' ;;
+    --role) choices='viewer operator admin' ;;
+    --state) choices='new online late offline revoked deleted open finished' ;;
+    *)
+        case "$first $second" in
+        ' ') choices="$commands $nouns $client $verbs $serve -V --version -h --help" ;;
+        'host ') choices='list show delete' ;;
+        'tag ') choices='set unset' ;;
+        'token ') choices='create list revoke' ;;
+        'package ') choices='add list delete' ;;
+        'job ') choices='create list show cancel' ;;
+        'event ') choices='list' ;;
+        'user ') choices='create list reset delete' ;;
+        'token '*) choices="api enrolment $client $verbs" ;;
+        'package add' | 'api '* | backup* | restore* | import*)
+            mapfile -t COMPREPLY < <(compgen -f -W "$client" -- "$current")
+            return
+            ;;
+        serve* | migrate* | close-jobs* | reset-password*) choices=$serve ;;
+        *) choices="$client $verbs" ;;
+        esac
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$current")
+}
+
+complete -o filenames -F _bootserver bootserver
