@@ -204,7 +204,7 @@ impl Problem {
         Self::new(status, "internal", "Internal error", detail)
     }
 
-    /// 503: later.
+    /// 503: later, and not all at the same time.
     pub fn unavailable(detail: &str) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -212,7 +212,7 @@ impl Problem {
             "Unavailable",
             detail,
         )
-        .with_header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
+        .with_retry_after(getrandom::u32().unwrap_or_default())
     }
 
     /// 503: as the others do just now, and not all at the same time later;

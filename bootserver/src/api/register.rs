@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::auth::{bearer, host, random};
 use crate::clock::unix_millis;
 use crate::extract::HostBody;
-use crate::fleet::enrol::{Asked, Credential, Decision, Refusal, Room, decide};
+use crate::fleet::enrol::{Asked, Credential, Decision, KnownHost, Refusal, Room, decide};
 use crate::fleet::secret;
 use crate::fleet::tags::Tags;
 use crate::openapi::{BadBody, Guarded, RegisterReplySchema, RegisterRequestSchema};
@@ -100,8 +100,8 @@ pub async fn register(
                     create(&registrant, Some(copy_of)),
                 )
             }
-            Decision::Renew => renew(&registrant, asked, OpenOrders::Stay),
-            Decision::Reenrol => renew(&registrant, asked, OpenOrders::End),
+            Decision::Renew => renew(&registrant, known.as_ref(), asked, OpenOrders::Stay),
+            Decision::Reenrol => renew(&registrant, known.as_ref(), asked, OpenOrders::End),
             Decision::Revive => (asked.agentsn.to_owned(), revive(&registrant)?),
             Decision::Refuse(refusal) => return Err(refused(refusal)),
         };
@@ -131,12 +131,19 @@ pub async fn register(
     ))
 }
 
+/// The tags of the token that brought the host in were given then: an operator may
+/// have taken some away since.
 fn renew(
     registrant: &Registrant,
+    known: Option<&KnownHost>,
     asked: Asked<'_>,
     orders: OpenOrders,
 ) -> (String, RegistrationEffect) {
-    let tags = registrant.tags.clone();
+    let brought_in = known.and_then(|known| known.enrolment.as_ref());
+    let tags = match &registrant.credential {
+        Credential::Enrolment { id, .. } if brought_in == Some(id) => Tags::default(),
+        Credential::Enrolment { .. } | Credential::Host { .. } => registrant.tags.clone(),
+    };
     let effect = RegistrationEffect::Renew { tags, orders };
     (asked.agentsn.to_owned(), effect)
 }

@@ -96,11 +96,13 @@ impl Part {
         if let Some(key) = text.strip_prefix('!') {
             return Ok(Self::Lacks(tags::key(key)?));
         }
-        if let Some((key, value)) = text.split_once("!=") {
-            return Ok(Self::Not(tags::key(key)?, tags::value(value)?));
-        }
+        // The first one counts: a value may hold `!=` and `=`.
         if let Some((key, value)) = text.split_once('=') {
-            return Ok(Self::In(tags::key(key)?, vec![tags::value(value)?]));
+            let value = tags::value(value)?;
+            return Ok(match key.strip_suffix('!') {
+                Some(key) => Self::Not(tags::key(key)?, value),
+                None => Self::In(tags::key(key)?, vec![value]),
+            });
         }
         if let Some(inner) = text.strip_suffix(')') {
             let malformed =
@@ -183,6 +185,14 @@ mod tests {
         for fits_not in ["svc=web", "cmpt!=DB", "region in (us,cn)", "gpu", "!svc"] {
             assert!(!check(fits_not, tags), "{fits_not}");
         }
+    }
+
+    #[test]
+    fn a_value_may_hold_what_stands_between_key_and_value() {
+        assert!(check("a=b!=c", "a=b!=c"));
+        assert!(!check("a!=b!=c", "a=b!=c"));
+        assert!(check("a!=b!=c", "a=b"));
+        assert!(check("a=b=c", "a=b=c"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -88,10 +89,9 @@ pub(super) async fn serve(
             (place, (stream, peer)) = next => {
                 let (hall, watcher) = (hall.clone(), graceful.watcher());
                 tokio::spawn(async move {
-                    hall.edge.metrics.connections.inc();
+                    let counted = Counted::new(&hall.edge.metrics.connections);
                     hall.receive(stream, peer, watcher).await;
-                    hall.edge.metrics.connections.dec();
-                    drop(place);
+                    drop((counted, place));
                 });
             }
             () = life.reached(Phase::Closing) => break,
@@ -100,6 +100,22 @@ pub(super) async fn serve(
     drop(listener);
     if timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time and are cut off");
+    }
+}
+
+/// A connection that is counted until it is gone, also when its task breaks.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(connections: &Gauge) -> Self {
+        connections.inc();
+        Self(connections.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

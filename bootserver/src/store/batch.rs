@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::status::StatusRecord;
+use super::status::{StateBody, StatusRecord};
 use crate::fleet::clone::Pusher;
 
 /// When hosts were seen: one row per host, sorted. Of several statuses of one
@@ -66,8 +66,9 @@ pub struct StateRow<'a> {
     pub version: &'a str,
     pub machine_id: Option<&'a str>,
     pub boot_id: Option<&'a str>,
-    /// JSON.
-    pub body: String,
+    /// Made JSON only for the few that are written.
+    #[serde(serialize_with = "as_text")]
+    pub body: &'a StateBody,
     /// Who pushed with this identity in the batch, in order: more than one when
     /// two machines share it.
     #[serde(skip)]
@@ -204,11 +205,17 @@ fn state_row(record: &StatusRecord, pushers: Vec<Pusher>) -> StateRow<'_> {
         version: &state.version,
         machine_id: state.machine_id.as_deref(),
         boot_id: state.boot_id.as_deref(),
-        body: json(&state.body),
+        body: &state.body,
         pushers,
     }
 }
 
-fn json<T: Serialize + ?Sized>(value: &T) -> String {
+/// JSON in a text, as the column wants it.
+fn as_text<S: Serializer>(body: &StateBody, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&json(body))
+}
+
+/// JSON for a column.
+pub fn json<T: Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("strings, numbers and lists always serialise")
 }

@@ -89,7 +89,11 @@ const OLDEST: i32 = 130_000;
 /// and new hosts do meanwhile.
 const WRITERS: u32 = 6;
 /// Readers at once.
-const READERS: u32 = 10;
+const READERS: u32 = 8;
+/// Readers for who calls: where lists take long, hosts and operators still come in.
+const LOOKUPS: u32 = 3;
+/// How long a reader may work on one answer.
+const READ_WITHIN: (&str, &str) = ("statement_timeout", "10s");
 /// How long a call waits for a connection before it fails. A host that is told
 /// `later` soon is better off than one that waits.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,6 +120,7 @@ const ORDER_LOCK: i64 = 0x626f_6f74_0001;
 pub struct PostgresStore {
     writer: PgPool,
     readers: PgPool,
+    lookups: PgPool,
 }
 
 impl PostgresStore {
@@ -146,18 +151,20 @@ impl PostgresStore {
         schema::assert_fit(needs, &MIGRATIONS)?;
         first.close().await;
         let options = options.options(SESSION);
-        let pool = |connections| {
+        let hurried = options.clone().options([READ_WITHIN]);
+        let pool = |connections, options| {
             PgPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_TIMEOUT)
                 .test_before_acquire(false)
                 .before_acquire(|connection, _| Box::pin(answers(connection)))
                 .after_release(|connection, _| Box::pin(answers(connection)))
-                .connect_lazy_with(options.clone())
+                .connect_lazy_with(options)
         };
         Ok(Self {
-            writer: pool(WRITERS),
-            readers: pool(READERS),
+            writer: pool(WRITERS, options),
+            readers: pool(READERS, hurried.clone()),
+            lookups: pool(LOOKUPS, hurried),
         })
     }
 
@@ -172,6 +179,7 @@ impl PostgresStore {
 
     async fn close_all(&self) {
         self.readers.close().await;
+        self.lookups.close().await;
         self.writer.close().await;
     }
 }

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
@@ -81,6 +81,12 @@ pub(super) static MIGRATIONS: LazyLock<Migrator> =
 
 /// Readers at once; reads are short and there are few cores.
 const READERS: u32 = 4;
+/// Readers for who calls: where lists take long, hosts and operators still come in.
+const LOOKUPS: u32 = 2;
+/// How long a connection may be read with: who waits for more asks too much, and
+/// keeps others waiting. SQLite looks at the time every so many steps.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+const STEPS: i32 = 50_000;
 /// Pages the writer keeps, in KiB when negative: what 2 MiB cannot hold of a
 /// large fleet is read anew for each status.
 const WRITER_CACHE: &str = "-65536";
@@ -99,6 +105,7 @@ const RESTART_PATIENCE_MOST: i64 = 5000;
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    lookups: SqlitePool,
     checkpoints: SqlitePool,
 }
 
@@ -131,7 +138,11 @@ impl SqliteStore {
             .map_err(failed("asking which program the tables need"))?;
         schema::assert_fit(needs, &MIGRATIONS)?;
         let read_only = options.clone().pragma("query_only", "1");
-        let readers = pool(READERS, read_only)
+        let lookups = pool(LOOKUPS, read_only.clone())
+            .await
+            .map_err(failed("opening the database for reading"))?;
+        let readers = hurried(pool_options(READERS), READ_WITHIN)
+            .connect_with(read_only)
             .await
             .map_err(failed("opening the database for reading"))?;
         let checkpoints = pool(1, options)
@@ -140,6 +151,7 @@ impl SqliteStore {
         Ok(Self {
             writer,
             readers,
+            lookups,
             checkpoints,
         })
     }
@@ -195,6 +207,7 @@ impl SqliteStore {
 
     async fn close_all(&self) {
         self.readers.close().await;
+        self.lookups.close().await;
         self.checkpoints.close().await;
         self.writer.close().await;
     }
@@ -243,14 +256,38 @@ async fn pool(
     connections: u32,
     options: SqliteConnectOptions,
 ) -> std::result::Result<SqlitePool, sqlx::Error> {
+    pool_options(connections).connect_with(options).await
+}
+
+fn pool_options(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(1)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_with(options)
-        .await
+}
+
+/// Ends what is asked on a connection so long after it was handed out, also when
+/// nobody waits for the answer any more.
+fn hurried(options: SqlitePoolOptions, limit: Duration) -> SqlitePoolOptions {
+    options
+        .after_connect(move |connection, _| Box::pin(hurry(connection, limit)))
+        .before_acquire(move |connection, _| {
+            Box::pin(async move { hurry(connection, limit).await.map(|()| true) })
+        })
+}
+
+async fn hurry(
+    connection: &mut SqliteConnection,
+    limit: Duration,
+) -> std::result::Result<(), sqlx::Error> {
+    let begun = Instant::now();
+    connection
+        .lock_handle()
+        .await?
+        .set_progress_handler(STEPS, move || begun.elapsed() < limit);
+    Ok(())
 }
 
 /// Constraint, mismatch, too big, out of range, or an SQL error (JSON that
@@ -266,5 +303,61 @@ fn failure_of(error: &sqlx::Error) -> Failure {
     match primary {
         Some(1 | 18 | 19 | 20 | 25) => Failure::Rejected,
         _ => Failure::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::token::{Token, TokenKind};
+
+    const ENDLESS: &str = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)
+                           SELECT count(*) FROM n";
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_ended_and_its_connection_goes_on() {
+        let limit = Duration::from_millis(100);
+        let pool = hurried(pool_options(1), limit)
+            .connect_with(SqliteConnectOptions::new())
+            .await
+            .expect("a database in memory");
+        for _ in 0..2 {
+            let endless = sqlx::query(ENDLESS).fetch_one(&pool).await;
+            let error = endless.expect_err("it has no end");
+            assert_eq!(failure_of(&error), Failure::Unavailable, "{error}");
+            sqlx::query("SELECT 1")
+                .fetch_one(&pool)
+                .await
+                .expect("a row");
+        }
+        pool.close().await;
+    }
+
+    #[tokio::test]
+    async fn who_calls_is_looked_up_while_lists_take_all_readers() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let store = SqliteStore::open(&directory.path().join("a.db"))
+            .await
+            .expect("a new database");
+        let mut taken = Vec::new();
+        for _ in 0..READERS {
+            taken.push(store.readers.acquire().await.expect("a reader"));
+        }
+        let digest = |kind| Token::generate(kind).digest();
+        let none = store.token_owner(&digest(TokenKind::Api)).await;
+        assert!(none.expect("a read").is_none());
+        let none = store.session_owner(&digest(TokenKind::Session)).await;
+        assert!(none.expect("a read").is_none());
+        let none = store.secret_owner(&digest(TokenKind::Host)).await;
+        assert!(none.expect("a read").is_none());
+        let none = store.enrolment_token(&digest(TokenKind::Enrolment)).await;
+        assert!(none.expect("a read").is_none());
+        let none = store.user_by_name("nobody").await;
+        assert!(none.expect("a read").is_none());
+        assert!(store.known_host("nobody").await.expect("a read").is_none());
+        store.ping().await.expect("the database answers");
+        drop(taken);
+        store.close().await;
     }
 }

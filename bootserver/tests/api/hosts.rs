@@ -411,3 +411,30 @@ fn hosts_are_searched_sorted_and_counted() {
     let untold = server.api("GET", "/api/v1/hosts").expect(200);
     assert_eq!(untold["total"], Value::Null);
 }
+
+#[test]
+fn tags_an_operator_took_away_stay_away_when_the_host_registers_again() {
+    let server = Server::start();
+    let token = |name: &str, tags: &str| {
+        let wanted = json!({ "name": name, "tags": tags });
+        let made = server.api("POST", "/api/v1/enrolment-tokens").json(&wanted);
+        let made = made.expect(201);
+        made["token"].as_str().expect("a token").to_owned()
+    };
+    let (first, other) = (token("first", "svc=ecs"), token("other", "cmpt=DB"));
+    let register = |token: &str| {
+        let request = json!({
+            "hostname": "h1", "agentsn": "3f0e4c5e-8f0a-4d5e-9a7e-0a1b2c3d4e5f",
+            "os": "debian 12", "arch": "x86_64", "machine_id": "m1",
+        });
+        let reply = server.call("POST", "/agent/register").bearer(token);
+        let reply = reply.json(&request).expect(200);
+        reply["tags"].as_str().expect("tags").to_owned()
+    };
+    assert_eq!(register(&first), "svc=ecs");
+    let path = "/api/v1/hosts/3f0e4c5e-8f0a-4d5e-9a7e-0a1b2c3d4e5f/tags";
+    let none = json!({ "tags": "" });
+    server.api("PUT", path).json(&none).expect(200);
+    assert_eq!(register(&first), "");
+    assert_eq!(register(&other), "cmpt=DB");
+}

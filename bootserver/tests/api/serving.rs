@@ -194,10 +194,10 @@ fn an_upload_too_many_is_asked_to_come_back() {
     });
     let bytes = bundle("a", "1", b"");
     let reply = server.api("POST", "/api/v1/packages").body(&bytes).send();
-    assert_eq!(
-        (reply.status, reply.header("retry-after")),
-        (503, Some("10"))
-    );
+    assert_eq!(reply.status, 503);
+    let wait = reply.header("retry-after").expect("when to come again");
+    let wait: u64 = wait.parse().expect("seconds");
+    assert!((10..30).contains(&wait), "{wait}");
     // Uploads that are given up make room.
     drop(uploads);
     crate::harness::wait_for("room", || (files(&server, "tmp") == 0).then_some(()));

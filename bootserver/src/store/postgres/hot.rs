@@ -5,7 +5,7 @@
 use super::{Write, failed};
 use crate::fleet::handout::MAX_JOBS;
 use crate::store::Result;
-use crate::store::batch::{SeenRow, StateRow};
+use crate::store::batch::{SeenRow, StateRow, json};
 use crate::store::status::{OpenJob, Touched};
 
 /// Notes when hosts were seen, of those whose secret has the number of the one
@@ -68,7 +68,7 @@ pub(super) async fn write_states<'r, 'a>(
     .bind(column(&changed, |row| row.agentsn))
     .bind(column(&changed, |row| row.digest))
     .bind(column(&changed, |row| row.changed))
-    .bind(column(&changed, |row| row.body.as_str()))
+    .bind(column(&changed, |row| json(row.body)))
     .execute(&mut **tx)
     .await
     .map_err(failed("storing the states of hosts"))?;

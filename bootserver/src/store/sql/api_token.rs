@@ -18,7 +18,7 @@ pub(super) async fn owner(store: &SqlStore, digest: &TokenDigest) -> Result<Opti
     let step = "looking up an API token";
     let row = sqlx::query("SELECT * FROM api_token WHERE digest = $1 AND revoked IS NULL")
         .bind(digest.as_str())
-        .fetch_optional(&store.readers)
+        .fetch_optional(&store.lookups)
         .await
         .map_err(failed(step))?;
     let Some(token) = row.as_ref().map(read).transpose()? else {
@@ -29,7 +29,7 @@ pub(super) async fn owner(store: &SqlStore, digest: &TokenDigest) -> Result<Opti
     };
     let row = sqlx::query("SELECT * FROM user_account WHERE id = $1 AND disabled IS NULL")
         .bind(maker)
-        .fetch_optional(&store.readers)
+        .fetch_optional(&store.lookups)
         .await
         .map_err(failed(step))?;
     let maker = row.as_ref().map(user::read).transpose()?;

@@ -71,7 +71,7 @@ pub(super) async fn by_digest(
 ) -> Result<Option<EnrolmentToken>> {
     let row = sqlx::query("SELECT * FROM enrolment_token WHERE digest = $1")
         .bind(digest.as_str())
-        .fetch_optional(&store.readers)
+        .fetch_optional(&store.lookups)
         .await
         .map_err(failed("looking up an enrolment token"))?;
     row.as_ref().map(token).transpose()

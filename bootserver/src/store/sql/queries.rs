@@ -5,7 +5,8 @@
 //! The parent has:
 //!
 //! - `Db`, `DbRow`, `Write` (a transaction) and `SqlStore`, with the pools
-//!   `readers` and `writer` and `write(step)`, which begins one;
+//!   `readers`, `lookups` (who calls, which no list may hold up) and `writer`, and
+//!   `write(step)`, which begins one;
 //! - the macros `given_texts!("$1")` and `given_rows!("$1")`: a parameter that
 //!   holds a JSON list, as a table `given` with a column `value`; fields are
 //!   `given.value ->> 'name'`, with `CAST(... AS BIGINT)` for numbers;
@@ -106,7 +107,7 @@ fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> String {
 impl Store for SqlStore {
     async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1")
-            .execute(&self.readers)
+            .execute(&self.lookups)
             .await
             .map_err(failed("asking the database whether it is there"))?;
         Ok(())

@@ -22,7 +22,7 @@ pub(super) async fn secret_owner(
          JOIN host_seen USING (agentsn) LIMIT 1",
     )
     .bind(digest.as_str())
-    .fetch_optional(&store.readers)
+    .fetch_optional(&store.lookups)
     .await
     .map_err(failed("looking up a host's secret"))?;
     Ok(row.map(|(agentsn, is_new, number)| SecretOwner {
@@ -92,7 +92,7 @@ pub(super) async fn known_host(store: &SqlStore, agentsn: &str) -> Result<Option
          FROM host JOIN host_seen USING (agentsn) WHERE agentsn = $1",
     )
     .bind(agentsn)
-    .fetch_optional(&store.readers)
+    .fetch_optional(&store.lookups)
     .await
     .map_err(failed(step))?;
     let Some((machine_id, enrolment, state, sightings, seen)) = row else {

@@ -142,7 +142,7 @@ pub(super) async fn owner(store: &SqlStore, digest: &TokenDigest) -> Result<Opti
     let step = "looking up a session";
     let row = sqlx::query("SELECT * FROM session WHERE digest = $1")
         .bind(digest.as_str())
-        .fetch_optional(&store.readers)
+        .fetch_optional(&store.lookups)
         .await
         .map_err(failed(step))?;
     let Some(session) = row.as_ref().map(read).transpose()? else {
@@ -150,7 +150,7 @@ pub(super) async fn owner(store: &SqlStore, digest: &TokenDigest) -> Result<Opti
     };
     let row = sqlx::query("SELECT * FROM user_account WHERE id = $1 AND disabled IS NULL")
         .bind(&session.user)
-        .fetch_optional(&store.readers)
+        .fetch_optional(&store.lookups)
         .await
         .map_err(failed(step))?;
     let user = row.as_ref().map(user::read).transpose()?;

@@ -44,7 +44,7 @@ pub(super) async fn by_name(store: &SqlStore, name: &str) -> Result<Option<Known
     let step = "looking up a user";
     let row = sqlx::query("SELECT * FROM user_account WHERE name = $1")
         .bind(name)
-        .fetch_optional(&store.readers)
+        .fetch_optional(&store.lookups)
         .await
         .map_err(failed(step))?;
     row.as_ref()

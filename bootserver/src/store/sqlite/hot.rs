@@ -4,7 +4,7 @@
 use super::{Write, failed};
 use crate::fleet::handout::MAX_JOBS;
 use crate::store::Result;
-use crate::store::batch::{SeenRow, StateRow};
+use crate::store::batch::{SeenRow, StateRow, json};
 use crate::store::status::{OpenJob, Touched};
 
 /// Notes when hosts were seen, of those whose secret has the number of the one
@@ -28,28 +28,41 @@ pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>]) -> Result<Vec<To
     .map_err(failed("storing when hosts were seen"))
 }
 
-/// Writes the states whose digest changed, and returns them.
+/// Writes the states whose digest changed, and returns them. Most have not:
+/// those are found by their digests, so that their bodies are never made JSON.
 pub(super) async fn write_states<'r, 'a>(
     tx: &mut Write,
     rows: &'r [StateRow<'a>],
 ) -> Result<Vec<&'r StateRow<'a>>> {
-    let changed: std::collections::HashSet<String> = sqlx::query_scalar(
+    let digests: Vec<_> = rows.iter().map(|row| (row.agentsn, row.digest)).collect();
+    let places: Vec<i64> = sqlx::query_scalar(
+        "SELECT given.key FROM json_each($1) AS given
+         LEFT JOIN host_state ON host_state.agentsn = given.value ->> 0
+         WHERE host_state.digest IS NOT given.value ->> 1 ORDER BY given.key",
+    )
+    .bind(json(&digests))
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed("looking for states that changed"))?;
+    let changed: Vec<_> = places
+        .into_iter()
+        .filter_map(|place| rows.get(usize::try_from(place).ok()?))
+        .collect();
+    if changed.is_empty() {
+        return Ok(changed);
+    }
+    sqlx::query(
         "INSERT INTO host_state (agentsn, digest, changed, body)
          SELECT value ->> 'agentsn', value ->> 'digest', value ->> 'changed', value ->> 'body'
          FROM json_each($1) WHERE true
          ON CONFLICT (agentsn) DO UPDATE
-             SET digest = excluded.digest, changed = excluded.changed, body = excluded.body
-             WHERE host_state.digest <> excluded.digest
-         RETURNING agentsn",
+             SET digest = excluded.digest, changed = excluded.changed, body = excluded.body",
     )
-    .bind(json(rows))
-    .fetch_all(&mut **tx)
+    .bind(json(&changed))
+    .execute(&mut **tx)
     .await
-    .map_err(failed("storing the states of hosts"))?
-    .into_iter()
-    .collect();
-    let is_changed = |row: &&StateRow<'_>| changed.contains(row.agentsn);
-    Ok(rows.iter().filter(is_changed).collect())
+    .map_err(failed("storing the states of hosts"))?;
+    Ok(changed)
 }
 
 /// The first open jobs of each host in the order they were given, withdrawals
@@ -74,8 +87,4 @@ pub(super) async fn open_jobs(tx: &mut Write, agentsns: &[&str], now: i64) -> Re
     .fetch_all(&mut **tx)
     .await
     .map_err(failed("looking for open jobs"))
-}
-
-fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
-    serde_json::to_string(value).expect("strings, numbers and lists always serialise")
 }
