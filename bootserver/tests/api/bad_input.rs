@@ -380,3 +380,83 @@ fn what_is_no_http_is_answered_or_dropped_and_harms_nobody() {
     assert_eq!(Reply::read(&mut stream).status, 400);
     server.api("GET", "/readyz").expect(200);
 }
+
+/// What would be a header of its own, were it let into one as it is.
+const INJECTION: &str = "x%0d%0aX-Injected:%20yes%0d%0a%0d%0a";
+
+#[test]
+fn nothing_a_caller_says_becomes_a_header() {
+    let server = Server::start();
+    let untouched = |what: &str, reply: Reply| {
+        let injected = reply.header("x-injected");
+        assert!(injected.is_none(), "{what}: {injected:?}");
+        assert!(reply.status < 500, "{what}: {}", reply.text());
+    };
+    // Every value of a path or query, by the document; none is left out.
+    let document: Value =
+        serde_json::from_str(&bootserver::openapi::document()).expect("a document");
+    let mut calls = 0;
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let Some(parameters) = operation["parameters"].as_array() else {
+                continue;
+            };
+            for hit in parameters {
+                let mut url = path.clone();
+                for parameter in parameters {
+                    let name = parameter["name"].as_str().expect("a name");
+                    let value = if parameter == hit { INJECTION } else { ID };
+                    url = url.replace(&format!("{{{name}}}"), value);
+                }
+                if hit["in"] == "query" {
+                    url.push_str(&format!(
+                        "?{}={INJECTION}",
+                        hit["name"].as_str().expect("a name")
+                    ));
+                }
+                let call = server.api(&method.to_uppercase(), &url);
+                untouched(&url, call.json(&json!({})).send());
+                calls += 1;
+            }
+        }
+    }
+    assert!(calls > 50, "{calls}");
+
+    // What comes back in ETag, Content-Disposition and the like: a package's names.
+    for (query, file) in [
+        (format!("version={INJECTION}"), bundle("seed", "1", b"")),
+        (
+            format!("os={INJECTION}&arch={INJECTION}"),
+            bundle("seed", "1", b""),
+        ),
+        (String::new(), bundle("seed", "1\r\nX-Injected: yes", b"")),
+        (String::new(), bundle("a\r\nX-Injected: yes", "1", b"")),
+    ] {
+        let upload = server.api("POST", &format!("/api/v1/packages?{query}"));
+        let reply = upload.body(&file).send();
+        assert_eq!(reply.status, 422, "{query}: {}", reply.text());
+        untouched(&query, reply);
+    }
+    // Headers that are looked at and might be said again. A bare LF begins
+    // another header of the request, which is none of the reply.
+    let host = server.register("h1");
+    for value in [
+        "a\rX-Injected: yes",
+        "a\nX-Injected: yes",
+        "\u{e9}\u{1}",
+        "\"\r X-Injected: yes",
+    ] {
+        for name in [
+            "X-Request-Id",
+            "If-Match",
+            "If-None-Match",
+            "Range",
+            "Cookie",
+            "X-Forwarded-For",
+            "Origin",
+        ] {
+            let call = server.api("GET", &format!("/api/v1/hosts/{}", host.agentsn));
+            untouched(name, call.header(name, value).send());
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod budgets;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod command_line;
+mod crowd;
 mod doors;
 mod groups;
 mod harness;
