@@ -9,6 +9,8 @@ pub mod errcodes;
 pub mod events;
 pub mod groups;
 pub mod health;
+pub mod host_edit;
+pub mod host_query;
 pub mod host_standing;
 pub mod hosts;
 pub mod job_order;

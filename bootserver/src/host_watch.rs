@@ -49,6 +49,9 @@ async fn look(app: &App, holder: &str) -> Result<()> {
         tracing::info!(hosts = moved, "hosts are late or offline");
     }
     let counts = within(step, store.host_counts()).await?;
+    for (state, hosts) in &counts {
+        app.edge.metrics.hosts(*state, *hosts);
+    }
     let online = counts.iter().find(|(state, _)| *state == Presence::Online);
     let online = online.map_or(0, |(_, hosts)| u64::try_from(*hosts).unwrap_or_default());
     app.fleet_size.store(online, Ordering::Relaxed);

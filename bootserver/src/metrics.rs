@@ -21,6 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::budget::{Rejection, RouteClass};
+use crate::fleet::presence::Presence;
 use crate::store::Failure;
 
 /// Seconds: from a status in memory to a request that waited for its place.
@@ -102,6 +103,11 @@ struct Rejected {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfState {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StoreFailed {
     kind: Failure,
 }
@@ -144,6 +150,7 @@ pub struct Metrics {
     latency: Family<OfClass, Histogram, fn() -> Histogram>,
     rejected: Family<Rejected, Counter>,
     store_failures: Family<StoreFailed, Counter>,
+    hosts: Family<OfState, Gauge>,
     /// Connections that are open.
     pub connections: Gauge,
     /// TLS handshakes that failed.
@@ -159,6 +166,7 @@ impl Metrics {
             latency: Family::new_with_constructor(seconds),
             rejected: Family::default(),
             store_failures: Family::default(),
+            hosts: Family::default(),
             connections: Gauge::default(),
             failed_handshakes: Counter::default(),
             registry: Registry::default(),
@@ -181,6 +189,11 @@ impl Metrics {
             "bootserver_http_rejected",
             "Requests not let in because their class had no room",
             metrics.rejected.clone(),
+        );
+        registry.register(
+            "bootserver_hosts",
+            "Hosts by how they stand, as the store counts them; of all servers on one database",
+            metrics.hosts.clone(),
         );
         registry.register(
             "bootserver_http_connections",
@@ -247,6 +260,12 @@ impl Metrics {
                 .get_or_create(&StoreFailed { kind })
                 .inc();
         }
+    }
+
+    /// So many hosts stand so.
+    pub fn hosts(&self, state: Presence, hosts: i64) {
+        let state = state.word();
+        self.hosts.get_or_create(&OfState { state }).set(hosts);
     }
 
     /// A request was not let in.

@@ -126,6 +126,17 @@ pub enum Precondition {
     Changed(#[to_schema] ProblemDocument),
 }
 
+/// Answers of routes that want to know what the caller has seen.
+#[derive(IntoResponses)]
+pub enum Seen {
+    /// If-Match names another revision: somebody else changed it meanwhile
+    #[response(status = 412, content_type = "application/problem+json")]
+    Changed(#[to_schema] ProblemDocument),
+    /// If-Match is missing
+    #[response(status = 428, content_type = "application/problem+json")]
+    Required(#[to_schema] ProblemDocument),
+}
+
 /// Answers of routes that look at a password.
 #[derive(IntoResponses)]
 pub enum SignInRefused {
@@ -167,6 +178,7 @@ pub enum Full {
         (name = "agent", description = "What hosts call"),
         (name = "enrolment tokens", description = "What lets hosts register"),
         (name = "hosts", description = "What the fleet is made of"),
+        (name = "groups", description = "Hosts that belong together"),
         (name = "packages", description = "What hosts install"),
         (name = "jobs", description = "What hosts are ordered to do"),
         (name = "events", description = "What happened on hosts"),

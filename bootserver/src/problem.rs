@@ -188,6 +188,13 @@ impl Problem {
         problem
     }
 
+    /// 428: a change must say of what.
+    pub fn precondition_required() -> Self {
+        let detail = "the header If-Match is expected: the ETag of what you have seen, or *";
+        let status = StatusCode::PRECONDITION_REQUIRED;
+        Self::new(status, "revision-required", "Revision required", detail)
+    }
+
     /// 429: passwords were tried too often; after so long one more may be.
     pub fn too_many_attempts(millis: i64) -> Self {
         let seconds = millis.max(1).unsigned_abs().div_ceil(1000);

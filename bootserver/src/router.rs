@@ -10,9 +10,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    api_tokens, audit, download, enrolment_tokens, errcodes, events, groups, health, host_standing,
-    hosts, job_results, jobs, metrics, packages, register, session, sessions, status, upload,
-    users,
+    api_tokens, audit, download, enrolment_tokens, errcodes, events, groups, health, host_edit,
+    host_standing, hosts, job_results, jobs, metrics, packages, register, session, sessions,
+    status, upload, users,
 };
 use crate::app::App;
 use crate::budget::admit;
@@ -40,7 +40,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(enrolment_tokens::list, enrolment_tokens::create))
         .routes(routes!(enrolment_tokens::revoke))
         .routes(routes!(hosts::list))
-        .routes(routes!(hosts::get, host_standing::delete))
+        .routes(routes!(hosts::get, host_edit::edit, host_standing::delete))
         .routes(routes!(host_standing::counts))
         .routes(routes!(groups::list, groups::create))
         .routes(routes!(groups::get, groups::change, groups::delete))
@@ -48,7 +48,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(host_standing::changes))
         .routes(routes!(host_standing::revoke))
         .routes(routes!(host_standing::rotate_secret))
-        .routes(routes!(hosts::set_tags))
+        .routes(routes!(host_edit::set_tags))
         .routes(routes!(packages::list, upload::upload))
         .routes(routes!(packages::get, packages::delete))
         .routes(routes!(jobs::list, jobs::create))

@@ -45,8 +45,9 @@ use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
 use group::{Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming};
 use host::{
-    HostChange, HostChangeQuery, HostDetail, HostQuery, HostSummary, Looked, Offer, Offered,
-    Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner, TagsSet,
+    HostChange, HostChangeQuery, HostDetail, HostEdit, HostEdited, HostQuery, HostSummary, Looked,
+    Offer, Offered, Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner,
+    TagsSet,
 };
 use job::{Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow};
 use lease::{Held, Lease};
@@ -265,14 +266,26 @@ pub trait Store: Send + Sync + 'static {
     async fn hosts(&self, query: &HostQuery) -> Result<Page<HostSummary>>;
     /// One host of the scope.
     async fn host(&self, agentsn: &str, scope: &Scope) -> Result<Option<HostDetail>>;
-    /// Gives a host of the scope these tags and no others.
+    /// Gives a host of the scope these tags and no others, if this is still its
+    /// revision.
     async fn set_tags(
         &self,
         agentsn: &str,
         tags: &crate::fleet::tags::Tags,
+        revision: Option<i64>,
         scope: &Scope,
         by: &By,
     ) -> Result<TagsSet>;
+    /// Changes what operators say of a host of the scope, if this is still its
+    /// revision.
+    async fn edit_host(
+        &self,
+        agentsn: &str,
+        edit: &HostEdit,
+        revision: Option<i64>,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<HostEdited>;
     /// The hosts of a list, in no order; those that are unknown or not in the
     /// scope are missing.
     async fn hosts_by_agentsn(
@@ -287,10 +300,15 @@ pub trait Store: Send + Sync + 'static {
     async fn group(&self, id: &str) -> Result<Option<Group>>;
     /// Stores a new group.
     async fn insert_group(&self, terms: &GroupTerms, by: &By) -> Result<GroupStored>;
-    /// Changes a group that still has this version.
-    async fn update_group(&self, terms: &GroupTerms, version: i64, by: &By) -> Result<GroupStored>;
-    /// Deletes a group that is in no other.
-    async fn delete_group(&self, id: &str, by: &By) -> Result<GroupDeleted>;
+    /// Changes a group, if this is still its version.
+    async fn update_group(
+        &self,
+        terms: &GroupTerms,
+        version: Option<i64>,
+        by: &By,
+    ) -> Result<GroupStored>;
+    /// Deletes a group that is in no other, if this is still its version.
+    async fn delete_group(&self, id: &str, version: Option<i64>, by: &By) -> Result<GroupDeleted>;
     /// Has a group name hosts one by one, and others no longer.
     async fn name_hosts(&self, naming: &Naming, by: &By) -> Result<Named>;
 

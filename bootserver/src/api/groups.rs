@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -13,10 +14,11 @@ use super::list::{self, List};
 use crate::app::App;
 use crate::auth::{May, OperateFleet, ViewFleet};
 use crate::clock::unix_millis;
+use crate::extract::revision::{IfMatch, MustMatch, etag};
 use crate::extract::{JsonBody, Params, PathId};
 use crate::fleet::group::{MAX_GROUPS, MAX_NAMED};
 use crate::fleet::selector::Selector;
-use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing};
+use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing, Precondition, Seen};
 use crate::problem::Problem;
 use crate::store::group::{
     Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming,
@@ -48,7 +50,7 @@ pub struct GroupView {
     named: i64,
     /// When it was made, in unix milliseconds.
     created: i64,
-    /// Up by one with every change; a change gives back the one it saw.
+    /// Up by one with every change; also the ETag.
     version: i64,
 }
 
@@ -84,16 +86,6 @@ pub struct GroupBody {
     #[serde(default)]
     #[schema(max_items = 32)]
     groups: BTreeSet<String>,
-}
-
-/// What a group shall be from now on.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ChangedGroup {
-    /// The version that was seen; another one means that somebody was quicker.
-    version: i64,
-    /// All of it.
-    group: GroupBody,
 }
 
 /// Hosts a group names from now on, or no longer.
@@ -138,7 +130,7 @@ pub async fn list(
     Ok(Json(page.map(GroupView::from).into()))
 }
 
-/// One group.
+/// One group; the ETag says which version.
 #[utoipa::path(
     operation_id = "get_group",
     get, path = "/api/v1/groups/{id}", tag = "groups",
@@ -150,10 +142,10 @@ pub async fn get(
     _: May<ViewFleet>,
     State(app): State<App>,
     PathId(id): PathId,
-) -> Result<Json<GroupView>, Problem> {
+) -> Result<Response, Problem> {
     let group = app.store.group(&id).await?;
     let group = group.ok_or_else(|| Problem::not_found("group"))?;
-    Ok(Json(group.into()))
+    Ok(shown(group))
 }
 
 /// Makes a group.
@@ -169,38 +161,42 @@ pub async fn create(
     May { operator, .. }: May<OperateFleet>,
     State(app): State<App>,
     JsonBody(body): JsonBody<GroupBody>,
-) -> Result<(StatusCode, Json<GroupView>), Problem> {
+) -> Result<Response, Problem> {
     let terms = terms(Uuid::now_v7().to_string(), body)?;
     let group = stored(app.store.insert_group(&terms, &operator.by).await?)?;
     tracing::info!(group = group.id, name = group.name, "a group was made");
-    Ok((StatusCode::CREATED, Json(group.into())))
+    Ok((StatusCode::CREATED, shown(group)).into_response())
 }
 
 /// Changes a group. The hosts it names one by one stay.
 #[utoipa::path(
     operation_id = "change_group",
-    put, path = "/api/v1/groups/{id}", tag = "groups", request_body = ChangedGroup,
-    params(("id" = String, Path, description = "The group")),
+    put, path = "/api/v1/groups/{id}", tag = "groups", request_body = GroupBody,
+    params(
+        ("id" = String, Path, description = "The group"),
+        ("if-match" = String, Header, description = "The ETag of the version that is changed, or *")
+    ),
     responses(
         (status = 200, description = "Changed", body = GroupView),
-        BadBody, Missing, Conflicting, Allowed
+        BadBody, Missing, Conflicting, Seen, Allowed
     ),
     security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn change(
     May { operator, .. }: May<OperateFleet>,
+    MustMatch(version): MustMatch,
     State(app): State<App>,
     PathId(id): PathId,
-    JsonBody(body): JsonBody<ChangedGroup>,
-) -> Result<Json<GroupView>, Problem> {
-    let terms = terms(id, body.group)?;
+    JsonBody(body): JsonBody<GroupBody>,
+) -> Result<Response, Problem> {
+    let terms = terms(id, body)?;
     let group = stored(
         app.store
-            .update_group(&terms, body.version, &operator.by)
+            .update_group(&terms, version, &operator.by)
             .await?,
     )?;
     tracing::info!(group = group.id, name = group.name, "a group was changed");
-    Ok(Json(group.into()))
+    Ok(shown(group))
 }
 
 /// Names hosts of a group one by one, and names others no longer.
@@ -219,7 +215,7 @@ pub async fn name_hosts(
     State(app): State<App>,
     PathId(id): PathId,
     JsonBody(body): JsonBody<NamedHosts>,
-) -> Result<Json<GroupView>, Problem> {
+) -> Result<Response, Problem> {
     if body.add.len() + body.remove.len() > MAX_NAMED {
         let detail = format!("one change may name at most {MAX_NAMED} hosts");
         return Err(Problem::invalid(&detail));
@@ -244,7 +240,7 @@ pub async fn name_hosts(
                 removed,
                 "hosts of a group were named"
             );
-            Ok(Json(group.into()))
+            Ok(shown(group))
         }
         Named::Unknown => Err(Problem::not_found("group")),
         Named::UnknownHosts(agentsns) => Err(Problem::unknown_hosts(agentsns)),
@@ -255,20 +251,27 @@ pub async fn name_hosts(
 #[utoipa::path(
     operation_id = "delete_group",
     delete, path = "/api/v1/groups/{id}", tag = "groups",
-    params(("id" = String, Path, description = "The group")),
-    responses((status = 204, description = "It is gone"), Missing, Conflicting, Allowed),
+    params(
+        ("id" = String, Path, description = "The group"),
+        ("if-match" = Option<String>, Header, description = "The ETag of the version that is deleted")
+    ),
+    responses(
+        (status = 204, description = "It is gone"), Missing, Conflicting, Precondition, Allowed
+    ),
     security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn delete(
     May { operator, .. }: May<OperateFleet>,
+    IfMatch(version): IfMatch,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    match app.store.delete_group(&id, &operator.by).await? {
+    match app.store.delete_group(&id, version, &operator.by).await? {
         GroupDeleted::Done => {
             tracing::info!(group = id, "a group was deleted");
             Ok(StatusCode::NO_CONTENT)
         }
+        GroupDeleted::Changed => Err(changed()),
         GroupDeleted::Unknown => Err(Problem::not_found("group")),
         GroupDeleted::InUse(holders) => {
             let holders = holders.join(", ");
@@ -276,6 +279,14 @@ pub async fn delete(
             Err(Problem::conflict(&detail))
         }
     }
+}
+
+fn shown(group: Group) -> Response {
+    (etag(group.version), Json(GroupView::from(group))).into_response()
+}
+
+fn changed() -> Problem {
+    Problem::precondition_failed("somebody has changed it meanwhile; read it again")
 }
 
 fn terms(id: String, body: GroupBody) -> Result<GroupTerms, Problem> {
@@ -316,9 +327,7 @@ fn stored(stored: GroupStored) -> Result<Group, Problem> {
     match stored {
         GroupStored::Done(group) => Ok(group),
         GroupStored::Unknown => Err(Problem::not_found("group")),
-        GroupStored::Changed => Err(Problem::conflict(
-            "somebody has changed it meanwhile; read it again",
-        )),
+        GroupStored::Changed => Err(changed()),
         GroupStored::NameTaken => Err(Problem::conflict("another group has this name")),
         GroupStored::UnknownGroups(ids) => Err(Problem::invalid_list(
             "groups: some of them do not exist",

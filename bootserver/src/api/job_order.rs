@@ -31,12 +31,16 @@ pub struct CreateJobs {
     /// `install`, `upgrade`, `uninstall`, `start`, `stop`, `restart` or `config`.
     #[schema(example = "install")]
     action: String,
-    /// The hosts, by agentsn. Either this or `selector`.
+    /// The hosts, by agentsn. Either this, or `selector` and `group`.
     #[serde(default)]
     hosts: Vec<String>,
     /// All hosts with these tags.
     #[schema(example = "svc=ecs,cmpt=DB")]
     selector: Option<String>,
+    /// All hosts in the group of this id; with `selector`, those in both.
+    group: Option<String>,
+    /// How many hosts that must be; otherwise nothing is ordered (409).
+    expected_hosts: Option<u64>,
     /// The sub-agent.
     name: Option<String>,
     /// Its version: the uploaded package of this version.

@@ -12,6 +12,11 @@ use crate::problem::Problem;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IfMatch(pub Option<i64>);
 
+/// The same where a change must say it: the text of people, who write at the
+/// same time, and what is replaced whole. `*` is any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MustMatch(pub Option<i64>);
+
 /// What no thing ever has, for an ETag that is not ours.
 const NEVER: i64 = -1;
 
@@ -23,6 +28,18 @@ impl FromRequestParts<App> for IfMatch {
         Ok(Self(value.and_then(|value| {
             revision(value.to_str().unwrap_or_default())
         })))
+    }
+}
+
+impl FromRequestParts<App> for MustMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        if !parts.headers.contains_key(header::IF_MATCH) {
+            return Err(Problem::precondition_required());
+        }
+        let IfMatch(revision) = IfMatch::from_request_parts(parts, app).await?;
+        Ok(Self(revision))
     }
 }
 

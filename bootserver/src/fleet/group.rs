@@ -44,6 +44,24 @@ pub fn within(edges: &Edges, group: &str) -> BTreeSet<String> {
     found
 }
 
+/// These groups and all that they are in, over all levels.
+pub fn around(edges: &Edges, groups: BTreeSet<String>) -> BTreeSet<String> {
+    let mut found = groups;
+    loop {
+        let holders = edges.iter();
+        let holders = holders.filter(|(_, children)| !children.is_disjoint(&found));
+        let more: BTreeSet<String> = holders
+            .map(|(holder, _)| holder)
+            .filter(|holder| !found.contains(*holder))
+            .cloned()
+            .collect();
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
 /// Whether `group` may have these groups directly: no group is in itself, and
 /// neither it nor one it is in becomes too large.
 pub fn nest(edges: &Edges, group: &str, children: &BTreeSet<String>) -> Result<(), NestingError> {
@@ -85,6 +103,22 @@ mod tests {
     ) -> Result<(), NestingError> {
         let children = children.iter().map(|name| (*name).to_owned()).collect();
         nest(&edges(pairs), group, &children)
+    }
+
+    #[test]
+    fn a_group_is_in_those_that_have_it_over_all_levels() {
+        let edges = edges(&[
+            ("top", &["mid", "other"]),
+            ("mid", &["low"]),
+            ("far", &["x"]),
+        ]);
+        let of = |group: &str| around(&edges, BTreeSet::from([group.to_owned()]));
+        assert_eq!(
+            of("low").into_iter().collect::<Vec<_>>(),
+            ["low", "mid", "top"]
+        );
+        assert_eq!(of("top").len(), 1);
+        assert!(around(&edges, BTreeSet::new()).is_empty());
     }
 
     #[test]

@@ -93,6 +93,8 @@ pub enum GroupDeleted {
     Done,
     /// There is no such group.
     Unknown,
+    /// Somebody has changed it meanwhile.
+    Changed,
     /// These groups have it in them.
     InUse(Vec<String>),
 }

@@ -1,5 +1,7 @@
 //! Hosts, as the store takes and gives them.
 
+use std::collections::BTreeMap;
+
 use bootagent_protocol::AgentReport;
 use serde::{Deserialize, Serialize};
 
@@ -253,6 +255,24 @@ impl SortValue {
     }
 }
 
+/// What must hold of one sub-agent of a host; nothing asks for nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentCondition {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Its state, as it is spelled on the wire.
+    pub state: Option<String>,
+}
+
+impl AgentCondition {
+    /// Whether every host fits.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Which hosts, in which order.
 #[derive(Debug, Clone, Default)]
 pub struct HostQuery {
@@ -265,6 +285,16 @@ pub struct HostQuery {
     /// Only hosts with this somewhere in their names or addresses, or with this
     /// agentsn; at least [`MIN_SEARCH_CHARS`] characters.
     pub search: Option<String>,
+    /// Only hosts with such a sub-agent.
+    pub agent: AgentCondition,
+    /// Only hosts of this `ID VERSION_ID`.
+    pub os: Option<String>,
+    /// Only hosts of this architecture.
+    pub arch: Option<String>,
+    /// Only hosts with this BootAgent, as it calls itself.
+    pub version: Option<String>,
+    /// Only hosts with this very address.
+    pub ip: Option<String>,
     /// Only hosts in this state; without it, all but deleted ones.
     pub state: Option<Presence>,
     /// The order.
@@ -286,8 +316,12 @@ pub struct HostSummary {
     pub agentsn: String,
     /// What it says it is.
     pub reported: Reported,
+    /// What operators call it; empty if they do not.
+    pub display_name: String,
     /// Its tags.
     pub tags: Tags,
+    /// Up by one with each change by an operator.
+    pub revision: i64,
     /// When it first registered.
     pub created: i64,
     /// When it last registered.
@@ -309,6 +343,41 @@ pub struct HostDetail {
     pub state: Option<HostState>,
     /// Jobs without a result.
     pub open_jobs: i64,
+    /// What operators wrote about it.
+    pub notes: String,
+    /// Where each of its tags is from: `enrolment`, `operator` or `host`.
+    pub tag_origins: BTreeMap<String, String>,
+    /// The groups it is in, by name.
+    pub groups: Vec<GroupOfHost>,
+}
+
+/// A group a host is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupOfHost {
+    /// The group.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What an operator changes about a host; what is none stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostEdit {
+    /// What it is called.
+    pub display_name: Option<String>,
+    /// What there is to know.
+    pub notes: Option<String>,
+}
+
+/// What editing a host found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostEdited {
+    /// It is so.
+    Done,
+    /// There is no such host in the scope.
+    Unknown,
+    /// Somebody has changed it meanwhile.
+    Stale,
 }
 
 /// What a host last reported.
@@ -337,4 +406,6 @@ pub enum TagsSet {
     Unknown,
     /// With them it would not be in the scope any more.
     LeavesScope,
+    /// Somebody has changed the host meanwhile.
+    Stale,
 }

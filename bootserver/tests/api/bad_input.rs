@@ -315,8 +315,8 @@ fn orders_the_wire_does_not_allow_are_refused_with_the_field_named() {
         (json!({ "expires_in": 0 }), "expires_in"),
         (json!({ "expires_in": u64::MAX }), "expires_in"),
         (json!({ "expire_in": 1 }), "expire_in"),
-        (json!({ "selector": "svc=x" }), "hosts or selector"),
-        (json!({ "hosts": [] }), "hosts or selector"),
+        (json!({ "selector": "svc=x" }), "hosts, or selector"),
+        (json!({ "hosts": [] }), "hosts, or selector"),
         (json!({ "hosts": many }), "10000"),
     ] {
         let mut order = json!({ "action": "stop", "name": "a", "hosts": [host.agentsn] });

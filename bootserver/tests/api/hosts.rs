@@ -438,3 +438,119 @@ fn tags_an_operator_took_away_stay_away_when_the_host_registers_again() {
     assert_eq!(register(&first), "");
     assert_eq!(register(&other), "cmpt=DB");
 }
+
+#[test]
+fn a_host_is_edited_by_who_has_seen_it() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let path = format!("/api/v1/hosts/{}", host.agentsn);
+    let seen = server.api("GET", &path).send();
+    assert_eq!(seen.header("etag"), Some("\"1\""));
+    let edit = |revision: &str, body: Value| {
+        let call = server.api("PATCH", &path).header("if-match", revision);
+        call.json(&body)
+    };
+    let notes = "line one\nline two \u{673a}";
+    let edited = edit(
+        "\"1\"",
+        json!({ "display_name": "Core DB", "notes": notes }),
+    )
+    .expect(200);
+    assert_eq!(
+        (
+            &edited["display_name"],
+            &edited["notes"],
+            &edited["revision"]
+        ),
+        (&json!("Core DB"), &json!(notes), &json!(2))
+    );
+    let found = server.api("GET", "/api/v1/hosts?search=core%20db");
+    assert_eq!(
+        found.expect(200)["items"][0]["agentsn"],
+        json!(host.agentsn)
+    );
+    edit("\"1\"", json!({ "notes": "" })).problem(412);
+    edit("\"x\"", json!({ "notes": "" })).problem(412);
+    let blind = server.api("PATCH", &path);
+    blind.json(&json!({ "notes": "" })).problem(428);
+    for (body, why) in [
+        (json!({ "display_name": "d".repeat(129) }), "display_name"),
+        (json!({ "display_name": "a\nb" }), "display_name"),
+        (json!({ "notes": "n".repeat(16_385) }), "notes"),
+        (json!({ "hostname": "x" }), "hostname"),
+    ] {
+        let detail = edit("*", body.clone()).problem(422);
+        assert!(detail.contains(why), "{body}: {detail}");
+    }
+    // Tags are what operators say, too.
+    let tags = |revision: &str| {
+        let call = server.api("PUT", &format!("{path}/tags"));
+        let call = call.header("if-match", revision);
+        call.json(&json!({ "tags": "svc=ecs" }))
+    };
+    tags("\"1\"").problem(412);
+    let tagged = tags("\"2\"").expect(200);
+    assert_eq!(tagged["tag_origins"], json!({ "svc": "operator" }));
+    assert_eq!(tagged["revision"], 3);
+    let kept = edit("*", json!({ "display_name": "" })).expect(200);
+    assert_eq!(
+        (&kept["display_name"], &kept["notes"]),
+        (&json!(""), &json!(notes))
+    );
+    let audit = server.api("GET", "/api/v1/audit?action=host.edit");
+    assert_eq!(audit.expect(200)["items"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn hosts_are_found_by_their_agents_and_by_what_they_report() {
+    let server = Server::start();
+    let host = |name: &str, os: &str, ip: &str| {
+        server.register_as(json!({
+            "hostname": name, "agentsn": uuid::Uuid::new_v4().to_string(), "machine_id": name,
+            "os": os, "arch": "x86_64", "ip": [ip],
+        }))
+    };
+    let (one, two) = (
+        host("h1", "debian 12", "10.0.0.1"),
+        host("h2", "centos 7", "10.0.0.11"),
+    );
+    let agent = |name: &str, version: &str, status: &str| json!({ "name": name, "version": version, "status": status, "uptime": 1 });
+    let push = |host: &TestHost, name: &str, agents: Value| {
+        server.push(host, json!({ "hostname": name, "agents": agents }));
+    };
+    let both = json!([
+        agent("flux", "1.0-1", "running"),
+        agent("net", "2.0-1", "fatal")
+    ]);
+    push(&one, "h1", both);
+    push(&two, "h2", json!([agent("flux", "1.1-1", "running")]));
+    let names = |query: &str| -> Vec<String> {
+        let list = server
+            .api("GET", &format!("/api/v1/hosts?{query}"))
+            .expect(200);
+        let items = list["items"].as_array().expect("a list").iter();
+        items
+            .map(|host| host["hostname"].as_str().expect("a name").to_owned())
+            .collect()
+    };
+    assert_eq!(names("agent=flux"), ["h1", "h2"]);
+    assert_eq!(names("agent=flux&agent_version=1.0-1"), ["h1"]);
+    assert_eq!(names("agent_state=fatal"), ["h1"]);
+    assert_eq!(
+        names("agent=flux&agent_state=fatal"),
+        [""; 0],
+        "another agent is"
+    );
+    push(&one, "h1", json!([agent("flux", "1.1-1", "stoped")]));
+    assert_eq!(names("agent=net"), [""; 0]);
+    assert_eq!(names("agent=flux&agent_version=1.1-1"), ["h1", "h2"]);
+    assert_eq!(names("agent=flux&agent_state=stoped"), ["h1"]);
+    assert_eq!(names("os=centos%207"), ["h2"]);
+    assert_eq!(names("arch=x86_64&ip=10.0.0.1"), ["h1"]);
+    assert_eq!(names("version=none"), [""; 0]);
+    for query in ["ip=10.0", "agent_version=1.0-1"] {
+        server
+            .api("GET", &format!("/api/v1/hosts?{query}"))
+            .problem(400);
+    }
+}

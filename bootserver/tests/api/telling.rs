@@ -66,6 +66,20 @@ fn metrics_count_what_was_asked_by_route_and_never_by_host() {
 }
 
 #[test]
+fn metrics_say_how_many_hosts_stand_how() {
+    let server = Server::start_with(OWN_ADDRESS);
+    server.push(&server.register("h1"), json!({}));
+    server.register("h2");
+    // The server looks every few seconds.
+    wait_for("the hosts to be counted", || {
+        let text = metrics(&server);
+        let has = |line: &str| text.lines().any(|one| one == line);
+        let counted = has(r#"bootserver_hosts{state="online"} 1"#);
+        (counted && has(r#"bootserver_hosts{state="new"} 1"#)).then_some(())
+    });
+}
+
+#[test]
 fn metrics_need_a_token_where_everybody_comes() {
     let server = Server::start_with(OWN_ADDRESS);
     server.call("GET", "/metrics").problem(401);

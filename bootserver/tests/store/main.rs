@@ -37,6 +37,8 @@ macro_rules! contract {
                 hosts_are_paged_by_name
                 hosts_are_found_by_a_part_of_their_names_and_addresses
                 hosts_are_sorted_and_paged_from_either_end
+                what_operators_say_of_a_host_is_changed_by_who_has_seen_it
+                agents_of_hosts_are_a_table_one_can_ask
                 names_are_sorted_by_their_bytes
                 a_batch_is_stored_whole_or_not_at_all
                 after_a_restore_no_number_is_given_twice_and_nobody_is_signed_in

@@ -21,19 +21,33 @@ pub(super) async fn hosts(
     order: &CreateJobs,
     scope: &Scope,
 ) -> Result<Vec<HostSummary>, Problem> {
-    match (&order.selector, order.hosts.as_slice()) {
-        (Some(selector), []) => selected(app, selector, scope).await,
-        (None, [_, ..]) => listed(app, &order.hosts, scope).await,
-        _ => Err(Problem::invalid(
-            "either hosts or selector is expected, and not both",
+    let is_query = order.selector.is_some() || order.group.is_some();
+    let hosts = match (is_query, order.hosts.is_empty()) {
+        (true, true) => selected(app, order, scope).await,
+        (false, false) => listed(app, &order.hosts, scope).await,
+        (true, false) | (false, true) => Err(Problem::invalid(
+            "either hosts, or selector and group, is expected, and not both",
         )),
+    }?;
+    match order.expected_hosts {
+        Some(expected) if usize::try_from(expected) != Ok(hosts.len()) => {
+            Err(Problem::conflict(&format!(
+                "{expected} hosts were expected and there are {}; nothing was started",
+                hosts.len()
+            )))
+        }
+        Some(_) | None => Ok(hosts),
     }
 }
 
-async fn selected(app: &App, selector: &str, scope: &Scope) -> Result<Vec<HostSummary>, Problem> {
-    let selector = Selector::parse(selector)
+async fn selected(
+    app: &App,
+    order: &CreateJobs,
+    scope: &Scope,
+) -> Result<Vec<HostSummary>, Problem> {
+    let selector = Selector::parse(order.selector.as_deref().unwrap_or_default())
         .map_err(|error| Problem::invalid(&format!("selector: {error}")))?;
-    if selector.is_empty() {
+    if order.selector.is_some() && selector.is_empty() {
         return Err(Problem::invalid(
             "selector: an empty one would mean every host; name a tag",
         ));
@@ -41,6 +55,7 @@ async fn selected(app: &App, selector: &str, scope: &Scope) -> Result<Vec<HostSu
     let limit = Limit::new(MAX_LIMIT).expect("the largest limit is allowed");
     let mut query = HostQuery {
         selector,
+        group: order.group.clone(),
         scope: scope.clone(),
         limit,
         ..HostQuery::default()
@@ -57,7 +72,9 @@ async fn selected(app: &App, selector: &str, scope: &Scope) -> Result<Vec<HostSu
         query.after = list::cursor(Some(&next))?;
     }
     match hosts.is_empty() {
-        true => Err(Problem::invalid("selector: no host has such tags")),
+        true => Err(Problem::invalid(
+            "selector and group: there is no such host",
+        )),
         false => Ok(hosts),
     }
 }

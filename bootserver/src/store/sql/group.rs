@@ -12,10 +12,12 @@ use super::audit::{Deed, note};
 use super::{DbRow, SqlStore, Write, failed, listing, to_json};
 use crate::fleet::group::{self, Edges};
 use crate::fleet::selector::Selector;
+use crate::fleet::tags::Tags;
 use crate::store::audit::By;
 use crate::store::group::{
     Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming,
 };
+use crate::store::host::GroupOfHost;
 use crate::store::page::Page;
 use crate::store::{Failure, Result, StoreError};
 
@@ -84,7 +86,7 @@ pub(super) async fn insert(store: &SqlStore, terms: &GroupTerms, by: &By) -> Res
 pub(super) async fn update(
     store: &SqlStore,
     terms: &GroupTerms,
-    version: i64,
+    version: Option<i64>,
     by: &By,
 ) -> Result<GroupStored> {
     let step = "storing a group";
@@ -93,7 +95,7 @@ pub(super) async fn update(
     let Some(known) = find(&mut tx, &terms.id).await? else {
         return Ok(GroupStored::Unknown);
     };
-    if known.version != version {
+    if version.is_some_and(|version| version != known.version) {
         return Ok(GroupStored::Changed);
     }
     if let Some(refused) = refusal(&mut tx, &edges, terms).await? {
@@ -125,10 +127,21 @@ pub(super) async fn update(
     stored(tx, &terms.id).await
 }
 
-pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<GroupDeleted> {
+pub(super) async fn delete(
+    store: &SqlStore,
+    id: &str,
+    version: Option<i64>,
+    by: &By,
+) -> Result<GroupDeleted> {
     let step = "deleting a group";
     let mut tx = store.write(step).await?;
     lock_nesting(&mut tx).await?;
+    let Some(known) = find(&mut tx, id).await? else {
+        return Ok(GroupDeleted::Unknown);
+    };
+    if version.is_some_and(|version| version != known.version) {
+        return Ok(GroupDeleted::Changed);
+    }
     let holders: Vec<String> = sqlx::query_scalar(
         "SELECT name FROM host_group JOIN group_child USING (id) WHERE child = $1 ORDER BY name",
     )
@@ -238,6 +251,41 @@ pub(super) async fn within(store: &SqlStore, id: &str) -> Result<Vec<(String, Op
     .map_err(failed(step))?;
     let read = |(id, text): (String, Option<String>)| Ok((id, selector(text.as_deref())?));
     rows.into_iter().map(read).collect()
+}
+
+/// The groups a host with these tags is in, by name.
+pub(super) async fn of_host(
+    store: &SqlStore,
+    agentsn: &str,
+    tags: &Tags,
+) -> Result<Vec<GroupOfHost>> {
+    let step = "looking which groups a host is in";
+    let groups: Vec<(String, String, Option<String>)> =
+        sqlx::query_as("SELECT id, name, selector FROM host_group ORDER BY name")
+            .fetch_all(&store.readers)
+            .await
+            .map_err(failed(step))?;
+    let named: Vec<String> = sqlx::query_scalar("SELECT id FROM group_host WHERE agentsn = $1")
+        .bind(agentsn)
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed(step))?;
+    let edges: Vec<(String, String)> = sqlx::query_as("SELECT id, child FROM group_child")
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed(step))?;
+    let mut direct: BTreeSet<String> = named.into_iter().collect();
+    for (id, _, text) in &groups {
+        if selector(text.as_deref())?.is_some_and(|selector| selector.fits(tags)) {
+            direct.insert(id.clone());
+        }
+    }
+    let all = group::around(&edges_of(edges), direct);
+    let groups = groups.into_iter();
+    let groups = groups.filter(|(id, ..)| all.contains(id));
+    Ok(groups
+        .map(|(id, name, _)| GroupOfHost { id, name })
+        .collect())
 }
 
 /// Nobody else changes the nesting until the commit; how it is.

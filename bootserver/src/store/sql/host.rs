@@ -2,19 +2,16 @@
 
 use std::collections::HashMap;
 
-use serde_json::json;
 use sqlx::{QueryBuilder, Row};
 
-use super::audit::{Deed, note};
 use super::host_filter::Conditions;
-use super::{DbRow, SqlStore, Write, failed, from_json, listing, to_json};
+use super::{DbRow, SqlStore, Write, failed, from_json, group, listing, to_json};
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::store::Result;
-use crate::store::audit::By;
 use crate::store::host::{
-    Direction, HostDetail, HostQuery, HostState, HostSummary, Reported, SortKey, SortValue, TagsSet,
+    Direction, HostDetail, HostQuery, HostState, HostSummary, Reported, SortKey, SortValue,
 };
 use crate::store::page::{Count, Page};
 use crate::store::status::{Readings, StateBody};
@@ -24,8 +21,8 @@ use crate::wire;
 macro_rules! columns {
     () => {
         "SELECT host.agentsn, host.created, host.registered, host.hostname, host.version, host.os,
-                host.arch, host.ip, host.machine_id, host.boot_id, host.state, host.since,
-                host_seen.seen
+                host.arch, host.ip, host.machine_id, host.boot_id, host.display_name,
+                host.revision, host.state, host.since, host_seen.seen
          FROM host LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn"
     };
 }
@@ -118,73 +115,26 @@ pub(super) async fn detail(
             .fetch_one(&store.readers)
             .await
             .map_err(failed(step))?;
+    let notes = sqlx::query_scalar("SELECT notes FROM host WHERE agentsn = $1")
+        .bind(agentsn)
+        .fetch_one(&store.readers)
+        .await
+        .map_err(failed(step))?;
+    let origins: Vec<(String, String)> =
+        sqlx::query_as("SELECT key, origin FROM host_tag WHERE agentsn = $1")
+            .bind(agentsn)
+            .fetch_all(&store.readers)
+            .await
+            .map_err(failed(step))?;
+    let groups = group::of_host(store, agentsn, &summary.tags).await?;
     Ok(Some(HostDetail {
         summary,
         state,
         open_jobs,
+        notes,
+        tag_origins: origins.into_iter().collect(),
+        groups,
     }))
-}
-
-/// Tags that stay as they were keep their origin.
-pub(super) async fn set_tags(
-    store: &SqlStore,
-    agentsn: &str,
-    tags: &Tags,
-    scope: &Scope,
-    by: &By,
-) -> Result<TagsSet> {
-    let step = "storing a host's tags";
-    let mut tx = store.write(step).await?;
-    let known = sqlx::query(concat!(
-        "SELECT 1 FROM host WHERE agentsn = $1 AND state <> 'deleted'",
-        for_update!()
-    ))
-    .bind(agentsn)
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(failed(step))?;
-    if known.is_none() {
-        return Ok(TagsSet::Unknown);
-    }
-    let before = tags_of(&mut tx, agentsn).await?;
-    if !scope.holds(&before) {
-        return Ok(TagsSet::Unknown);
-    }
-    if !scope.holds(tags) {
-        return Ok(TagsSet::LeavesScope);
-    }
-    let wanted: Vec<_> = tags.iter().collect();
-    sqlx::query(concat!(
-        "DELETE FROM host_tag WHERE agentsn = $1 AND (key, value) NOT IN
-         (SELECT given.value ->> 0, given.value ->> 1 FROM ",
-        given_rows!("$2"),
-        ")"
-    ))
-    .bind(agentsn)
-    .bind(to_json(&wanted))
-    .execute(&mut *tx)
-    .await
-    .map_err(failed(step))?;
-    for (key, value) in wanted {
-        sqlx::query(
-            "INSERT INTO host_tag (agentsn, key, value, origin) VALUES ($1, $2, $3, 'operator')
-             ON CONFLICT (agentsn, key) DO NOTHING",
-        )
-        .bind(agentsn)
-        .bind(key)
-        .bind(value)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed(step))?;
-    }
-    let deed = Deed {
-        action: "host.set-tags",
-        target: agentsn,
-        detail: json!({ "before": before.to_string(), "after": tags.to_string() }),
-    };
-    note(&mut tx, by, deed).await?;
-    tx.commit().await.map_err(failed(step))?;
-    Ok(TagsSet::Done)
 }
 
 pub(super) async fn tags_of(tx: &mut Write, agentsn: &str) -> Result<Tags> {
@@ -244,7 +194,9 @@ fn summary(row: &DbRow) -> Result<HostSummary> {
         let host = HostSummary {
             agentsn: row.try_get("agentsn")?,
             reported,
+            display_name: row.try_get("display_name")?,
             tags: Tags::default(),
+            revision: row.try_get("revision")?,
             created: row.try_get("created")?,
             registered: row.try_get("registered")?,
             seen: row.try_get("seen")?,

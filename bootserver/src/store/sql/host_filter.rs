@@ -7,7 +7,7 @@
 use sqlx::QueryBuilder;
 
 use super::scope::restrict;
-use super::{Db, SqlStore, failed, group, search, to_json};
+use super::{Db, SqlStore, failed, group, host_agent, search, to_json};
 use crate::fleet::selector::{Part, Selector};
 use crate::store::Result;
 use crate::store::host::{HostQuery, SortKey};
@@ -66,10 +66,42 @@ impl<'a> Conditions<'a> {
             sql.push(" AND host.hostname < ")
                 .push_bind(format!("{prefix}\u{10ffff}"));
         }
+        for (column, value) in reported(query) {
+            if let Some(value) = value {
+                sql.push(" AND ")
+                    .push(column)
+                    .push(" = ")
+                    .push_bind(value.clone());
+            }
+        }
+        if let Some(ip) = &query.ip {
+            search::push_look(sql, &quoted(ip));
+        }
         if let Some(text) = &query.search {
             search::push_look(sql, text);
         }
+        if !query.agent.is_empty() {
+            sql.push(
+                " AND EXISTS (SELECT 1 FROM host_agent WHERE host_agent.agentsn = host.agentsn",
+            );
+            host_agent::push(sql, &query.agent);
+            sql.push(")");
+        }
     }
+}
+
+/// What hosts report, and what of it is asked for.
+fn reported(query: &HostQuery) -> [(&'static str, &Option<String>); 3] {
+    [
+        ("host.os", &query.os),
+        ("host.arch", &query.arch),
+        ("host.version", &query.version),
+    ]
+}
+
+/// An address as it stands among others, in JSON.
+fn quoted(ip: &str) -> String {
+    to_json(ip)
 }
 
 /// A list of texts as a table: `given_texts!` for a value that is pushed.
@@ -144,6 +176,26 @@ async fn few(
         && let Some(few) = at_most(store, search::find(text), FEW_FOUND).await?
     {
         return Ok(Some(few));
+    }
+    if let Some(ip) = &query.ip
+        && let Some(few) = at_most(store, search::find(&quoted(ip)), FEW_FOUND).await?
+    {
+        return Ok(Some(few));
+    }
+    if !query.agent.is_empty() {
+        let mut sql = QueryBuilder::new("SELECT DISTINCT agentsn FROM host_agent WHERE 1 = 1");
+        host_agent::push(&mut sql, &query.agent);
+        if let Some(few) = at_most(store, sql, FEW).await? {
+            return Ok(Some(few));
+        }
+    }
+    for (column, value) in reported(query) {
+        let Some(value) = value else { continue };
+        let mut sql = QueryBuilder::new("SELECT agentsn FROM host WHERE ");
+        sql.push(column).push(" = ").push_bind(value.clone());
+        if let Some(few) = at_most(store, sql, FEW).await? {
+            return Ok(Some(few));
+        }
     }
     for part in query.selector.parts() {
         let Part::In(key, values) = part else {

@@ -109,6 +109,7 @@ pub(super) async fn remove_host(
         for table in [
             "DELETE FROM host_tag WHERE agentsn = $1",
             "DELETE FROM host_state WHERE agentsn = $1",
+            "DELETE FROM host_agent WHERE agentsn = $1",
             "DELETE FROM group_host WHERE agentsn = $1",
         ] {
             sqlx::query(table)

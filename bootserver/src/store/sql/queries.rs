@@ -29,6 +29,8 @@ mod enrolment;
 mod event;
 mod group;
 mod host;
+mod host_agent;
+mod host_edit;
 mod host_filter;
 mod job;
 mod job_end;
@@ -62,8 +64,9 @@ use crate::store::group::{
     Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming,
 };
 use crate::store::host::{
-    HostChange, HostChangeQuery, HostDetail, HostQuery, HostSummary, Looked, Offer, Offered,
-    Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner, TagsSet,
+    HostChange, HostChangeQuery, HostDetail, HostEdit, HostEdited, HostQuery, HostSummary, Looked,
+    Offer, Offered, Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner,
+    TagsSet,
 };
 use crate::store::job::{
     Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
@@ -280,10 +283,21 @@ impl Store for SqlStore {
         &self,
         agentsn: &str,
         tags: &Tags,
+        revision: Option<i64>,
         scope: &Scope,
         by: &By,
     ) -> Result<TagsSet> {
-        host::set_tags(self, agentsn, tags, scope, by).await
+        host_edit::set_tags(self, agentsn, tags, revision, scope, by).await
+    }
+    async fn edit_host(
+        &self,
+        agentsn: &str,
+        edit: &HostEdit,
+        revision: Option<i64>,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<HostEdited> {
+        host_edit::edit(self, agentsn, edit, revision, scope, by).await
     }
     async fn hosts_by_agentsn(
         &self,
@@ -302,11 +316,16 @@ impl Store for SqlStore {
     async fn insert_group(&self, terms: &GroupTerms, by: &By) -> Result<GroupStored> {
         group::insert(self, terms, by).await
     }
-    async fn update_group(&self, terms: &GroupTerms, version: i64, by: &By) -> Result<GroupStored> {
+    async fn update_group(
+        &self,
+        terms: &GroupTerms,
+        version: Option<i64>,
+        by: &By,
+    ) -> Result<GroupStored> {
         group::update(self, terms, version, by).await
     }
-    async fn delete_group(&self, id: &str, by: &By) -> Result<GroupDeleted> {
-        group::delete(self, id, by).await
+    async fn delete_group(&self, id: &str, version: Option<i64>, by: &By) -> Result<GroupDeleted> {
+        group::delete(self, id, version, by).await
     }
     async fn name_hosts(&self, naming: &Naming, by: &By) -> Result<Named> {
         group::name_hosts(self, naming, by).await

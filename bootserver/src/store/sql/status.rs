@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::presence::Move;
-use super::{SqlStore, Write, failed, from_json, hot, one_at_a_time, to_json};
+use super::{SqlStore, Write, failed, from_json, host_agent, hot, one_at_a_time, to_json};
 use crate::fleet::clone::{Pusher, Sightings, Verdict};
 use crate::fleet::handout::{self, hand_out};
 use crate::fleet::presence::{self, Presence};
@@ -37,6 +37,7 @@ pub(super) async fn record(
     let is_noted = |row: &&StateRow<'_>| changed.contains(row.agentsn) || row.pushers.len() > 1;
     let noted: Vec<_> = batch.states.iter().filter(is_noted).collect();
     let copies = note_facts(&mut tx, &noted).await?;
+    host_agent::note(&mut tx, &noted).await?;
     write_events(&mut tx, &batch).await?;
     // What was ordered was ordered of the original alone.
     let of_originals = match copies.is_empty() {

@@ -65,7 +65,13 @@ async fn fleet(store: &dyn Store) {
     for (agentsn, tags) in tagged {
         make::host(store, agentsn).await;
         store
-            .set_tags(agentsn, &make::tags(tags), &make::fleet(), &make::by(1))
+            .set_tags(
+                agentsn,
+                &make::tags(tags),
+                None,
+                &make::fleet(),
+                &make::by(1),
+            )
             .await
             .expect("a write");
     }
@@ -166,7 +172,7 @@ pub(crate) async fn no_group_is_in_itself_and_none_is_lost_to_another(store: &dy
     insert(store, terms("b", None, &["a"])).await;
     let change = async |terms: GroupTerms, version| {
         store
-            .update_group(&terms, version, &make::by(8))
+            .update_group(&terms, Some(version), &make::by(8))
             .await
             .expect("a write")
     };
@@ -198,7 +204,12 @@ pub(crate) async fn no_group_is_in_itself_and_none_is_lost_to_another(store: &dy
     assert_eq!(change(terms("a", None, &[]), 1).await, GroupStored::Changed);
     assert_eq!(change(terms("z", None, &[]), 1).await, GroupStored::Unknown);
 
-    let delete = async |id: &str| store.delete_group(id, &make::by(9)).await.expect("a write");
+    let delete = async |id: &str| {
+        store
+            .delete_group(id, None, &make::by(9))
+            .await
+            .expect("a write")
+    };
     assert_eq!(
         delete("a").await,
         GroupDeleted::InUse(vec!["group b".into()])

@@ -1,13 +1,17 @@
 //! Hosts and how they are found.
 
+use bootagent_protocol::{AgentReport, AgentState};
+use bootserver::access::scope::Scope;
 use bootserver::fleet::presence::Presence;
 use bootserver::fleet::selector::Selector;
 use bootserver::fleet::tags::Tags;
 use bootserver::store::Store;
 use bootserver::store::host::{
-    Direction, HostQuery, HostSort, RegistrationEffect, SortKey, TagsSet,
+    AgentCondition, Direction, HostEdit, HostEdited, HostQuery, HostSort, RegistrationEffect,
+    Removal, Removed, SortKey, TagsSet,
 };
 use bootserver::store::page::{Count, Total};
+use bootserver::token::{Token, TokenKind};
 
 use super::limit;
 use crate::make;
@@ -19,6 +23,7 @@ pub(crate) async fn tags_are_replaced_and_found(store: &dyn Store) {
             .set_tags(
                 agentsn,
                 &make::tags("svc=ecs,cmpt=DB"),
+                None,
                 &make::fleet(),
                 &make::by(1),
             )
@@ -29,6 +34,7 @@ pub(crate) async fn tags_are_replaced_and_found(store: &dyn Store) {
         .set_tags(
             "sn-2",
             &make::tags("svc=ecs,rack=7"),
+            None,
             &make::fleet(),
             &make::by(1),
         )
@@ -36,7 +42,7 @@ pub(crate) async fn tags_are_replaced_and_found(store: &dyn Store) {
         .expect("a write");
     assert_eq!(
         store
-            .set_tags("sn-9", &Tags::default(), &make::fleet(), &make::by(1))
+            .set_tags("sn-9", &Tags::default(), None, &make::fleet(), &make::by(1))
             .await
             .expect("a write"),
         TagsSet::Unknown
@@ -281,4 +287,88 @@ pub(crate) async fn hosts_are_sorted_and_paged_from_either_end(store: &dyn Store
             assert_eq!(seen, expected, "{key:?} {direction:?} {state:?}");
         }
     }
+}
+
+pub(crate) async fn what_operators_say_of_a_host_is_changed_by_who_has_seen_it(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    let fleet = make::fleet();
+    let edit = |name: &str| HostEdit {
+        display_name: Some(name.into()),
+        notes: None,
+    };
+    let change = async |edit: HostEdit, revision, scope: &Scope| {
+        let by = make::by(7);
+        let edited = store.edit_host("sn-1", &edit, revision, scope, &by).await;
+        edited.expect("a write")
+    };
+    assert_eq!(change(edit("a"), Some(1), &fleet).await, HostEdited::Done);
+    assert_eq!(change(edit("b"), Some(1), &fleet).await, HostEdited::Stale);
+    let outside = make::scope("svc=ecs");
+    assert_eq!(change(edit("b"), None, &outside).await, HostEdited::Unknown);
+    let (tags, by) = (make::tags("svc=ecs"), make::by(8));
+    let set = store.set_tags("sn-1", &tags, Some(1), &fleet, &by);
+    assert_eq!(set.await.expect("a write"), TagsSet::Stale);
+    let set = store.set_tags("sn-1", &tags, Some(2), &fleet, &by);
+    assert_eq!(set.await.expect("a write"), TagsSet::Done);
+    assert_eq!(change(edit("c"), None, &outside).await, HostEdited::Done);
+    let host = store.host("sn-1", &fleet).await.expect("a read");
+    let host = host.expect("the host");
+    assert_eq!(host.summary.display_name, "c");
+    assert_eq!((host.summary.revision, host.notes.as_str()), (4, ""));
+}
+
+pub(crate) async fn agents_of_hosts_are_a_table_one_can_ask(store: &dyn Store) {
+    for agentsn in ["sn-1", "sn-2"] {
+        make::host(store, agentsn).await;
+    }
+    let agent = |name: &str, version: &str| AgentReport {
+        name: name.into(),
+        version: version.into(),
+        status: AgentState::Running,
+        uptime: 1,
+        wanted: None,
+        detail: None,
+        retry_in: None,
+        anomalies: None,
+        message: None,
+        pid: None,
+        limits: None,
+    };
+    let push = async |agentsn: &str, now: i64, agents: Vec<AgentReport>| {
+        let mut record = make::status(agentsn, now);
+        record.state.body.agents = agents;
+        record
+    };
+    let batch = [
+        push("sn-1", 1, vec![agent("flux", "1"), agent("net", "1")]).await,
+        push("sn-2", 1, vec![agent("flux", "2")]).await,
+    ];
+    store.record_statuses(&batch).await.expect("a batch");
+    let ask = async |name: Option<&str>, version: Option<&str>| {
+        let query = HostQuery {
+            agent: AgentCondition {
+                name: name.map(str::to_owned),
+                version: version.map(str::to_owned),
+                state: Some("running".into()),
+            },
+            ..HostQuery::default()
+        };
+        found(store, &query).await
+    };
+    assert_eq!(ask(None, None).await.len(), 2, "each host once");
+    assert_eq!(ask(Some("flux"), Some("1")).await, ["sn-1"]);
+    assert_eq!(ask(Some("net"), Some("2")).await, [""; 0]);
+    let batch = [push("sn-1", 2, vec![agent("flux", "2")]).await];
+    store.record_statuses(&batch).await.expect("a batch");
+    assert_eq!(ask(Some("net"), None).await, [""; 0]);
+    assert_eq!(ask(Some("flux"), Some("2")).await.len(), 2);
+    let removal = Removal {
+        agentsn: "sn-1".into(),
+        to: Presence::Deleted,
+        nobody: Token::generate(TokenKind::Host).digest(),
+    };
+    let (fleet, by) = (make::fleet(), make::by(9));
+    let removed = store.remove_host(&removal, &fleet, &by);
+    assert_eq!(removed.await.expect("a write"), Removed::Done);
+    assert_eq!(ask(Some("flux"), None).await, ["sn-2"]);
 }

@@ -334,7 +334,7 @@ pub(crate) async fn a_change_and_its_audit_row_are_stored_together(store: &dyn S
     make::host(store, "sn-1").await;
     let by = make::by(7);
     let set = store
-        .set_tags("sn-1", &make::tags("svc=ecs"), &make::fleet(), &by)
+        .set_tags("sn-1", &make::tags("svc=ecs"), None, &make::fleet(), &by)
         .await;
     assert_eq!(set.expect("a write"), TagsSet::Done);
     make::job(store, "j1", "sn-1").await;
@@ -430,7 +430,9 @@ pub(crate) async fn what_is_out_of_scope_is_not_there(store: &dyn Store) {
     for (agentsn, tags) in [("sn-1", "svc=ecs,cmpt=DB"), ("sn-2", "svc=web")] {
         make::host(store, agentsn).await;
         let tags = make::tags(tags);
-        let set = store.set_tags(agentsn, &tags, &make::fleet(), &by).await;
+        let set = store
+            .set_tags(agentsn, &tags, None, &make::fleet(), &by)
+            .await;
         set.expect("a write");
         make::job(store, &format!("job of {agentsn}"), agentsn).await;
         let mut status = make::status(agentsn, 6);
@@ -474,10 +476,10 @@ pub(crate) async fn what_is_out_of_scope_is_not_there(store: &dyn Store) {
         assert_eq!(job.expect("a read").is_some(), there, "{agentsn}");
     }
     let tags = make::tags("svc=ecs");
-    let set = store.set_tags("sn-2", &tags, &scope, &by).await;
+    let set = store.set_tags("sn-2", &tags, None, &scope, &by).await;
     assert_eq!(set.expect("a write"), TagsSet::Unknown);
     let set = store
-        .set_tags("sn-1", &make::tags("svc=web"), &scope, &by)
+        .set_tags("sn-1", &make::tags("svc=web"), None, &scope, &by)
         .await;
     assert_eq!(set.expect("a write"), TagsSet::LeavesScope);
     let order = make::jobs("j9", "sn-2", None, None);
