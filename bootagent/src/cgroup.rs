@@ -192,7 +192,11 @@ impl Group {
 
     /// Processes the out-of-memory killer took since it was made.
     pub fn oom_kills(&self) -> u64 {
-        self.usage().oom_kills.unwrap_or(0)
+        let counted = match self {
+            Self::Version2(folder) => version2::oom_kills(folder),
+            Self::Version1(hierarchies) => hierarchies.oom_kills(),
+        };
+        counted.unwrap_or(0)
     }
 
     /// Processes and threads that were refused at its limit since it was made.

@@ -155,10 +155,16 @@ impl Hierarchies {
             cpu: number("cpuacct", "cpuacct.usage").map(Duration::from_nanos),
             throttled: key("cpu", "cpu.stat", "throttled_time").map(Duration::from_nanos),
             throttled_periods: key("cpu", "cpu.stat", "nr_throttled"),
-            oom_kills: key("memory", "memory.oom_control", "oom_kill"),
+            oom_kills: self.oom_kills(),
             pids: number("pids", "pids.current"),
             refused_forks: self.refused_forks(),
         }
+    }
+
+    /// A count the kernel has since 4.13.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        let text = read(&self.folders.get("memory")?.join("memory.oom_control")).ok()?;
+        keyed(&text, "oom_kill")
     }
 
     /// A count the kernel has since 4.8.

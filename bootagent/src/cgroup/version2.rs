@@ -86,7 +86,6 @@ pub(super) fn limit(folder: &Path, limits: &Limits) -> Vec<LimitError> {
 
 pub(super) fn usage(folder: &Path) -> Usage {
     let cpu = read(&folder.join("cpu.stat")).unwrap_or_default();
-    let events = read(&folder.join("memory.events")).unwrap_or_default();
     let microseconds = |key| keyed(&cpu, key).map(Duration::from_micros);
     Usage {
         memory: read(&folder.join("memory.current"))
@@ -95,12 +94,16 @@ pub(super) fn usage(folder: &Path) -> Usage {
         cpu: microseconds("usage_usec"),
         throttled: microseconds("throttled_usec"),
         throttled_periods: keyed(&cpu, "nr_throttled"),
-        oom_kills: keyed(&events, "oom_kill"),
+        oom_kills: oom_kills(folder),
         pids: read(&folder.join("pids.current"))
             .ok()
             .and_then(|text| text.parse().ok()),
         refused_forks: refused_forks(folder),
     }
+}
+
+pub(super) fn oom_kills(folder: &Path) -> Option<u64> {
+    keyed(&read(&folder.join("memory.events")).ok()?, "oom_kill")
 }
 
 pub(super) fn refused_forks(folder: &Path) -> Option<u64> {
