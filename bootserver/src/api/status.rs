@@ -111,11 +111,13 @@ async fn secret_changed(app: &App, pusher: &Pusher) -> Result<Problem, Problem> 
 /// A new secret, if it could be stored. The status is acknowledged either way.
 async fn rotate(app: &App, pusher: &Pusher) -> Option<String> {
     let token = Token::generate(TokenKind::Host);
+    let now = unix_millis();
     let offer = Offer {
         agentsn: pusher.agentsn.clone(),
         number: pusher.number,
         secret: token.digest(),
-        again: secret::offer_again(unix_millis()),
+        now,
+        again: secret::offer_again(now),
     };
     match app.store.offer_secret(&offer).await {
         Ok(Offered::Done) => Some(token.expose().to_owned()),

@@ -5,14 +5,18 @@
 
 /// What a push may be late, in milliseconds.
 const GRACE_MILLIS: i64 = 30_000;
+/// How long nobody looks at a host that is online, at most, in milliseconds: its
+/// next push may name a far shorter interval, and pushes leave the time of the
+/// look as it is.
+const LOOK_WITHIN_MILLIS: i64 = 900_000;
 /// Intervals without a word after which a host is offline.
 const OFFLINE_INTERVALS: i64 = 3;
 /// Bounds of an interval, in seconds: what a host says of its step is a
 /// stranger's number.
 const INTERVAL_SECONDS: (u64, u64) = (1, 3600);
 /// A gap in the platform's own sign of life from which on it counts as having
-/// been away, in milliseconds.
-const AWAY_MILLIS: i64 = 60_000;
+/// been away, in milliseconds: a shorter one is within the grace of every host.
+const AWAY_MILLIS: i64 = GRACE_MILLIS;
 
 /// How a host stands with the platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,7 +87,7 @@ pub fn judge(seen: i64, interval: u64, back: i64, now: i64) -> (Presence, Option
     // For very short intervals, too, a host is late before it is offline.
     let offline = (contact + interval * OFFLINE_INTERVALS).max(late + GRACE_MILLIS);
     if now < late {
-        (Presence::Online, Some(late))
+        (Presence::Online, Some(late.min(now + LOOK_WITHIN_MILLIS)))
     } else if now < offline {
         (Presence::Late, Some(offline))
     } else {
@@ -115,6 +119,12 @@ mod tests {
     }
 
     #[test]
+    fn a_host_with_a_long_interval_is_looked_at_before_it_can_be_late() {
+        assert_eq!(check(0, 3600, 0, 10), (Presence::Online, Some(910)));
+        assert_eq!(check(0, 3600, 0, 3000), (Presence::Online, Some(3630)));
+    }
+
+    #[test]
     fn a_short_interval_still_has_a_late_before_its_offline() {
         assert_eq!(check(0, 1, 0, 31), (Presence::Late, Some(61)));
         assert_eq!(check(0, 1, 0, 61), (Presence::Offline, None));
@@ -132,7 +142,7 @@ mod tests {
             (Presence::Late, Some(11_800))
         );
         assert!(was_away(Some(100_000), 10_000_000) && was_away(None, 0));
-        assert!(!was_away(Some(100_000), 160_000));
+        assert!(!was_away(Some(100_000), 130_000));
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub struct Offer {
     pub number: i64,
     /// SHA-256 of the new one.
     pub secret: TokenDigest,
+    /// When.
+    pub now: i64,
     /// When to offer another one if this is not used.
     pub again: i64,
 }
@@ -108,7 +110,7 @@ pub struct Offer {
 pub enum Offered {
     /// It holds, beside the one in force.
     Done,
-    /// The host has another secret by now, or none.
+    /// The host has another secret by now, or none, or was offered one just now.
     Changed,
 }
 

@@ -114,6 +114,8 @@ const SESSION: [(&str, &str); 8] = [
 ];
 /// The lock [`one_at_a_time`] takes.
 const ORDER_LOCK: i64 = 0x626f_6f74_0001;
+/// The lock of [`orders_come`] and [`no_orders_come`].
+const ORDERS_LOCK: i64 = 0x626f_6f74_0011;
 
 /// The store on one PostgreSQL database.
 #[derive(Debug, Clone)]
@@ -190,6 +192,27 @@ async fn answers(connection: &mut PgConnection) -> std::result::Result<bool, sql
         Ok(answer) => answer.map(|()| true),
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
+}
+
+/// Orders come in side by side.
+async fn orders_come(tx: &mut Write) -> Result<()> {
+    sqlx::query("SELECT pg_advisory_xact_lock_shared($1)")
+        .bind(ORDERS_LOCK)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed("waiting for a host that leaves"))?;
+    Ok(())
+}
+
+/// No order comes in until the commit, so that one for a host that leaves is
+/// either seen here or knows of it. Said right after [`one_at_a_time`].
+async fn no_orders_come(tx: &mut Write) -> Result<()> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(ORDERS_LOCK)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed("waiting for orders that come in"))?;
+    Ok(())
 }
 
 async fn raise_ids(tx: &mut Write) -> Result<()> {

@@ -223,6 +223,16 @@ async fn one_at_a_time(_: &mut Write) -> Result<()> {
     Ok(())
 }
 
+/// There is one writer, so an order is before or after a host that leaves.
+async fn orders_come(_: &mut Write) -> Result<()> {
+    Ok(())
+}
+
+/// Likewise.
+async fn no_orders_come(_: &mut Write) -> Result<()> {
+    Ok(())
+}
+
 async fn raise_ids(tx: &mut Write) -> Result<()> {
     let step = "leaving out numbers that may be given";
     sqlx::query(

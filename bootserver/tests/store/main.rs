@@ -70,6 +70,9 @@ macro_rules! contract {
                 a_copy_gets_no_orders_and_closes_none
                 a_host_may_push_and_register_at_once
                 a_copy_leaves_while_the_original_pushes
+                of_two_offers_at_once_the_first_one_holds
+                an_order_in_the_moment_of_a_revocation_is_not_left_open
+                who_is_to_push_sooner_is_missed_sooner
                 hosts_are_late_then_offline_and_back_with_their_next_push
                 nobody_is_late_for_what_the_platform_slept_through
                 a_look_takes_all_that_is_due_in_parts

@@ -21,6 +21,9 @@ use crate::store::host::GroupOfHost;
 use crate::store::page::Page;
 use crate::store::{Failure, Result, StoreError};
 
+/// Hosts of one change that the audit names.
+const NOTED: usize = 20;
+
 macro_rules! select {
     () => {
         "SELECT host_group.*, (SELECT count(*) FROM group_host WHERE group_host.id = host_group.id)
@@ -152,18 +155,19 @@ pub(super) async fn delete(
     if !holders.is_empty() {
         return Ok(GroupDeleted::InUse(holders));
     }
-    let deleted = sqlx::query("DELETE FROM host_group WHERE id = $1")
-        .bind(id)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed(step))?;
-    if deleted.rows_affected() == 0 {
+    let deleted: Option<(String, Option<String>)> =
+        sqlx::query_as("DELETE FROM host_group WHERE id = $1 RETURNING name, selector")
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+    let Some((name, selector)) = deleted else {
         return Ok(GroupDeleted::Unknown);
-    }
+    };
     let deed = Deed {
         action: "group.delete",
         target: id,
-        detail: json!({}),
+        detail: json!({ "name": name, "selector": selector }),
     };
     note(&mut tx, by, deed).await?;
     tx.commit().await.map_err(failed(step))?;
@@ -217,7 +221,12 @@ pub(super) async fn name_hosts(store: &SqlStore, naming: &Naming, by: &By) -> Re
     let deed = Deed {
         action: "group.name-hosts",
         target: &naming.id,
-        detail: json!({ "added": naming.add.len(), "removed": naming.remove.len() }),
+        detail: json!({
+            "added": naming.add.len(),
+            "removed": naming.remove.len(),
+            "hosts_added": naming.add.iter().take(NOTED).collect::<Vec<_>>(),
+            "hosts_removed": naming.remove.iter().take(NOTED).collect::<Vec<_>>(),
+        }),
     };
     note(&mut tx, by, deed).await?;
     match stored(tx, &naming.id).await? {

@@ -9,7 +9,7 @@ use bootagent_protocol::ErrorCode;
 
 use super::audit::{Deed, note};
 use super::scope::{outside, restrict};
-use super::{Db, DbRow, SqlStore, failed, from_json, listing, to_json};
+use super::{Db, DbRow, SqlStore, failed, from_json, listing, orders_come, to_json};
 use crate::access::scope::Scope;
 use crate::store::Result;
 use crate::store::audit::By;
@@ -32,6 +32,7 @@ pub(super) async fn insert(
 ) -> Result<JobsInserted> {
     let step = "storing jobs";
     let mut tx = store.write(step).await?;
+    orders_come(&mut tx).await?;
     let agentsns: Vec<&String> = new
         .groups
         .iter()

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::audit::{Deed, note};
 use super::presence::Move;
 use super::scope::in_scope;
-use super::{SqlStore, failed, job_end, one_at_a_time, presence};
+use super::{SqlStore, failed, job_end, no_orders_come, one_at_a_time, presence};
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::store::Result;
@@ -15,14 +15,19 @@ use crate::store::host::{Offer, Offered, Removal, Removed, RotationOrdered};
 pub(super) async fn offer_secret(store: &SqlStore, offer: &Offer) -> Result<Offered> {
     let step = "storing a new secret of a host";
     let mut tx = store.write(step).await?;
-    let seen =
-        sqlx::query("UPDATE host_seen SET rotate_due = $3 WHERE agentsn = $1 AND number = $2")
-            .bind(&offer.agentsn)
-            .bind(offer.number)
-            .bind(offer.again)
-            .execute(&mut *tx)
-            .await
-            .map_err(failed(step))?;
+    // Of two statuses at once one brings the host a secret: a second one would
+    // make the first one, which is on its way, worth nothing.
+    let seen = sqlx::query(
+        "UPDATE host_seen SET rotate_due = $3
+         WHERE agentsn = $1 AND number = $2 AND rotate_due <= $4",
+    )
+    .bind(&offer.agentsn)
+    .bind(offer.number)
+    .bind(offer.again)
+    .bind(offer.now)
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
     if seen.rows_affected() == 0 {
         return Ok(Offered::Changed);
     }
@@ -78,6 +83,7 @@ pub(super) async fn remove_host(
     let agentsn = removal.agentsn.as_str();
     let mut tx = store.write(step).await?;
     one_at_a_time(&mut tx).await?;
+    no_orders_come(&mut tx).await?;
     let state: Option<String> = sqlx::query_scalar(concat!(
         "SELECT state FROM host_seen WHERE agentsn = $1",
         for_update!()

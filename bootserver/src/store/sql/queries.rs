@@ -16,6 +16,8 @@
 //!   `host_seen` is locked first, so that nobody waits in a circle;
 //! - the macro `found_by_text!()`: a query for hosts by a part of their names,
 //!   up to the parameter `text_to_find(text)` makes;
+//! - `orders_come(&mut tx)`, said first where jobs are made, and
+//!   `no_orders_come(&mut tx)`, where a host leaves;
 //! - `raise_ids(&mut tx)`, which leaves out the next numbers of every table that
 //!   counts by itself;
 //! - `one_at_a_time(&mut tx)`, said first in a transaction that others like it
@@ -50,7 +52,10 @@ mod user;
 
 use async_trait::async_trait;
 
-use super::{Db, DbRow, SqlStore, Write, failure_of, hot, one_at_a_time, raise_ids};
+use super::{
+    Db, DbRow, SqlStore, Write, failure_of, hot, no_orders_come, one_at_a_time, orders_come,
+    raise_ids,
+};
 use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};
 use crate::fleet::enrol::KnownHost;

@@ -26,6 +26,7 @@ fn offer(number: i64) -> Offer {
         agentsn: "sn-1".into(),
         number,
         secret: digest(),
+        now: i64::MAX,
         again: 5000,
     }
 }
@@ -460,13 +461,13 @@ pub(crate) async fn a_copy_gets_no_orders_and_closes_none(store: &dyn Store) {
 pub(crate) async fn a_host_may_push_and_register_at_once(store: &dyn Store) {
     registered(store, "sn-1").await;
     let push = async || {
-        for now in 0..60 {
+        for now in 0..30 {
             let outcome = store.record_statuses(&[make::status("sn-1", now)]).await;
             outcome.expect("a batch");
         }
     };
     let register = async || {
-        for _ in 0..60 {
+        for _ in 0..30 {
             let effect = RegistrationEffect::Renew {
                 tags: make::tags(""),
                 orders: OpenOrders::Stay,
@@ -480,7 +481,7 @@ pub(crate) async fn a_host_may_push_and_register_at_once(store: &dyn Store) {
 }
 
 pub(crate) async fn a_copy_leaves_while_the_original_pushes(store: &dyn Store) {
-    for round in 0..30 {
+    for round in 0..15 {
         let original = format!("sn-{round}");
         registered(store, &original).await;
         let effect = RegistrationEffect::Create {
@@ -494,5 +495,43 @@ pub(crate) async fn a_copy_leaves_while_the_original_pushes(store: &dyn Store) {
             tokio::join!(store.record_statuses(&batch), store.register_host(&copy));
         pushed.expect("a batch");
         registered.expect("a write");
+    }
+}
+
+pub(crate) async fn of_two_offers_at_once_the_first_one_holds(store: &dyn Store) {
+    registered(store, "sn-1").await;
+    let ordered = store
+        .order_rotation("sn-1", &make::fleet(), &make::by(2000))
+        .await;
+    assert_eq!(ordered.expect("a write"), RotationOrdered::Done);
+    let at = |now| Offer { now, ..offer(1) };
+    let (first, second, later) = (at(2000), at(2001), at(5000));
+    let offered = async |offer: &Offer| store.offer_secret(offer).await.expect("a write");
+    assert_eq!(offered(&first).await, Offered::Done);
+    assert_eq!(offered(&second).await, Offered::Changed);
+    let owner = async |offer: &Offer| {
+        let owner = store.secret_owner(&offer.secret).await;
+        owner.expect("a read").is_some()
+    };
+    assert_eq!((owner(&first).await, owner(&second).await), (true, false));
+    // Its reply was lost: another one takes its place.
+    assert_eq!(offered(&later).await, Offered::Done);
+    assert_eq!((owner(&first).await, owner(&later).await), (false, true));
+}
+
+pub(crate) async fn an_order_in_the_moment_of_a_revocation_is_not_left_open(store: &dyn Store) {
+    for round in 0..15 {
+        let (agentsn, id) = (format!("sn-{round}"), format!("j{round}"));
+        make::host(store, &agentsn).await;
+        let order = make::jobs(&id, &agentsn, None, None);
+        let (fleet, by) = (make::fleet(), make::by(1));
+        let (inserted, removed) = tokio::join!(
+            store.insert_jobs(&order, &fleet, &by),
+            remove(store, &agentsn, Presence::Revoked)
+        );
+        assert_eq!(removed, Removed::Done);
+        inserted.expect("an insert");
+        let job = store.job(&id, &fleet).await.expect("a read");
+        assert!(job.is_none_or(|job| job.finished.is_some()), "{agentsn}");
     }
 }

@@ -52,9 +52,9 @@ async fn counts(store: &dyn Store) -> [i64; 4] {
     .map(of)
 }
 
-/// Looks every 50 s, as a platform that is there does.
+/// Looks every 25 s, as a platform that is there does.
 async fn look_until(store: &dyn Store, from: i64, to: i64) {
-    for seconds in (from..to).step_by(50) {
+    for seconds in (from..to).step_by(25) {
         look(store, seconds).await;
     }
     look(store, to).await;
@@ -71,7 +71,7 @@ pub(crate) async fn hosts_are_late_then_offline_and_back_with_their_next_push(st
     );
     push(store, "sn-1", 10).await;
     assert_eq!(state(store, "sn-1").await, (Presence::Online, 10));
-    look_until(store, 50, 639).await;
+    look_until(store, 25, 639).await;
     assert_eq!(state(store, "sn-1").await, (Presence::Online, 10));
     assert_eq!(look(store, 640).await, 1);
     assert_eq!(state(store, "sn-1").await, (Presence::Late, 640));
@@ -98,7 +98,7 @@ pub(crate) async fn nobody_is_late_for_what_the_platform_slept_through(store: &d
     look_until(store, 50, 100).await;
     // Away for hours; the host has one interval from its return on.
     look(store, 10_000).await;
-    look_until(store, 10_050, 10_629).await;
+    look_until(store, 10_025, 10_629).await;
     assert_eq!(state(store, "sn-1").await, (Presence::Online, 10));
     look(store, 10_630).await;
     assert_eq!(state(store, "sn-1").await, (Presence::Late, 10_630));
@@ -112,10 +112,28 @@ pub(crate) async fn a_look_takes_all_that_is_due_in_parts(store: &dyn Store) {
     let records: Vec<_> = agentsns.iter().map(|sn| make::status(sn, SECOND)).collect();
     look(store, 1).await;
     store.record_statuses(&records).await.expect("a batch");
-    look_until(store, 50, 600).await;
+    look_until(store, 25, 620).await;
     let first = looked(store, 640).await;
     assert_eq!((first.moved, first.is_full), (250, true));
     let second = looked(store, 640).await;
     assert_eq!((second.moved, second.is_full), (1, false));
     assert_eq!(counts(store).await, [0, 0, 251, 0]);
+}
+
+pub(crate) async fn who_is_to_push_sooner_is_missed_sooner(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    look(store, 1).await;
+    let push = async |seconds: i64, every: u64| {
+        let mut record = make::status("sn-1", seconds * SECOND);
+        record.every = every;
+        store.record_statuses(&[record]).await.expect("a batch");
+    };
+    push(10, 3600).await;
+    look_until(store, 25, 100).await;
+    push(110, 60).await;
+    look_until(store, 125, 909).await;
+    assert_eq!(state(store, "sn-1").await, (Presence::Online, 10));
+    // Not only when the first interval is over.
+    look(store, 910).await;
+    assert_eq!(state(store, "sn-1").await.0, Presence::Offline);
 }
