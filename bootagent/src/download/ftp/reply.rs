@@ -184,6 +184,51 @@ mod tests {
     }
 
     #[test]
+    fn whatever_comes_is_read_within_its_bounds_and_gives_only_usable_ports() {
+        let pieces: [&[u8]; 14] = [
+            b"220",
+            b"22",
+            b"-",
+            b" ",
+            b"\r\n",
+            b"\n",
+            b"(",
+            b")",
+            b"|",
+            b",",
+            b"1",
+            b"255",
+            b"\xff",
+            b"\xc3\xa9",
+        ];
+        let mut state: u64 = 1;
+        let mut replies = 0;
+        for _ in 0..20_000 {
+            let mut bytes = b"220".to_vec();
+            for _ in 0..24 {
+                // Knuth's generator: the same inputs each time.
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let piece = usize::try_from(state >> 33).expect("31 bits");
+                bytes.extend(pieces[piece % pieces.len()]);
+            }
+            if let Ok(reply) = read(&mut &bytes[..]) {
+                replies += 1;
+                assert_eq!(reply.code, 220);
+                assert_ne!(reply.passive_port(), Some(0));
+                assert_ne!(reply.extended_port(), Some(0));
+                assert!(
+                    reply
+                        .modified()
+                        .is_none_or(|time| time.len() <= MAX_TIME_BYTES)
+                );
+            }
+        }
+        assert!(replies > 100, "{replies}");
+    }
+
+    #[test]
     fn a_reply_that_is_no_utf_8_is_one() {
         let mut bytes: &[u8] = b"213-\xff\xfe\r\n213 \xff\r\n";
         let reply = read(&mut bytes).expect("read");
