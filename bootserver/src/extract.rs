@@ -5,7 +5,7 @@ pub mod revision;
 
 use std::time::Duration;
 
-use axum::body::to_bytes;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -110,9 +110,18 @@ async fn read_json<T: DeserializeOwned>(
     request: Request,
     deadline: Duration,
 ) -> Result<T, Problem> {
-    refuse_compressed(request.headers())?;
-    let declared = request
-        .headers()
+    let (parts, body) = request.into_parts();
+    let bytes = read(&parts.headers, body, deadline).await?;
+    if holds_escaped_nul(&bytes) {
+        return Err(Problem::malformed("the body holds the character U+0000"));
+    }
+    parse(&bytes)
+}
+
+/// The whole body, if it comes in time and is no longer than JSON may be.
+pub async fn read(headers: &HeaderMap, body: Body, deadline: Duration) -> Result<Bytes, Problem> {
+    refuse_compressed(headers)?;
+    let declared = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse::<u64>().ok());
@@ -120,17 +129,13 @@ async fn read_json<T: DeserializeOwned>(
     if declared.is_some_and(|length| length > MAX_JSON_BYTES as u64) {
         return Err(too_large());
     }
-    let bytes = timeout(deadline, to_bytes(request.into_body(), MAX_JSON_BYTES))
+    timeout(deadline, to_bytes(body, MAX_JSON_BYTES))
         .await
         .map_err(|_| Problem::timed_out())?
         .map_err(|error| match is_length_limit(&error) {
             true => too_large(),
             false => Problem::malformed("the body ended before its length"),
-        })?;
-    if holds_escaped_nul(&bytes) {
-        return Err(Problem::malformed("the body holds the character U+0000"));
-    }
-    parse(&bytes)
+        })
 }
 
 /// The whole text as one value; a wrong field is named by its path.

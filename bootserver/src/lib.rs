@@ -24,6 +24,7 @@ pub mod auth;
 pub mod budget;
 pub mod caller;
 pub mod extract;
+pub mod idempotency;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;
@@ -43,6 +44,7 @@ pub mod wire;
 pub mod clock;
 pub mod file_body;
 pub mod range;
+pub mod seal;
 pub mod token;
 
 /// The version, as `-V` and the document say it.

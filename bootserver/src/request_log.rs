@@ -37,6 +37,13 @@ pub fn current_id() -> Option<String> {
         .ok()
 }
 
+/// The future with the id of the request that is being answered, for a task of
+/// its own.
+pub fn with_current_id<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let id = CURRENT.try_with(Clone::clone).unwrap_or_else(|_| new_id());
+    CURRENT.scope(id, future)
+}
+
 /// Gives a request its id and its [`Caller`], and tells how it was answered.
 pub async fn log(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();

@@ -16,6 +16,7 @@ use crate::api::{
 };
 use crate::app::App;
 use crate::budget::admit;
+use crate::idempotency::once;
 use crate::openapi::Base;
 use crate::problem::Problem;
 use crate::request_log::log;
@@ -70,6 +71,7 @@ pub fn router(app: App) -> Router {
     router
         .fallback(async || Problem::not_found("path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(middleware::from_fn_with_state(app.clone(), once))
         .layer(middleware::from_fn_with_state(app.clone(), deadline))
         .layer(middleware::from_fn_with_state(app.clone(), admit))
         .layer(middleware::from_fn_with_state(app.clone(), log))

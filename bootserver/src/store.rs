@@ -15,6 +15,7 @@ pub mod enrolment;
 pub mod event;
 pub mod group;
 pub mod host;
+pub mod idempotency;
 pub mod import;
 pub mod job;
 pub mod lease;
@@ -49,6 +50,7 @@ use host::{
     Offer, Offered, Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner,
     TagsSet,
 };
+use idempotency::{Begun, KeptAnswer, Once};
 use job::{Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow};
 use lease::{Held, Lease};
 use package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
@@ -361,6 +363,11 @@ pub trait Store: Send + Sync + 'static {
     async fn restored(&self, now: i64) -> Result<u64>;
     /// Results in order of arrival.
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>>;
+
+    /// Notes that a request begins which is to be done once.
+    async fn begin_once(&self, once: &Once, now: i64) -> Result<Begun>;
+    /// Keeps how it was answered; without an answer it may come again.
+    async fn end_once(&self, once: &Once, answer: Option<&KeptAnswer>) -> Result<()>;
 
     /// Events in order of arrival.
     async fn events(&self, query: &EventQuery) -> Result<Page<EventRow>>;

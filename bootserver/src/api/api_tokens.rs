@@ -15,7 +15,7 @@ use crate::access::role::Role;
 use crate::app::App;
 use crate::auth::{May, Operator, View};
 use crate::extract::{JsonBody, Params, PathId};
-use crate::openapi::{Allowed, BadBody, BadQuery, Missing};
+use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing};
 use crate::problem::Problem;
 use crate::store::api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken};
 use crate::store::enrolment::Revoked;
@@ -109,9 +109,10 @@ pub struct ApiTokenParams {
 #[utoipa::path(
     operation_id = "create_api_token",
     post, path = "/api/v1/api-tokens", tag = "API tokens", request_body = CreateApiToken,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 128 printable characters: sent again with the same key and body within 24 h, it is answered as before and not done again")),
     responses(
         (status = 201, description = "Made; the token is shown this once", body = NewApiTokenView),
-        BadBody, Allowed
+        BadBody, Conflicting, Allowed
     ),
     security(("operator" = ["viewer"]))
 )]

@@ -13,7 +13,7 @@ use crate::auth::{May, OperateFleet, ViewFleet};
 use crate::clock::unix_millis;
 use crate::extract::{JsonBody, Params, PathId};
 use crate::fleet::tags::Tags;
-use crate::openapi::{Allowed, BadBody, BadQuery, Missing};
+use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing};
 use crate::problem::Problem;
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::token::{Token, TokenKind};
@@ -116,9 +116,10 @@ pub struct PageParams {
     operation_id = "create_enrolment_token",
     post, path = "/api/v1/enrolment-tokens", tag = "enrolment tokens",
     request_body = CreateEnrolmentToken,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 128 printable characters: sent again with the same key and body within 24 h, it is answered as before and not done again")),
     responses(
         (status = 201, description = "Made; the token is shown this once", body = NewEnrolmentTokenView),
-        BadBody, Allowed
+        BadBody, Conflicting, Allowed
     ),
     security(("operator" = ["operator", "fleet"]))
 )]

@@ -152,6 +152,7 @@ pub async fn get(
 #[utoipa::path(
     operation_id = "create_group",
     post, path = "/api/v1/groups", tag = "groups", request_body = GroupBody,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 128 printable characters: sent again with the same key and body within 24 h, it is answered as before and not done again")),
     responses(
         (status = 201, description = "Made", body = GroupView), BadBody, Conflicting, Allowed
     ),

@@ -146,6 +146,7 @@ pub struct JobParams {
 #[utoipa::path(
     operation_id = "create_jobs",
     post, path = "/api/v1/jobs", tag = "jobs", request_body = CreateJobs,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 128 printable characters: sent again with the same key and body within 24 h, it is answered as before and not done again")),
     responses(
         (status = 201, description = "Ordered", body = CreatedJobs),
         BadBody, Missing, Conflicting, Allowed

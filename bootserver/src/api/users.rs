@@ -124,6 +124,7 @@ pub struct UserParams {
 #[utoipa::path(
     operation_id = "create_user",
     post, path = "/api/v1/users", tag = "users", request_body = CreateUser,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 128 printable characters: sent again with the same key and body within 24 h, it is answered as before and not done again")),
     responses(
         (status = 201, description = "Made; the password is shown this once", body = UserWithPassword),
         BadBody, Conflicting, Allowed

@@ -153,7 +153,7 @@ async fn required(parts: &Parts, app: &App) -> Result<Operator, Problem> {
 
 /// The operator a request comes from. A token in a header counts before a
 /// cookie, which browsers send by themselves.
-pub(super) async fn operator(parts: &Parts, app: &App) -> Result<Option<Operator>, Problem> {
+pub(crate) async fn operator(parts: &Parts, app: &App) -> Result<Option<Operator>, Problem> {
     let origin = Origin::of(parts);
     if is_local_admin(parts) {
         return Ok(Some(Operator {

@@ -16,6 +16,7 @@ mod doors;
 mod groups;
 mod harness;
 mod hosts;
+mod idempotency;
 mod operators;
 mod outage;
 mod packages;

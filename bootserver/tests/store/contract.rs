@@ -3,6 +3,7 @@
 mod enrolment;
 mod groups;
 mod hosts;
+mod idempotency;
 mod identity;
 mod jobs;
 mod leases;
@@ -19,6 +20,7 @@ use bootserver::store::status::{StatusOutcome, Stored};
 pub(crate) use enrolment::*;
 pub(crate) use groups::*;
 pub(crate) use hosts::*;
+pub(crate) use idempotency::*;
 pub(crate) use identity::*;
 pub(crate) use jobs::*;
 pub(crate) use leases::*;

@@ -39,6 +39,7 @@ macro_rules! contract {
                 hosts_are_sorted_and_paged_from_either_end
                 what_operators_say_of_a_host_is_changed_by_who_has_seen_it
                 agents_of_hosts_are_a_table_one_can_ask
+                a_request_with_a_key_is_begun_once_and_its_answer_kept_for_a_day
                 names_are_sorted_by_their_bytes
                 a_batch_is_stored_whole_or_not_at_all
                 after_a_restore_no_number_is_given_twice_and_nobody_is_signed_in

@@ -34,6 +34,7 @@ mod host;
 mod host_agent;
 mod host_edit;
 mod host_filter;
+mod idempotency;
 mod job;
 mod job_end;
 mod lease;
@@ -73,6 +74,7 @@ use crate::store::host::{
     Offer, Offered, Registered, Registration, Removal, Removed, RotationOrdered, SecretOwner,
     TagsSet,
 };
+use crate::store::idempotency::{Begun, KeptAnswer, Once};
 use crate::store::job::{
     Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
 };
@@ -395,6 +397,13 @@ impl Store for SqlStore {
     }
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>> {
         job::results(self, query).await
+    }
+
+    async fn begin_once(&self, once: &Once, now: i64) -> Result<Begun> {
+        idempotency::begin(self, once, now).await
+    }
+    async fn end_once(&self, once: &Once, answer: Option<&KeptAnswer>) -> Result<()> {
+        idempotency::end(self, once, answer).await
     }
 
     async fn events(&self, query: &EventQuery) -> Result<Page<EventRow>> {

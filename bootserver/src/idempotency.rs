@@ -1,0 +1,177 @@
+//! `Idempotency-Key`: a request that makes something is done once, however often
+//! it is sent.
+//!
+//! What was answered with success is kept for a day and answered again; what was
+//! refused changed nothing and may be tried again. The one rule: once begun, a
+//! request goes on to its end although its caller is gone, for whoever sends a
+//! key does so because connections break.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+
+use crate::app::App;
+use crate::auth::operator::{self, Operator};
+use crate::auth::{bearer, cookie};
+use crate::clock::unix_millis;
+use crate::extract;
+use crate::problem::{Problem, chain};
+use crate::request_log;
+use crate::seal::Seal;
+use crate::store::idempotency::{Begun, KeptAnswer, Once};
+use crate::token::{Token, hex};
+
+/// What the caller names a request by.
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Says that an answer was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// Longest key, in characters.
+const MAX_KEY: usize = 128;
+/// Largest answer that is kept, in bytes: that to the largest order.
+const MAX_ANSWER: usize = 4 << 20;
+/// What makes something and takes a key. An uploaded package is its own: there
+/// is one place for it.
+const CREATING: [&str; 5] = [
+    "/api/v1/api-tokens",
+    "/api/v1/enrolment-tokens",
+    "/api/v1/groups",
+    "/api/v1/jobs",
+    "/api/v1/users",
+];
+
+/// Does a request with a key once.
+pub async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
+    let creates = request.method() == Method::POST && CREATING.contains(&request.uri().path());
+    if !creates || !request.headers().contains_key(&KEY) {
+        return next.run(request).await;
+    }
+    let task = tokio::spawn(request_log::with_current_id(async move {
+        let answer = answer(&app, request, next).await;
+        answer.unwrap_or_else(IntoResponse::into_response)
+    }));
+    task.await
+        .unwrap_or_else(|_| Problem::internal().into_response())
+}
+
+async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let Ok(Some(operator)) = operator::operator(&parts, app).await else {
+        // The handler says why not.
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    };
+    let key = key(&parts.headers)?.to_owned();
+    let credential = bearer(&parts)
+        .ok()
+        .or_else(|| cookie::token(&parts.headers));
+    let credential = credential.as_ref().map_or("", Token::expose);
+    let bytes = extract::read(&parts.headers, body, app.bounds.request_timeout).await?;
+    let once = Once {
+        caller: digest(&[b"caller", credential.as_bytes()]),
+        key: digest(&[b"key", key.as_bytes()]),
+        request: request_digest(parts.uri.path(), &operator, &bytes),
+    };
+    let seal = Seal::of(&["idempotency", &key, credential]);
+    match app.store.begin_once(&once, unix_millis()).await? {
+        Begun::New => {}
+        Begun::Running => {
+            return Err(Problem::conflict(
+                "a request with this Idempotency-Key is not answered yet, or never was because \
+                 the server ended; look whether it was done before you use another key",
+            ));
+        }
+        Begun::Other => {
+            return Err(Problem::invalid(
+                "Idempotency-Key: it came with another request before; use a new one",
+            ));
+        }
+        Begun::Answered(answer) => return replayed(&answer, &seal),
+    }
+    let response = next
+        .run(Request::from_parts(parts, Body::from(bytes)))
+        .await;
+    Ok(kept(app, &once, &seal, response).await)
+}
+
+/// Keeps an answer that says that something was made.
+async fn kept(app: &App, once: &Once, seal: &Seal, response: Response) -> Response {
+    if !response.status().is_success() {
+        note(app, once, None).await;
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let Ok(bytes) = to_bytes(body, MAX_ANSWER).await else {
+        tracing::error!("an answer is larger than is kept");
+        return Problem::internal().into_response();
+    };
+    let etag = parts.headers.get(header::ETAG);
+    let etag = etag.and_then(|value| value.to_str().ok());
+    let answer = KeptAnswer {
+        status: parts.status.as_u16(),
+        etag: etag.map(str::to_owned),
+        body: seal.seal(&bytes),
+    };
+    note(app, once, Some(&answer)).await;
+    Response::from_parts(parts, Body::from(bytes))
+}
+
+async fn note(app: &App, once: &Once, answer: Option<&KeptAnswer>) {
+    if let Err(error) = app.store.end_once(once, answer).await {
+        let error = chain(&error);
+        tracing::warn!(error, "how a request with a key was answered is not kept");
+    }
+}
+
+fn replayed(answer: &KeptAnswer, seal: &Seal) -> Result<Response, Problem> {
+    let bytes = seal.open(&answer.body).ok_or_else(|| {
+        tracing::error!("an answer that was kept does not open");
+        Problem::internal()
+    })?;
+    let status = StatusCode::from_u16(answer.status).map_err(|_| Problem::internal())?;
+    let mut response = (status, bytes).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    if let Some(etag) = &answer.etag
+        && let Ok(etag) = HeaderValue::from_str(etag)
+    {
+        headers.insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
+
+fn key(headers: &HeaderMap) -> Result<&str, Problem> {
+    let mut given = headers.get_all(&KEY).iter();
+    let first = given.next().and_then(|value| value.to_str().ok());
+    let is_one = given.next().is_none();
+    first
+        .filter(|key| is_one && (1..=MAX_KEY).contains(&key.len()))
+        .filter(|key| key.bytes().all(|byte| byte.is_ascii_graphic()))
+        .ok_or_else(|| {
+            Problem::malformed(&format!(
+                "Idempotency-Key: one of 1 to {MAX_KEY} printable characters is expected"
+            ))
+        })
+}
+
+/// Of what must be the same when it comes again; also of what the caller may do:
+/// who may less by now is not told what was answered to them before.
+fn request_digest(path: &str, operator: &Operator, body: &[u8]) -> String {
+    let scope = operator.scope.to_texts().join("\n");
+    let role = operator.role.as_str();
+    digest(&[path.as_bytes(), role.as_bytes(), scope.as_bytes(), body])
+}
+
+fn digest(parts: &[&[u8]]) -> String {
+    let mut sum = Sha256::new();
+    for part in parts {
+        sum.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        sum.update(part);
+    }
+    hex(&sum.finalize())
+}

@@ -1,0 +1,40 @@
+//! Requests that are to be done once, as the store takes and gives them.
+
+/// How long an answer is kept.
+pub const KEPT_MILLIS: i64 = 24 * 3_600_000;
+
+/// A request under a key. All are digests: the store knows neither who it is
+/// nor what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    /// Of what the caller showed.
+    pub caller: String,
+    /// Of the key.
+    pub key: String,
+    /// Of all that must be the same when it comes again.
+    pub request: String,
+}
+
+/// An answer that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The revision it showed.
+    pub etag: Option<String>,
+    /// The body, sealed.
+    pub body: String,
+}
+
+/// What beginning a request found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// Nobody came with this key: it is to be done now.
+    New,
+    /// It was begun and is not answered.
+    Running,
+    /// The key came with another request.
+    Other,
+    /// It was done.
+    Answered(KeptAnswer),
+}
