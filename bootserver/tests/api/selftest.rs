@@ -100,14 +100,25 @@ fn a_running_server_is_seen_and_not_disturbed() {
     let (passed, text) = test(&config, &more);
     assert!(passed && !text.contains("a server runs"), "{text}");
     assert_eq!(files(Path::new(folder)), before);
-    // One that a newer version has changed.
-    newer(&Path::new(folder).join("bootserver.db"));
+    // One that a newer version has added to, and one that needs it.
+    let database = Path::new(folder).join("bootserver.db");
+    change(&database, ADDED);
     let (passed, text) = test(&config, &more);
-    assert!(!passed && text.contains("a newer bootserver"), "{text}");
+    assert!(passed && text.contains("has added to its tables"), "{text}");
+    change(&database, NEEDED);
+    let (passed, text) = test(&config, &more);
+    assert!(!passed && text.contains("has changed its tables"), "{text}");
 }
 
 /// Notes a migration nobody knows yet.
-fn newer(database: &Path) {
+const ADDED: &str =
+    "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+     VALUES (99990101000000, 'later', TRUE, x'00', 0)";
+/// Says that nobody works with the tables who does not know it.
+const NEEDED: &str =
+    "INSERT INTO setting (key, value) VALUES ('needs_migration', '99990101000000')";
+
+fn change(database: &Path, statement: &'static str) {
     use sqlx::Connection;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -115,13 +126,10 @@ fn newer(database: &Path) {
     runtime.expect("a runtime").block_on(async {
         let url = format!("sqlite://{}", database.display());
         let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("opened");
-        let note =
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-                    VALUES (99990101000000, 'later', TRUE, x'00', 0)";
-        sqlx::query(note)
+        sqlx::query(statement)
             .execute(&mut connection)
             .await
-            .expect("noted");
+            .expect("changed");
         connection.close().await.expect("closed");
     });
 }
