@@ -120,14 +120,18 @@ impl Client {
             let status = answer.status().as_u16();
             let mut out = io::stdout().lock();
             let mut kept = Vec::new();
-            self.read(answer, |part| {
+            let read = self.read(answer, |part| {
                 if status >= 400 && kept.len() < MAX_ANSWER_BYTES {
                     kept.extend_from_slice(part);
                 }
-                out.write_all(part).context("writing to standard output")?;
-                out.flush().context("writing to standard output")
-            })
-            .await?;
+                let written = out.write_all(part).and_then(|()| out.flush());
+                written.context("writing to standard output")
+            });
+            match read.await {
+                // Whoever read has enough, of a stream that may never end too.
+                Err(Failure::Failed(error)) if is_broken_pipe(&error) => {}
+                read => read?,
+            }
             match status {
                 200..=399 => Ok(()),
                 _ => Err(refused(
@@ -243,6 +247,11 @@ impl Client {
             }
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn refused(status: u16, document: Value) -> Failure {

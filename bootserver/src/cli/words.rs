@@ -97,10 +97,11 @@ fn find(said: &[&str]) -> Result<(&'static Verb, usize), Failure> {
         Some(verb) => Ok((verb, 2)),
         None => {
             let words: Vec<&str> = verbs.map(|verb| verb.verb).collect();
-            Err(Failure::Usage(format!(
-                "{noun}: one of {} is expected",
-                words.join(", ")
-            )))
+            Err(Failure::Usage(match (noun, &words[..]) {
+                ("", _) => "a verb is expected, such as host list".to_owned(),
+                (_, []) => format!("{noun:?} is no verb"),
+                _ => format!("{noun}: one of {} is expected", words.join(", ")),
+            }))
         }
     }
 }

@@ -285,6 +285,12 @@ fn events_are_listed_and_any_call_can_be_made() {
     ));
     let problem: Value = serde_json::from_str(&out).expect("one document");
     assert!(code == Some(1) && problem["status"] == 400, "{problem}");
+    // A reader that has gone is no failure.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = client(&server, &["api", "GET", "/api/v1/hosts"]);
+    let status = command.stdout(writer).status().expect("it runs");
+    assert!(status.success(), "{status}");
     let (code, error) = failed(&server, &["api", "GET", "api/v1/hosts"]);
     assert!(code == 2 && error.contains("PATH"), "{error}");
     let (code, error) = failed(&server, &["api", "GET", "/a b"]);
@@ -329,11 +335,10 @@ fn a_server_with_tls_is_verified() {
 
 #[test]
 fn no_server_and_none_that_answers_is_told_and_told_apart() {
-    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = unused.local_addr().expect("an address").to_string();
-    drop(unused);
-    let (code, _, err) = ended(bare(&["host", "list", "--server", &address]));
-    assert!(code == Some(6) && err.contains(&address), "{err}");
+    // Nobody listens on port 1.
+    let address = "127.0.0.1:1";
+    let (code, _, err) = ended(bare(&["host", "list", "--server", address]));
+    assert!(code == Some(6) && err.contains(address), "{err}");
 
     let folder = TempDir::new().expect("a folder");
     let socket = folder.path().join("api.sock");
@@ -357,7 +362,8 @@ fn no_server_and_none_that_answers_is_told_and_told_apart() {
         (&["host", "list", "--token", "x"][..], "--token-file"),
         (&["host", "list", "--server", "ftp://x"], "ftp://x"),
         (&["host"], "list, show, delete"),
-        (&["--json"], "is expected"),
+        (&["--json"], "such as host list"),
+        (&["--json", "hots", "list"], "\"hots\" is no verb"),
     ] {
         let (code, _, err) = ended(bare(words));
         assert!(code == Some(2) && err.contains(word), "{words:?}: {err}");
