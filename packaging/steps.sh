@@ -82,7 +82,7 @@ take_over() {
     ordered_by_bootagent && return 0
     # Not running: there is nothing to take over, and an operator's stop is kept.
     [ -S /run/bootagent/bootagent.sock ] || return 0
-    if said=$(timeout 120 /usr/bin/bootagentctl reexec 2>&1 </dev/null); then
+    if said=$(timeout 180 /usr/bin/bootagentctl reexec 2>&1 </dev/null); then
         tell "$said"
     else
         tell "$said; once that is put right, change to this version: bootagentctl reexec"

@@ -59,6 +59,8 @@ pub enum Mode {
     Logger(LoggerArgs),
     /// `--watcher`: watch an upgrade of BootAgent.
     Watcher,
+    /// `--start-watcher PROGRAM`: start that as the watcher, where no systemd does.
+    StartWatcher(PathBuf),
 }
 
 /// What `bootctl doctor` hands over.
@@ -148,6 +150,7 @@ impl Args {
                     _ => return Err(Long("json").unexpected()),
                 },
                 Long("watcher") => args.mode = Mode::Watcher,
+                Long("start-watcher") => args.mode = Mode::StartWatcher(parser.value()?.into()),
                 Long("logger") => args.mode = Mode::Logger(parse_logger(&mut parser)?),
                 other => return Err(other.unexpected()),
             }

@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 mod mounts;
+pub mod place;
 pub mod probe;
 pub mod scope;
 mod version1;

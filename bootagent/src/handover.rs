@@ -175,3 +175,8 @@ pub fn program() -> io::Result<PathBuf> {
         .strip_suffix(" (deleted)")
         .map_or_else(|| program.clone(), PathBuf::from))
 }
+
+/// Where arguments that name files by relative paths begin.
+pub fn directory() -> PathBuf {
+    std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
+}

@@ -87,6 +87,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
             logger::run(args)?;
         }
         Mode::Watcher => watcher::run(args.level)?,
+        Mode::StartWatcher(program) => watcher::start(program)?,
         Mode::Run => daemon(args)?,
     }
     Ok(ExitCode::SUCCESS)

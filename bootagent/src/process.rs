@@ -104,6 +104,16 @@ impl Handle {
         })
     }
 
+    /// A handle of whoever has this pid now; `None` if nobody has.
+    pub fn of(pid: i32, boot_id: &str) -> Option<Self> {
+        let identity = Identity {
+            pid,
+            start_ticks: stat(pid)?.start_ticks,
+            boot_id: boot_id.to_owned(),
+        };
+        Self::open(&identity, boot_id)
+    }
+
     /// A handle of our own child, which keeps its pid until we reap it.
     pub fn of_child(pid: i32, boot_id: &str) -> io::Result<Self> {
         let stat = stat(pid).ok_or_else(|| io::Error::other(format!("process {pid} is gone")))?;

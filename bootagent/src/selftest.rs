@@ -22,7 +22,7 @@ mod configuration;
 pub mod doctor;
 mod folders;
 mod host;
-mod instance;
+pub(crate) mod instance;
 mod mounts;
 mod privilege;
 mod program;

@@ -35,12 +35,15 @@ pub struct Upgrade {
     /// What it was started with, where no systemd knows.
     #[serde(default)]
     pub arguments: Vec<String>,
+    /// And in which folder: arguments may name files by relative paths.
+    #[serde(default = "root")]
+    pub directory: PathBuf,
     /// `rpm` or `deb`.
     pub kind: Kind,
     /// The package of `from`, if it is here.
     #[serde(default)]
     pub package: Option<PathBuf>,
-    /// The configuration both read.
+    /// The configuration both read, by an absolute path.
     pub config: PathBuf,
     /// Why the old one is put back.
     #[serde(default)]
@@ -202,6 +205,10 @@ impl Takeover {
     }
 }
 
+fn root() -> PathBuf {
+    PathBuf::from("/")
+}
+
 fn remove(path: &Path) -> Result<(), FsError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -223,6 +230,7 @@ mod tests {
             phase: Phase::Installing,
             program: "/usr/sbin/bootagent".into(),
             arguments: Vec::new(),
+            directory: root(),
             kind: Kind::Rpm,
             package: None,
             config: "/etc/bootagent/bootagent.toml".into(),

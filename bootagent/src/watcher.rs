@@ -29,7 +29,12 @@ use crate::metafile::Metafile;
 use crate::paths::Paths;
 use crate::takeover::{Phase, Standing, Takeover, Upgrade};
 
+mod holder;
+mod program;
 mod restore;
+mod start;
+
+pub use start::start;
 
 /// Between two looks at the daemon.
 const LOOK: Duration = Duration::from_secs(2);
@@ -39,6 +44,8 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 const ALIVE: Duration = Duration::from_secs(30);
 /// How many times it may be started anew.
 const STARTS: u32 = 3;
+/// Until what failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Watches the upgrade that is under way, if there is one.
 pub fn run(level: log::LevelFilter) -> anyhow::Result<()> {
@@ -66,7 +73,15 @@ pub fn run(level: log::LevelFilter) -> anyhow::Result<()> {
         takeover,
         config,
     };
-    watcher.watch()
+    while let Err(error) = watcher.watch() {
+        // systemd starts it anew; elsewhere nobody would.
+        if has_systemd() {
+            return Err(error);
+        }
+        log::error!("{error:#}; tried again in {} s", RETRY.as_secs());
+        std::thread::sleep(RETRY);
+    }
+    Ok(())
 }
 
 /// There is one watcher.
@@ -113,8 +128,7 @@ impl Watcher {
                 Some(Standing::Open(upgrade)) => upgrade,
                 Some(Standing::GoingBack(upgrade)) => return self.go_back(&upgrade),
                 Some(Standing::WentBack(upgrade)) if self.takeover.is_going_back() => {
-                    self.bring_back(&upgrade);
-                    return Ok(());
+                    return self.bring_back(&upgrade);
                 }
                 Some(Standing::Confirmed(_) | Standing::WentBack(_)) | None => return Ok(()),
             };
@@ -169,7 +183,7 @@ impl Watcher {
                 (Daemon::Answers(pid.unwrap_or(0)), status)
             }
             Err(AskError::Unreachable { .. } | AskError::Ended) => {
-                let daemon = match restore::is_stopped() {
+                let daemon = match self.is_stopped() {
                     true => Daemon::Stopped,
                     false => Daemon::Gone,
                 };
@@ -181,10 +195,14 @@ impl Watcher {
         }
     }
 
+    fn order(&self, request: &Request) -> Result<Value, AskError> {
+        self.order_within(request, ANSWER_DEADLINE)
+    }
+
     /// An answer of another version may have other fields: nothing but JSON is
     /// expected.
-    fn order(&self, request: &Request) -> Result<Value, AskError> {
-        let answer = ask(&self.paths.socket(), request, ANSWER_DEADLINE)?;
+    fn order_within(&self, request: &Request, deadline: Duration) -> Result<Value, AskError> {
+        let answer = ask(&self.paths.socket(), request, deadline)?;
         Ok(serde_json::from_slice(&answer).unwrap_or_default())
     }
 

@@ -376,6 +376,7 @@ fn upgrade(job: &str, phase: Phase) -> Upgrade {
         phase,
         program: "/usr/sbin/bootagent".into(),
         arguments: Vec::new(),
+        directory: "/".into(),
         kind: Kind::Deb,
         package: None,
         config: "/etc/bootagent/bootagent.toml".into(),

@@ -94,9 +94,11 @@ impl Worker {
                 .skip(1)
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect(),
+            directory: crate::handover::directory(),
             kind: own_kind,
             package: Some(self.kept(&name)).filter(is_ours),
-            config: self.config_path.clone(),
+            config: std::path::absolute(&self.config_path)
+                .unwrap_or_else(|_| self.config_path.clone()),
             cause: None,
             remedy: None,
         };
@@ -253,12 +255,10 @@ impl Worker {
             let words = ["systemctl", "start", "bootagent-watcher.service"];
             words.map(std::ffi::OsStr::new).to_vec()
         } else {
-            // In the group of a program of ours, which outlives us.
-            let script = "\"$0\" --watcher </dev/null >/dev/null 2>&1 &";
+            // By this program, whatever version the saved one is.
             vec![
-                "sh".as_ref(),
-                "-c".as_ref(),
-                script.as_ref(),
+                "/proc/self/exe".as_ref(),
+                "--start-watcher".as_ref(),
                 saved.as_os_str(),
             ]
         };
@@ -291,17 +291,37 @@ pub(super) fn is_own(name: &AgentName) -> bool {
     name.as_str().eq_ignore_ascii_case(NAME)
 }
 
-/// The first process of a container takes everything with it when it ends:
-/// nobody could put the old version back.
+/// The first process of a container takes everything with it when it ends, and
+/// so does what a container's own init has started: nobody could put the old
+/// version back.
 fn check_somebody_outlives_us() -> Result<(), Failure> {
-    if std::process::id() == 1 {
+    let init = || std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
+    let is_alone = match std::process::id() {
+        1 => true,
+        _ => nix::unistd::getppid().as_raw() == 1 && ends_with_its_child(init().trim_end()),
+    };
+    if is_alone {
         return Err(Failure::new(
             ErrorCode::PACKAGE_KIND_UNSUPPORTED,
-            "BootAgent is the first process of this container, and nobody could take a bad version \
-             back; change the container's image",
+            "this container ends with BootAgent, and nobody could take a bad version back; change \
+             the container's image",
         ));
     }
     Ok(())
+}
+
+/// Whether this first process (its `comm`) is one that only reaps, and ends when
+/// the one program ends that it has started: `docker run --init` and the like.
+fn ends_with_its_child(init: &str) -> bool {
+    const KNOWN: [&str; 6] = [
+        "tini",
+        "tini-static",
+        "docker-init",
+        "dumb-init",
+        "catatonit",
+        "podman-init",
+    ];
+    KNOWN.contains(&init)
 }
 
 fn success(version: &str, message: &str) -> Outcome {

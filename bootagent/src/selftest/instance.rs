@@ -29,7 +29,7 @@ pub(super) fn other_instance(paths: &Paths) -> Vec<Check> {
 }
 
 /// The process that runs with this root, if one does.
-pub(super) fn holder_of(paths: &Paths) -> Option<i32> {
+pub(crate) fn holder_of(paths: &Paths) -> Option<i32> {
     let path = paths.lock();
     let metadata = std::fs::metadata(&path).ok()?;
     let table = read_limited("/proc/locks".as_ref(), MAX_TABLE_BYTES).ok()?;

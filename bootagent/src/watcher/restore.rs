@@ -1,51 +1,51 @@
 //! Putting the old version back: its package, else its saved program; then
 //! the daemon.
 
-use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use bootagent_core::takeover::Daemon;
 use bootagent_kit::fs::{read_limited, write_atomic};
 
 use super::Watcher;
+use super::holder::{self, Ended};
 use crate::control::Request;
 use crate::package::{self, Downgrade, Exit, Verdict, installer};
 use crate::takeover::{Kind, Upgrade};
 
 /// Largest program, in bytes.
 const MAX_PROGRAM_BYTES: u64 = 256 << 20;
-/// How long a program may take to say its version.
-const VERSION_DEADLINE: Duration = Duration::from_secs(20);
 /// How long systemd may take to restart the daemon.
 const RESTART_DEADLINE: Duration = Duration::from_secs(120);
 /// How long the old version may take to answer after that.
 const BACK_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a daemon that answers may take to change in place: it tests what
+/// it becomes, and itself.
+const REEXEC_DEADLINE: Duration = Duration::from_secs(100);
+/// How long whatever else starts the daemon may take.
+const OTHERS_DEADLINE: Duration = Duration::from_secs(15);
 /// Between two tries while another package manager holds the lock.
 const LOCK_PAUSE: Duration = Duration::from_secs(5);
-/// Between two looks at a process.
+/// Between two looks at the daemon.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Watcher {
-    /// Puts files and daemon back. An error is tried again: systemd starts the
-    /// watcher anew.
+    /// Puts files and daemon back. An error is tried again.
     pub(super) fn go_back(&self, upgrade: &Upgrade) -> anyhow::Result<()> {
         let remedy = self.restore(upgrade)?;
         log::info!("{remedy}");
         // Before the daemon is: it makes the job's result of it.
         self.takeover.went_back(upgrade, &remedy)?;
-        self.bring_back(upgrade);
-        Ok(())
+        self.bring_back(upgrade)
     }
 
     fn restore(&self, upgrade: &Upgrade) -> anyhow::Result<String> {
         if let Some(package) = &upgrade.package {
             match self.reinstall(upgrade, package) {
-                Ok(()) if says_version(&upgrade.program, &upgrade.from) => {
+                Ok(()) if self.says_version(&upgrade.program, &upgrade.from) => {
                     return Ok(format!(
                         "the package of {} is installed again",
                         upgrade.from
@@ -59,7 +59,7 @@ impl Watcher {
         let program = read_limited(&saved, MAX_PROGRAM_BYTES)?;
         write_atomic(&upgrade.program, &program, 0o755)?;
         ensure!(
-            says_version(&upgrade.program, &upgrade.from),
+            self.says_version(&upgrade.program, &upgrade.from),
             "{} is not the program of {}",
             saved.display(),
             upgrade.from
@@ -79,7 +79,7 @@ impl Watcher {
             .context("there is no package manager for it")?;
         let give_up = Instant::now() + command.lock_wait;
         loop {
-            let (exit, said) = run(&command)?;
+            let (exit, said) = self.run(&command)?;
             match installer::judge(kind, exit, &said) {
                 Verdict::Done => return Ok(()),
                 Verdict::Locked(_) if Instant::now() < give_up => std::thread::sleep(LOCK_PAUSE),
@@ -88,24 +88,43 @@ impl Watcher {
         }
     }
 
-    /// Has the daemon execute the old program again.
-    pub(super) fn bring_back(&self, upgrade: &Upgrade) {
-        // One that lives changes in place, and its children stay its own.
-        if !self.is_back(upgrade) {
-            let _ = self.order(&Request::Reexec);
-            if !self.comes_back(upgrade, BACK_DEADLINE / 4) {
-                match super::has_systemd() {
-                    true => self.restart(),
-                    // Whatever started it has had its time, if there is something.
-                    false => start(upgrade),
-                }
-                self.comes_back(upgrade, BACK_DEADLINE);
+    /// Has the daemon execute the old program again. An error is tried again.
+    pub(super) fn bring_back(&self, upgrade: &Upgrade) -> anyhow::Result<()> {
+        if !self.is_back(upgrade) && !self.changes_in_place(upgrade) {
+            match super::has_systemd() {
+                true => self.restart(),
+                false => self.replace(upgrade)?,
             }
+            ensure!(
+                self.comes_back(upgrade, BACK_DEADLINE),
+                "{} was put back and does not answer",
+                upgrade.from
+            );
         }
-        if let Err(error) = self.takeover.settle() {
-            log::error!("{:#}", anyhow::Error::from(error));
-        }
+        self.takeover.settle()?;
         log::info!("{} is back", upgrade.from);
+        Ok(())
+    }
+
+    /// One that lives changes in place, and its children stay its own. Whatever
+    /// else starts it (another init) starts what was put back.
+    fn changes_in_place(&self, upgrade: &Upgrade) -> bool {
+        if let (Daemon::Answers(_), _) = self.look()
+            && let Ok(said) = self.order_within(&Request::Reexec, REEXEC_DEADLINE)
+        {
+            log::info!("the daemon was told to change back: {said}");
+        }
+        self.comes_back(upgrade, OTHERS_DEADLINE)
+    }
+
+    /// Ends a daemon that lives and does not answer, and starts the old version
+    /// if nothing else does.
+    fn replace(&self, upgrade: &Upgrade) -> anyhow::Result<()> {
+        let ended = holder::end(&self.paths)?;
+        if ended == Ended::Nobody || !self.comes_back(upgrade, OTHERS_DEADLINE) {
+            start(upgrade);
+        }
+        Ok(())
     }
 
     fn comes_back(&self, upgrade: &Upgrade, limit: Duration) -> bool {
@@ -122,7 +141,7 @@ impl Watcher {
     fn restart(&self) {
         let words = ["systemctl", "restart", "bootagent.service"];
         let restart = package::Command::new(&words, RESTART_DEADLINE);
-        match run(&restart) {
+        match self.run(&restart) {
             Ok((Exit::Code(0), _)) => {}
             Ok((exit, said)) => log::error!("systemctl restart bootagent: {exit:?} {said}"),
             Err(error) => log::error!("systemctl restart bootagent: {error:#}"),
@@ -133,9 +152,14 @@ impl Watcher {
 /// Starts the old version as the one before was started. There is at most one
 /// daemon, whoever starts another.
 fn start(upgrade: &Upgrade) {
+    // Without its folder relative paths are lost, and the rest is not.
+    let directory = match upgrade.directory.is_dir() {
+        true => upgrade.directory.as_path(),
+        false => Path::new("/"),
+    };
     let started = Command::new(&upgrade.program)
         .args(&upgrade.arguments)
-        .current_dir("/")
+        .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -145,61 +169,4 @@ fn start(upgrade: &Upgrade) {
         Ok(daemon) => log::info!("started {} as {}", upgrade.program.display(), daemon.id()),
         Err(error) => log::error!("starting {}: {error}", upgrade.program.display()),
     }
-}
-
-/// Whether an operator has stopped the service. One that ends by itself is
-/// started again by systemd, and never inactive.
-pub(super) fn is_stopped() -> bool {
-    let words = ["systemctl", "is-active", "bootagent.service"];
-    let asked = run(&package::Command::new(&words, VERSION_DEADLINE));
-    asked.is_ok_and(|(_, said)| said.trim() == "inactive")
-}
-
-fn says_version(program: &Path, version: &str) -> bool {
-    let words = [program.as_os_str(), OsStr::new("-V")];
-    let said = run(&package::Command::new(&words, VERSION_DEADLINE));
-    let wanted = format!("bootagent {version} ");
-    matches!(said, Ok((Exit::Code(0), said)) if said.starts_with(&wanted))
-}
-
-/// Runs a program to its end or its deadline. Its output goes to a file: what
-/// it leaves running may hold it open.
-fn run(command: &package::Command) -> anyhow::Result<(Exit, String)> {
-    use std::os::unix::process::ExitStatusExt;
-    let (program, words) = command.argv.split_first().context("an empty command")?;
-    let path = std::env::temp_dir().join(format!(".bootagent-watcher-{}", std::process::id()));
-    let mut output = File::options()
-        .create_new(true)
-        .read(true)
-        .write(true)
-        .open(&path)?;
-    std::fs::remove_file(&path)?;
-    let mut child = Command::new(program)
-        .args(words)
-        .env_clear()
-        .envs(command.envs.iter().cloned())
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?)
-        .spawn()
-        .with_context(|| format!("starting {}", program.display()))?;
-    let end = Instant::now() + command.deadline;
-    let exit = loop {
-        match child.try_wait()? {
-            Some(status) => {
-                let signal = status.signal().map(Exit::Signal);
-                break signal.unwrap_or(Exit::Code(status.code().unwrap_or(-1)));
-            }
-            None if Instant::now() >= end => {
-                child.kill()?;
-                child.wait()?;
-                break Exit::TimedOut;
-            }
-            None => std::thread::sleep(LOOK),
-        }
-    };
-    output.rewind()?;
-    let mut said = Vec::new();
-    output.take(64 * 1024).read_to_end(&mut said)?;
-    Ok((exit, String::from_utf8_lossy(&said).into_owned()))
 }

@@ -4,12 +4,12 @@
 use e2e::fake_server::FakeServer;
 use e2e::own_package::CRASHES;
 
-use super::own_upgrade::{BAD, CHILD, CONFIG, Kind, PATIENCE};
+use super::own_upgrade::{BAD, CHILD, CONFIG, HANGS, Kind, PATIENCE};
 use super::own_upgrade::{bad_package, order, result, server};
 use super::*;
 
 /// What an init does for a service: it starts it again when it has ended.
-const INIT: &str = "setsid sh -c 'while :; do /usr/sbin/bootagent $0; sleep 1; done' \"$OPTIONS\" \
+const INIT: &str = "cd /etc/bootagent; setsid sh -c 'while :; do /usr/sbin/bootagent $0; sleep 1; done' \"$OPTIONS\" \
     >/dev/null 2>&1 & echo $! > /root/init";
 
 fn prepare(machine: &Machine, server: &FakeServer) -> String {
@@ -24,7 +24,12 @@ fn prepare(machine: &Machine, server: &FakeServer) -> String {
             Kind::Deb.install(OLD)
         ),
     );
-    format!("OPTIONS='-S {}'\n", server.address())
+    format!("OPTIONS='{}'\n", words(server))
+}
+
+/// What BootAgent is started with; one of its files has a relative path.
+fn words(server: &FakeServer) -> String {
+    format!("-c bootagent.toml -S {}", server.address())
 }
 
 #[track_caller]
@@ -46,10 +51,14 @@ fn without_systemd_a_bad_version_is_taken_back_whoever_starts_bootagent() {
         return;
     };
     let folder = tempfile::tempdir().expect("a folder");
-    let bad = bad_package(Kind::Deb, folder.path(), CRASHES);
+    let bad = bad_package(Kind::Deb, &folder.path().join("crashes"), CRASHES);
+    let hangs = folder.path().join("hangs.deb");
+    let made_hangs = bad_package(Kind::Deb, &folder.path().join("hangs"), HANGS);
+    std::fs::rename(made_hangs, &hangs).expect("renamed");
     let good = Kind::Deb.of(&made().new).to_path_buf();
     machine.inside(|| {
-        let server = server(vec![bad.clone(), good.clone()], || None);
+        let packages = vec![bad.clone(), hangs.clone(), good.clone()];
+        let server = server(packages, || None);
         let options = prepare(&machine, &server);
         run(&machine, &format!("{options}{INIT}"));
         answers(&machine, OLD);
@@ -75,21 +84,37 @@ fn without_systemd_a_bad_version_is_taken_back_whoever_starts_bootagent() {
         no_watcher_is_left(&machine);
         assert_eq!(run(&machine, "pgrep -xf '/bin/sleep 100000'"), child);
 
-        // Nobody starts it again but the watcher, with the same arguments.
+        // One that hangs ends by the watcher, which is the only one to start the
+        // old version again, as it was started.
         run(&machine, "kill -9 $(cat /root/init)");
-        server.offer(order("3", &bad, BAD));
+        server.offer(order("3", &hangs, BAD));
         let done = result(&server, "3");
         assert_eq!(done["errcode"], 4006, "{done}");
         assert_eq!(done["running"], NEW, "{done}");
-        answers(&machine, NEW);
+        let cause = done["cause"].as_str().unwrap_or_default();
+        assert!(cause.contains("did not answer"), "{done}");
         no_watcher_is_left(&machine);
+        answers(&machine, NEW);
         assert_eq!(run(&machine, "pgrep -xf '/bin/sleep 100000'"), child);
-        let words = run(
+        assert!(run(&machine, "pgrep -xf 'sleep 100000000' || true").is_empty());
+        let said = run(&machine, "cat /var/log/bootagent/watcher.log");
+        assert!(said.contains("gets SIGKILL"), "{said}");
+        let typed = run(
             &machine,
             "tr '\\0' ' ' < /proc/$(cat /run/bootagent/lock)/cmdline",
         );
-        let expected = format!("/usr/sbin/bootagent -S {} ", server.address());
-        assert_eq!(words, expected);
+        assert_eq!(typed, format!("/usr/sbin/bootagent {} ", words(&server)));
+        let folder = run(&machine, "readlink /proc/$(cat /run/bootagent/lock)/cwd");
+        assert_eq!(folder, "/etc/bootagent\n");
+        // Neither it nor anybody else was left in the group of a job.
+        let place = run(&machine, "cat /proc/$(cat /run/bootagent/lock)/cgroup");
+        assert!(!place.contains("/bootagent/"), "{place}");
+        let leftovers = |event: &serde_json::Value| event["category"] == "leftover";
+        assert!(
+            !server.events().iter().any(leftovers),
+            "{:?}",
+            server.events()
+        );
         // And it goes on when the watcher has ended.
         run(&machine, "bootctl restart sleeper");
     });
@@ -107,7 +132,7 @@ fn the_first_process_of_a_container_does_not_upgrade_itself() {
         run(
             &machine,
             &format!(
-                "{options}setsid unshare --pid --fork --mount-proc \
+                "{options}cd /etc/bootagent; setsid unshare --pid --fork --mount-proc \
                  sh -c 'exec /usr/sbin/bootagent '\"$OPTIONS\" >/dev/null 2>&1 &"
             ),
         );

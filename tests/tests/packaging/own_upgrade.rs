@@ -17,7 +17,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(240);
 /// The version of the new ones that are not any good.
 pub(super) const BAD: &str = "9.9.9-1";
 /// A program that passes every test and then hangs.
-const HANGS: &str = "#!/bin/sh\n\
+pub(super) const HANGS: &str = "#!/bin/sh\n\
     case $1 in -V) echo bootagent 9.9.9-1 x86_64; exit;; -T) exit;; esac\n\
     exec sleep 100000000\n";
 /// A good program that does not know a key of the configuration.
