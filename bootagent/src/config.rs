@@ -205,10 +205,11 @@ impl Config {
 
     /// Reads the file again for a BootAgent that runs with `self`. One that
     /// says nothing any more is refused: an editor on a full disk leaves such a
-    /// file, and the keys packages are signed with would go with it.
+    /// file, and the keys packages are signed with would go with it. One that
+    /// spells defaults says something.
     pub fn load_again(&self, path: &Path) -> Result<Self, ReloadError> {
         let read = Self::load(path)?;
-        match read == Self::default() && *self != read {
+        match read == Self::default() && *self != read && !sets_a_key(path) {
             true => Err(ReloadError::SaysNothing(path.to_owned())),
             false => Ok(read),
         }
@@ -241,6 +242,14 @@ impl Config {
             }
         }
     }
+}
+
+/// Whether a file that was read and is valid has a key at all.
+fn sets_a_key(path: &Path) -> bool {
+    let bytes = bootagent_kit::fs::read_limited(path, MAX_BYTES).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines().map(str::trim_start);
+    lines.any(|line| !line.starts_with('#') && line.contains('='))
 }
 
 impl RestartConfig {
@@ -381,7 +390,7 @@ mod tests {
         };
         let missing = running.load_again(&path).expect_err("refused").to_string();
         assert!(missing.contains("bootagent.toml is missing"), "{missing}");
-        for text in ["", "\n\n", "# trusted_keys = []\n", "[push]\n"] {
+        for text in ["", "\n\n", "# trusted_keys = []\n", " # step = 1\n[push]\n"] {
             std::fs::write(&path, text).expect("writable");
             let refused = running.load_again(&path);
             assert!(
@@ -390,6 +399,8 @@ mod tests {
             );
             assert_eq!(defaults.load_again(&path).ok().as_ref(), Some(&defaults));
         }
+        std::fs::write(&path, "[push]\nstep = 600\n").expect("writable");
+        assert_eq!(running.load_again(&path).expect("taken"), defaults);
         std::fs::write(&path, "[push]\nstep = 700\n").expect("writable");
         assert_eq!(running.load_again(&path).expect("taken").push.step, 700);
     }

@@ -117,6 +117,8 @@ pub struct Engine {
     handover: Option<Handover>,
     /// A new program at our path is being looked at.
     is_checking: bool,
+    /// Who waits for the end of that.
+    next_reexec: Option<reexec::Orderer>,
     /// What systemd was told last.
     said: String,
     next_number: u32,
@@ -177,6 +179,7 @@ impl Engine {
             lock: parts.lock,
             handover: parts.handover,
             is_checking: false,
+            next_reexec: None,
             said: String::new(),
             next_number: 0,
             started_at: now,

@@ -210,15 +210,19 @@ fn print(report: &mut Report<'_>, checks: impl IntoIterator<Item = Check>) {
     }
 }
 
-/// What failed in a printed report, by the name of the check.
-pub(crate) fn failures(report: &str) -> BTreeMap<String, String> {
-    let failed = report.lines().filter_map(|line| {
-        let line = line.strip_prefix("fail  ")?;
+/// What failed in a printed report: the lines, by the name of the check.
+pub(crate) fn failures(report: &str) -> BTreeMap<String, Vec<String>> {
+    let mut failed: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in report.lines() {
+        let Some(line) = line.strip_prefix("fail  ") else {
+            continue;
+        };
         let (name, message) = line.split_at_checked(NAME_BYTES).unwrap_or((line, ""));
         let (name, message) = (name.trim(), message.trim());
-        Some((name.to_owned(), format!("{name}: {message}")))
-    });
-    failed.collect()
+        let lines = failed.entry(name.to_owned()).or_default();
+        lines.push(format!("{name}: {message}"));
+    }
+    failed
 }
 
 /// Whether no daemon would start where this check fails.

@@ -6,7 +6,7 @@
 //! rule: what is wrong with the host is no reason to stay with an old program.
 //! Only what ours would pass counts, and what no daemon could start with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
@@ -29,8 +29,8 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(10);
 const TEST_DEADLINE: Duration = Duration::from_secs(40);
 /// The program that runs, also when its file has been replaced.
 const OURSELVES: &str = "/proc/self/exe";
-/// Most it may say.
-const MAX_SAID_BYTES: u64 = 64 * 1024;
+/// Most it may say: a test has a line for each thing that is wrong on a host.
+const MAX_SAID_BYTES: u64 = 4 << 20;
 /// How much of that is told when it fails.
 const TOLD_BYTES: usize = 600;
 
@@ -63,18 +63,30 @@ pub(super) fn look(inbox: &Inbox, output: &Path) -> anyhow::Result<PathBuf> {
     let ours = selftest::failures(&said);
     let objections = objections(&failed, &ours);
     ensure!(objections.is_empty(), "{shown} -T: {objections}");
-    log::warn!("{shown} -T fails as ours does: {}", lines(failed.values()));
+    let failed = told_lines(failed.values().flatten());
+    log::warn!("{shown} -T fails as ours does: {failed}");
     Ok(path)
 }
 
-/// What speaks against a program whose test failed so, beside ours.
-fn objections(theirs: &BTreeMap<String, String>, ours: &BTreeMap<String, String>) -> String {
-    let counts = |name: &&String| selftest::is_vital(name) || !ours.contains_key(*name);
-    let names: BTreeSet<&String> = theirs.keys().filter(counts).collect();
-    lines(names.into_iter().map(|name| &theirs[name]))
+/// What failed, by the name of the check.
+type Failures = BTreeMap<String, Vec<String>>;
+
+/// What speaks against a program whose test failed so, beside ours: a check
+/// that finds more than ours does. The words are not compared, for a new version
+/// may say the same in others, and numbers change from one moment to the next.
+fn objections(theirs: &Failures, ours: &Failures) -> String {
+    let found = |name: &String| ours.get(name).map_or(&[][..], Vec::as_slice);
+    let speaks_against = theirs
+        .iter()
+        .filter(|(name, lines)| selftest::is_vital(name) || lines.len() > found(name).len());
+    let new = speaks_against.flat_map(|(name, lines)| {
+        let known = |line: &&String| selftest::is_vital(name) || !found(name).contains(line);
+        lines.iter().filter(known)
+    });
+    told_lines(new)
 }
 
-fn lines<'a>(lines: impl Iterator<Item = &'a String>) -> String {
+fn told_lines<'a>(lines: impl Iterator<Item = &'a String>) -> String {
     let lines: Vec<&str> = lines.map(String::as_str).collect();
     bootagent_protocol::truncate(&lines.join("; "), TOLD_BYTES).to_owned()
 }
@@ -94,7 +106,7 @@ fn run(
         argv: argv.collect(),
         // What the daemon itself would have.
         envs: std::env::vars_os().collect(),
-        directory: "/".into(),
+        directory: handover::directory(),
         account: None,
         output: output.to_path_buf(),
         errors: None,
@@ -129,7 +141,7 @@ fn told(end: &OneshotEnd, said: &str, deadline: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn report(text: &str) -> BTreeMap<String, String> {
+    fn report(text: &str) -> Failures {
         selftest::failures(text)
     }
 
@@ -141,6 +153,12 @@ mod tests {
         );
         let ours = report("fail  space          1 inode left\n");
         assert_eq!(objections(&theirs, &theirs), "");
+        assert_eq!(objections(&theirs, &ours), "agents: a: has no exec");
+        // One more than ours finds, under a name under which ours finds one too.
+        let ours = report("fail  space          1 inode left\nfail  agents         b: no user\n");
+        assert_eq!(objections(&theirs, &ours), "");
+        let theirs =
+            report("fail  agents         b: no user\nfail  agents         a: has no exec\n");
         assert_eq!(objections(&theirs, &ours), "agents: a: has no exec");
         let theirs = report("fail  configuration  unknown key x\n");
         assert_eq!(objections(&theirs, &theirs), "configuration: unknown key x");

@@ -14,9 +14,11 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use anyhow::bail;
 use bootagent_kit::notify;
 
 use super::{Engine, Message, candidate};
+use crate::config::{Config, ReloadError};
 use crate::control::Reply;
 use crate::control::send::answer;
 use crate::handover::Bequest;
@@ -54,17 +56,26 @@ impl Engine {
     /// Has the program at our path looked at; [`Engine::on_checked`] follows.
     pub(super) fn reexec(&mut self, orderer: Orderer) {
         if std::mem::replace(&mut self.is_checking, true) {
-            return orderer.refuse("another change to a new program is under way".into());
+            return match orderer {
+                // An operator was quicker. If nothing comes of that, it is the
+                // job's turn; else its next run sees what runs.
+                Orderer::Job(_) => self.next_reexec = Some(orderer),
+                Orderer::Bootctl(_) => {
+                    orderer.refuse("another change to a new program is under way".into());
+                }
+            };
         }
         let inbox = self.host.inbox.clone();
         let output = self.host.paths.tmp().join("reexec.out");
         let journal = self.host.journal.clone();
+        let (config, config_path) = (self.host.config.clone(), self.host.config_path.clone());
         let checker = bootagent_kit::thread::spawn("reexec", move || {
             // Looking at the program needs a file: what a full disk would make
             // of that is not worth telling.
             let kept = journal.wait_for(|keeper| keeper.all_kept());
             let program = kept
                 .map_err(anyhow::Error::msg)
+                .and_then(|()| check_config(&config, &config_path))
                 .and_then(|()| candidate::look(&inbox, &output));
             inbox.send(Message::Checked(Checked { orderer, program }));
         });
@@ -82,6 +93,9 @@ impl Engine {
             Err(error) => format!("{error:#}"),
         };
         self.go_on(&checked.orderer, &failed);
+        if let Some(orderer) = self.next_reexec.take() {
+            self.reexec(orderer);
+        }
     }
 
     fn go_on(&self, orderer: &Orderer, why: &str) {
@@ -141,5 +155,21 @@ impl Engine {
         let error = bequest.exec(program);
         let _ = notify::ready();
         format!("{error:#}")
+    }
+}
+
+/// What the next program would start with, where it passes its test with it:
+/// what a SIGHUP does not take must not come by this way. One that is wrong is
+/// left to the test, for it may be right for the new program alone.
+fn check_config(config: &Config, path: &Path) -> anyhow::Result<()> {
+    match config.load_again(path) {
+        Err(error @ ReloadError::SaysNothing(_)) => Err(error.into()),
+        Ok(read) if read.root != config.root => bail!(
+            "{} names the root {}, and {} is in use: restart bootagent to change it",
+            path.display(),
+            read.root.display(),
+            config.root.display()
+        ),
+        Ok(_) | Err(ReloadError::Config(_)) => Ok(()),
     }
 }

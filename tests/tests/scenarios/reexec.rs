@@ -218,9 +218,13 @@ fn a_program_that_does_not_pass_its_own_test_is_not_executed() {
     let said = scene.refused(&program_whose_test("kill -SEGV $$"));
     assert!(said.contains("-T: signal 11"), "{said}");
     // What is wrong with the host keeps nobody from a new version.
-    let broken = scene.host.path("usr/lib/bootagent/agents/broken");
-    fs::create_dir_all(&broken).expect("a folder");
-    fs::write(broken.join("agent.json"), "{").expect("written");
+    // Nor does a test of which more than 64 KiB are told.
+    let agents = scene.host.path("usr/lib/bootagent/agents");
+    for number in 0..500 {
+        let broken = agents.join(format!("broken-and-with-a-very-long-name-{number:03}"));
+        fs::create_dir_all(&broken).expect("a folder");
+        fs::write(broken.join("agent.json"), "{").expect("written");
+    }
     scene.replace_by_itself();
     let said = scene.host.ask(&["reexec"]);
     assert!(said.contains("was executed anew"), "{said}");
@@ -232,6 +236,14 @@ fn a_program_that_does_not_pass_its_own_test_is_not_executed() {
     let whole = fs::read(binaries::bootagent()).expect("readable");
     let said = scene.refused(&whole);
     assert!(said.contains("-T: configuration:"), "{said}");
+    // What a SIGHUP does not take does not come by a change of the program.
+    fs::write(&configuration, "# nothing is left\n").expect("written");
+    let said = scene.refused(&whole);
+    assert!(said.contains("is missing or sets nothing"), "{said}");
+    let elsewhere = format!("root = {:?}\n", scene.files.path());
+    fs::write(&configuration, elsewhere).expect("written");
+    let said = scene.refused(&whole);
+    assert!(said.contains("restart bootagent to change it"), "{said}");
     fs::write(&configuration, good).expect("written");
     scene.host.ask(&["reexec"]);
 }
