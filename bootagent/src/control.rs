@@ -11,7 +11,7 @@ pub mod send;
 use bootagent_protocol::{AgentName, AgentReport, Event, JobResult};
 use serde::{Deserialize, Serialize};
 
-/// Largest packet in either direction, in bytes: what a socket takes at once.
+/// Largest packet that is read, in bytes; none is sent that is so large.
 pub const MAX_PACKET_BYTES: usize = 128 * 1024;
 /// Longest answer, in bytes: the status of some ten thousand children.
 pub const MAX_ANSWER_BYTES: usize = 16 << 20;
