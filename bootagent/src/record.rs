@@ -34,6 +34,9 @@ pub struct RunRecord {
     /// OOM kills its group counted before this run.
     #[serde(default)]
     pub oom_kills: u64,
+    /// Refused forks its group had counted when that was last told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_forks: Option<u64>,
 }
 
 /// [`Last`] as it is written; moments are nanoseconds since boot.
@@ -118,12 +121,15 @@ impl RunRecord {
             last: record.last.into(),
             version: version.to_owned(),
             oom_kills: 0,
+            refused_forks: None,
         }
     }
 
-    /// The same with what its group had counted before this run.
-    pub fn counting_from(mut self, oom_kills: u64) -> Self {
+    /// The same with what its group had counted: OOM kills before this run, and
+    /// refused forks that are told.
+    pub fn counting_from(mut self, oom_kills: u64, refused_forks: u64) -> Self {
         self.oom_kills = oom_kills;
+        self.refused_forks = Some(refused_forks);
         self
     }
 

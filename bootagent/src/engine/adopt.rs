@@ -208,8 +208,10 @@ impl Engine {
         let (machine, effects) =
             restart::Child::adopt(spec, wanted, core_record, found, unseen, now());
         let mut child = Child::new(manifest, folder, machine, intent.clone());
-        let refused = group.as_ref().map_or(0, Group::refused_forks);
-        child.refusals = Refusals::after(refused);
+        // An earlier version noted none: then what is counted is no news.
+        let told = record.as_ref().and_then(|record| record.refused_forks);
+        let counted = || group.as_ref().map_or(0, Group::refused_forks);
+        child.refusals = Refusals::after(told.unwrap_or_else(counted));
         child.group = group;
         if let (Some(handle), Some(record)) = (handle, &record) {
             let pid = handle.identity().pid;

@@ -211,6 +211,7 @@ impl Child {
         self.status.clear();
         let (record, version) = (self.machine.record(), self.version().to_owned());
         let (group, name) = (self.group.as_ref(), self.name().clone());
+        let refused_before = self.refusals.counted();
         let spawned = spawn::spawn(&program, &host.boot_id, |identity| {
             if let Some(group) = group {
                 group
@@ -218,7 +219,7 @@ impl Child {
                     .context("moving it into its cgroup")?;
             }
             RunRecord::new(&host.boot_id, Some(identity.clone()), record, &version)
-                .counting_from(oom_kills_before)
+                .counting_from(oom_kills_before, refused_before)
                 .write(&host.paths.records(), name.as_str())?;
             Ok(())
         })?;
@@ -362,7 +363,10 @@ impl Child {
         let running = self.running.as_ref();
         let identity: Option<Identity> = running.map(|r| r.handle.identity().clone());
         let written = RunRecord::new(&host.boot_id, identity, record, self.version())
-            .counting_from(running.map_or(0, |running| running.oom_kills_before))
+            .counting_from(
+                running.map_or(0, |running| running.oom_kills_before),
+                self.refusals.counted(),
+            )
             .write(&host.paths.records(), self.name().as_str());
         if let Err(error) = written {
             log::error!(

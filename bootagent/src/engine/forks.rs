@@ -24,12 +24,17 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// For a group that another BootAgent made: its count is no news.
+    /// For a group that another BootAgent made, which has told so many.
     pub fn after(counted: u64) -> Self {
         Self {
             counted,
             seen_at: None,
         }
+    }
+
+    /// How many were counted when it was looked last.
+    pub fn counted(&self) -> u64 {
+        self.counted
     }
 
     /// How many there are to tell, now that the group has counted so many.
@@ -62,7 +67,13 @@ impl Engine {
             return;
         };
         let count = child.group.as_ref().map_or(0, Group::refused_forks);
-        let Some(more) = child.refusals.look(count, now()) else {
+        let before = child.refusals.counted();
+        let more = child.refusals.look(count, now());
+        if count != before {
+            // The next BootAgent tells only what came after.
+            child.persist(&self.host, child.machine.record());
+        }
+        let Some(more) = more else {
             return;
         };
         let limit = child.limits().pids;
