@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 /// Bytes the disk takes at once.
@@ -15,8 +15,9 @@ const BALLAST: &str = "ballast";
 /// What each of the files begins with that take its inodes.
 const EMPTY: &str = "empty-";
 
-/// A small disk.
+/// A small disk, mounted until it is dropped.
 #[derive(Debug)]
+#[must_use]
 pub struct Disk(PathBuf);
 
 impl Disk {
@@ -98,5 +99,12 @@ impl Disk {
     /// When it was not filled.
     pub fn free(&self) {
         std::fs::remove_file(self.0.join(BALLAST)).expect("it was filled");
+    }
+}
+
+impl Drop for Disk {
+    /// The folder it lies over could not be removed, and would be left behind.
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
     }
 }

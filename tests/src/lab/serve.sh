@@ -33,6 +33,8 @@ while read -r word name seconds bytes <&3; do
     wait $run
     code=$?
     systemctl kill --signal=KILL "lab-$name.scope" 2>/dev/null
+    # What it laid over a program, and was ended at its deadline before it took it away.
+    grep -o ' /usr/s\?bin/[^ ]*' /proc/mounts | while read -r place; do umount -l "$place"; done 2>/dev/null
     # The output may have ended without a line feed.
     printf '\nend %s\n' "$code" >&3
 done

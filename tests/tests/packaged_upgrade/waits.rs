@@ -23,7 +23,7 @@ fn a_deb_that_hangs_or_is_kept_waiting_ends_in_time() {
 }
 
 fn a_package_manager_that_hangs(kind: Kind) {
-    on_a_machine(kind, "[jobs]\ninstaller_timeout = 15", |scene| {
+    on_a_machine(kind, "[jobs]\ninstaller_timeout = 25", |scene| {
         scene.start_bootagent();
         let result = scene.upgrade("first", &good("1.0"), &json!({}));
         assert_result(&result, 0, "1.0-1", Some("1.0-1"));

@@ -227,7 +227,7 @@ fn a_full_disk_is_found_out_before_the_download() {
         let fake = FakeServer::start();
         let host = Agent::prepare(&Settings::new(&fake.address()));
         let state = host.path("var/lib/bootagent");
-        Disk::mount(&state, "size=8m,nr_inodes=200");
+        let _disk = Disk::mount(&state, "size=8m,nr_inodes=200");
         let mut host = host;
         host.run();
         host.until_confirmed();
