@@ -194,24 +194,6 @@ fn processes_that_are_refused_at_the_limit_are_counted_and_told_once() {
 }
 
 #[test]
-fn processes_that_were_refused_while_nobody_looked_are_told_by_the_next_bootagent() {
-    let mut scene = Scene::start(&[]);
-    if control_group::folders(scene.host.cgroup()).is_empty() {
-        println!("SKIPPED: refused processes, because there are no cgroups here");
-        return;
-    }
-    let flags = ["--ready", "--after", "3000", "--bomb"];
-    scene.install("bomb", &flags, json!({ "pids": 5 }));
-    scene.host.kill();
-    wait::until_true("the refusal", || {
-        scene.host.child_log("bomb").contains("refused after")
-    });
-    scene.host.run();
-    let told = scene.event("forks", "bomb");
-    assert!(told.contains("at its limit of 5"), "{told}");
-}
-
-#[test]
 fn an_end_by_the_memory_limit_that_nobody_saw_is_told_as_one() {
     let mut scene = Scene::start(&[]);
     if control_group::folders(scene.host.cgroup()).is_empty() {
