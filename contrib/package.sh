@@ -309,7 +309,7 @@ make_deb() {
         ;;
     bootserver)
         control=$packaging/bootserver/deb-control
-        for moment in postinst prerm postrm; do
+        for moment in preinst postinst prerm postrm; do
             scriptlet "$root/DEBIAN/$moment" "$packaging/bootserver/deb-$moment"
         done
         # Kept over an upgrade as its operator left it.

@@ -428,7 +428,8 @@ pub fn own_descriptor(descriptor: RawFd) -> OwnedFd {
 
 /// Gives back what is not needed while nothing happens: free heap, and the
 /// pages of our own code, which the kernel maps sixteen at a time and keeps.
-/// Whatever is needed again comes back from the page cache without IO.
+/// Whatever is needed again comes back from the page cache, or from the disk
+/// on a host that is short of memory.
 pub fn give_back_memory() {
     static CODE: OnceLock<Vec<(usize, usize)>> = OnceLock::new();
     // SAFETY: malloc_trim takes a number. The ranges are mappings of our own

@@ -175,6 +175,8 @@ impl Watcher {
     /// The daemon, and what it says about the host.
     fn look(&self) -> (Daemon, Value) {
         match self.order(&Request::Status) {
+            // It has too many others to answer, or does not know the question.
+            Ok(reply) if !reply["status"].is_object() => (Daemon::Silent, Value::Null),
             Ok(reply) => {
                 let status = reply["status"].clone();
                 let pid = status["pid"]

@@ -239,11 +239,17 @@ fn servers_that_make_us_wait_cost_a_bounded_time() {
                 ErrorCode::DOWNLOAD_TIMED_OUT,
                 "cannot be reached",
             ),
-            (Habit::Drips, ErrorCode::DOWNLOAD_TIMED_OUT, "within 4 s"),
             // A busy machine may not come so far that bytes are waited for.
             (Habit::Starves, ErrorCode::DOWNLOAD_TIMED_OUT, ""),
         ],
     );
+    // Its bytes may come late on a busy machine, and never stop for long.
+    let limits = Limits {
+        stall: Duration::from_secs(3),
+        ..limits
+    };
+    let drips = (Habit::Drips, ErrorCode::DOWNLOAD_TIMED_OUT, "within 4 s");
+    failures(&limits, &[drips]);
     assert!(
         begun.elapsed() < Duration::from_secs(20),
         "{:?}",

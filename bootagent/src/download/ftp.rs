@@ -160,8 +160,9 @@ fn refused(url: &Url, step: &str, error: SessionError) -> Trouble {
                 "refuses the login (status {code}); correct user and password in the job's url"
             ),
         )),
-        // Try again; anything else will be the same next time.
-        400..500 => Trouble::Again(fail(
+        // Try again, or ready in some minutes (120); anything else will be the
+        // same next time.
+        100..200 | 400..500 => Trouble::Again(fail(
             ErrorCode::DOWNLOAD_FAILED,
             url,
             format!("cannot be served now (status {code} at the {step})"),

@@ -89,6 +89,8 @@ impl Engine {
     }
 
     fn on_child_exit(&mut self, name: &AgentName, exit: Exit) {
+        // While the record still names the process: it says all that is counted.
+        self.look_at_forks_of(name);
         let Some(child) = self.children.get_mut(name) else {
             return;
         };
@@ -99,7 +101,6 @@ impl Engine {
         };
         child.awaits_gone = true;
         child.end_process();
-        self.look_at_forks_of(name);
         self.tell(name, Event::Exited(end));
     }
 }

@@ -3,6 +3,8 @@
 //! It holds the lock of its root, so none could be started beside it. The rule:
 //! only who holds the lock gets a signal, pinned before it was asked again.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -54,12 +56,28 @@ fn end_by(paths: &Paths, steps: [(Signal, Duration); 2]) -> anyhow::Result<Ended
     bail!("bootagent, pid {pid}, holds the lock and cannot be killed; end it, or reboot")
 }
 
-/// The holder of the lock. It is looked for again once it is pinned: whoever
-/// still holds it is who was pinned.
+/// The holder of the lock. It is looked at again once it is pinned: whoever has
+/// the file open then is who was pinned. The kernel names the process that took
+/// the lock also when that one has ended and a child of it keeps the file open,
+/// and its pid may be a stranger's by then.
 fn pinned(paths: &Paths, boot_id: &str) -> Option<Handle> {
     let pid = holder_of(paths)?;
     let handle = Handle::of(pid, boot_id)?;
-    (holder_of(paths) == Some(pid)).then_some(handle)
+    let holds = holder_of(paths) == Some(pid) && has_open(pid, &paths.lock());
+    holds.then_some(handle)
+}
+
+fn has_open(pid: i32, path: &Path) -> bool {
+    let (Ok(file), Ok(open)) = (
+        std::fs::metadata(path),
+        std::fs::read_dir(format!("/proc/{pid}/fd")),
+    ) else {
+        return false;
+    };
+    open.flatten().any(|entry| {
+        let other = std::fs::metadata(entry.path());
+        other.is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
+    })
 }
 
 fn is_gone_within(handle: &Handle, patience: Duration) -> bool {
@@ -118,5 +136,18 @@ mod tests {
             assert_eq!(status.signal(), Some(signal as i32), "{trap}");
             assert_eq!(end_by(&paths, steps).expect("looked"), Ended::Nobody);
         }
+    }
+
+    #[test]
+    fn who_does_not_have_the_lock_open_is_a_stranger() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        let mut process = holder(&paths, "-");
+        let pid = i32::try_from(process.id()).expect("a pid");
+        assert!(has_open(pid, &paths.lock()));
+        let me = i32::try_from(std::process::id()).expect("a pid");
+        assert!(!has_open(me, &paths.lock()));
+        drop(process.stdin.take());
+        process.wait().expect("reaped");
     }
 }

@@ -32,11 +32,15 @@ impl Watcher {
         asked.is_ok_and(|(_, said)| said.trim() == "inactive")
     }
 
-    pub(super) fn says_version(&self, program: &Path, version: &str) -> bool {
+    /// The version a program of BootAgent says it is; none when it says nothing.
+    pub(super) fn version_of(&self, program: &Path) -> Option<String> {
         let words = [program.as_os_str(), OsStr::new("-V")];
         let said = self.run(&package::Command::new(&words, VERSION_DEADLINE));
-        let wanted = format!("bootagent {version} ");
-        matches!(said, Ok((Exit::Code(0), said)) if said.starts_with(&wanted))
+        let Ok((Exit::Code(0), said)) = said else {
+            return None;
+        };
+        let (version, _) = said.strip_prefix("bootagent ")?.split_once(' ')?;
+        Some(version.to_owned())
     }
 
     /// Runs a program to its end or its deadline.

@@ -20,8 +20,9 @@ use crate::takeover::{Kind, Upgrade};
 const MAX_PROGRAM_BYTES: u64 = 256 << 20;
 /// How long systemd may take to restart the daemon.
 const RESTART_DEADLINE: Duration = Duration::from_secs(120);
-/// How long the old version may take to answer after that.
-const BACK_DEADLINE: Duration = Duration::from_secs(60);
+/// How long the old version may take to answer after that. A slow machine is
+/// given its time: what does not answer then is ended and started anew.
+const BACK_DEADLINE: Duration = Duration::from_secs(180);
 /// How long a daemon that answers may take to change in place: it tests what
 /// it becomes, and itself.
 const REEXEC_DEADLINE: Duration = Duration::from_secs(100);
@@ -45,7 +46,7 @@ impl Watcher {
     fn restore(&self, upgrade: &Upgrade) -> anyhow::Result<String> {
         if let Some(package) = &upgrade.package {
             match self.reinstall(upgrade, package) {
-                Ok(()) if self.says_version(&upgrade.program, &upgrade.from) => {
+                Ok(()) if self.is_old_again(upgrade) => {
                     return Ok(format!(
                         "the package of {} is installed again",
                         upgrade.from
@@ -59,7 +60,7 @@ impl Watcher {
         let program = read_limited(&saved, MAX_PROGRAM_BYTES)?;
         write_atomic(&upgrade.program, &program, 0o755)?;
         ensure!(
-            self.says_version(&upgrade.program, &upgrade.from),
+            self.is_old_again(upgrade),
             "{} is not the program of {}",
             saved.display(),
             upgrade.from
@@ -68,6 +69,10 @@ impl Watcher {
             "the saved program of {} is back; the package manager still has {}",
             upgrade.from, upgrade.to
         ))
+    }
+
+    fn is_old_again(&self, upgrade: &Upgrade) -> bool {
+        self.version_of(&upgrade.program).as_ref() == Some(&upgrade.from)
     }
 
     fn reinstall(&self, upgrade: &Upgrade, package: &Path) -> anyhow::Result<()> {
@@ -88,8 +93,16 @@ impl Watcher {
         }
     }
 
-    /// Has the daemon execute the old program again. An error is tried again.
+    /// Has the daemon execute the old program again. An error is tried again,
+    /// until it runs or somebody has installed another one.
     pub(super) fn bring_back(&self, upgrade: &Upgrade) -> anyhow::Result<()> {
+        if let Some(other) = self.version_of(&upgrade.program)
+            && other != upgrade.from
+        {
+            // It is theirs: restarted until it is the old one, it would never run.
+            log::warn!("{other} was installed meanwhile, and is left alone");
+            return Ok(self.takeover.settle()?);
+        }
         if !self.is_back(upgrade) && !self.changes_in_place(upgrade) {
             match super::has_systemd() {
                 true => self.restart(),
@@ -168,5 +181,57 @@ fn start(upgrade: &Upgrade) {
     match started {
         Ok(daemon) => log::info!("started {} as {}", upgrade.program.display(), daemon.id()),
         Err(error) => log::error!("starting {}: {error}", upgrade.program.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::paths::Paths;
+    use crate::takeover::{Phase, Takeover};
+
+    #[test]
+    fn a_version_somebody_installed_meanwhile_is_left_alone() {
+        let root = tempfile::tempdir().expect("a folder");
+        let paths = Paths::new(root.path());
+        std::fs::create_dir_all(paths.run()).expect("made");
+        let program = root.path().join("bootagent");
+        // By a program of its own: one that is open for writing cannot be executed.
+        let script = r#"printf '#!/bin/sh\necho bootagent 3.0-1 x86_64\n' >"$0" && chmod 755 "$0""#;
+        let made = Command::new("sh")
+            .args(["-c", script])
+            .arg(&program)
+            .status();
+        assert!(made.expect("sh runs").success());
+        let upgrade = Upgrade {
+            job: "7".into(),
+            from: "1.0-1".into(),
+            to: "2.0-1".into(),
+            phase: Phase::Executed,
+            program,
+            arguments: Vec::new(),
+            directory: root.path().into(),
+            kind: Kind::Deb,
+            package: None,
+            config: "/etc/bootagent/bootagent.toml".into(),
+            cause: None,
+            remedy: None,
+        };
+        let takeover = Takeover::new(&paths.takeover());
+        takeover.open(&upgrade).expect("written");
+        assert!(takeover.go_back(&upgrade, "crashes").expect("renamed"));
+        takeover.went_back(&upgrade, "by hand").expect("written");
+        let watcher = Watcher {
+            paths,
+            takeover,
+            config: Config::default(),
+        };
+        let found = watcher.version_of(&upgrade.program);
+        assert_eq!(found.as_deref(), Some("3.0-1"));
+        watcher
+            .bring_back(&upgrade)
+            .expect("there is nothing to do");
+        assert!(!watcher.takeover.is_going_back());
     }
 }

@@ -180,6 +180,7 @@ fn what_was_promised_survives_a_power_cut_and_a_copied_disk_gets_an_identity_of_
         (book.done.clone(), book.agentsn.clone())
     };
     let from = log.index_at(promised[0]);
+    assert!(from < log.count(), "the record is read to its end");
     println!(
         "{} writes and flushes, {} jobs",
         log.count(),

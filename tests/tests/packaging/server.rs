@@ -110,6 +110,14 @@ fn the_server_is_installed_confined_upgraded_and_removed_and_its_data_stays() {
         "test \"$(systemctl is-active bootserver)\" = inactive",
     );
 
+    // Removed and installed again it is as new, also where it was stopped before.
+    run(
+        &machine,
+        &format!("dpkg -r bootserver && dpkg -i /root/bootserver_{OLD}_amd64.deb"),
+    );
+    serving(&machine);
+    run(&machine, "systemctl is-enabled bootserver");
+
     let said = run(&machine, "dpkg -P bootserver");
     assert!(said.contains("are kept in /var/lib/bootserver"), "{said}");
     run(
@@ -159,7 +167,7 @@ fn scriptlets_are_clean(deb: &Path, folder: &Path) {
     }
     let control = folder.join("control");
     succeed(Command::new("dpkg-deb").arg("-e").arg(deb).arg(&control));
-    for moment in ["postinst", "prerm", "postrm"] {
+    for moment in ["preinst", "postinst", "prerm", "postrm"] {
         build::check_scriptlet(&control.join(moment));
     }
 }
