@@ -13,6 +13,8 @@ work=/run/lab
 mkdir -p "$work"
 # The first card reaches the test's machine at 10.0.2.2. There is no name service.
 ip link set lo up
+# Its driver may be loaded later than this begins.
+until [ -e /sys/class/net/eth0 ]; do sleep 0.2; done
 ip link set eth0 up
 ip address add 10.0.2.15/24 dev eth0
 ip route add default via 10.0.2.2
