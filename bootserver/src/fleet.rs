@@ -10,6 +10,7 @@ pub mod job_state;
 pub mod pace;
 pub mod package_choice;
 pub mod presence;
+pub mod rollout;
 pub mod secret;
 pub mod selector;
 pub mod tags;

@@ -41,6 +41,7 @@ table! {
     EXPIRED = 1005, "expired";
     CANCELLED = 1006, "cancelled";
     RESTORED = 1007, "outcome unknown since the server was restored";
+    LOST = 1008, "outcome unknown: its host does not know the job any more";
     DOWNLOAD_FAILED = 2001, "download failed";
     NOT_FOUND = 2002, "not found";
     TOO_LARGE = 2003, "too large";

@@ -1,0 +1,603 @@
+//! What an operator wants of a rollout: how many hosts at once, in which stages,
+//! and when it stops by itself.
+//!
+//! [`Plan`] is made from [`Terms`] that were checked, and is stored as them.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::tally::Tally;
+use super::target::TargetState;
+use super::window::{Window, WindowError, WindowTerms};
+
+/// Hosts at once where nothing is said.
+const PARALLEL: Amount = Amount::Hosts(50);
+/// Of a stage's hosts, the part that must succeed where nothing is said, in percent.
+const SUCCESS_PERCENT: u8 = 95;
+/// Hosts that must have finished before a rate is one, where nothing is said.
+const MIN_SAMPLE: u32 = 10;
+/// How long a rollout may take, in seconds: where nothing is said, and bounds.
+const EXPIRES_SECONDS: u64 = 7 * 86_400;
+const EXPIRES_BOUNDS: (u64, u64) = (60, 366 * 86_400);
+/// Most stages.
+const MAX_STAGES: usize = 20;
+
+/// A part of the targets: `5`, `"10%"` or `"all"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "AmountText", into = "AmountText")]
+pub enum Amount {
+    /// So many.
+    Hosts(u64),
+    /// So many of a hundred.
+    Percent(u8),
+}
+
+impl Amount {
+    /// Every target.
+    pub const ALL: Self = Self::Percent(100);
+
+    /// How many of `targets` that is: rounded up, and at least one if there is one.
+    pub fn of(self, targets: u64) -> u64 {
+        let hosts = match self {
+            Self::Hosts(hosts) => hosts,
+            Self::Percent(percent) => percent_of(targets, percent),
+        };
+        hosts.max(1).min(targets)
+    }
+}
+
+/// So many percent of a number, rounded up.
+pub(super) fn percent_of(number: u64, percent: u8) -> u64 {
+    number.saturating_mul(u64::from(percent)).div_ceil(100)
+}
+
+/// An amount as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum AmountText {
+    Number(u64),
+    Text(String),
+}
+
+impl From<Amount> for AmountText {
+    fn from(amount: Amount) -> Self {
+        match amount {
+            Amount::Hosts(hosts) => Self::Number(hosts),
+            Amount::Percent(percent) => Self::Text(format!("{percent}%")),
+        }
+    }
+}
+
+impl TryFrom<AmountText> for Amount {
+    type Error = String;
+
+    fn try_from(text: AmountText) -> Result<Self, String> {
+        let amount = match &text {
+            AmountText::Number(hosts) => Some(Self::Hosts(*hosts)),
+            AmountText::Text(text) if text == "all" => Some(Self::ALL),
+            AmountText::Text(text) => {
+                let percent = text.strip_suffix('%').and_then(|text| text.parse().ok());
+                percent.filter(|percent| *percent <= 100).map(Self::Percent)
+            }
+        };
+        let amount = amount.filter(|amount| !matches!(amount, Self::Hosts(0) | Self::Percent(0)));
+        amount.ok_or_else(|| {
+            "a number from 1, a part such as \"10%\", or \"all\" is expected".to_owned()
+        })
+    }
+}
+
+/// One stage: hosts that come before others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// How many of all targets it and the stages before it are together.
+    pub upto: Amount,
+    /// Of its hosts, how many percent must have succeeded before the next stage;
+    /// 95 when it does not say. Not for the last stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success: Option<u8>,
+    /// Seconds that must stay so.
+    #[serde(default)]
+    pub soak: u64,
+}
+
+/// What counts as a failure only if one wants so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Doubtful {
+    /// Nobody knows how it ended.
+    Lost,
+    /// It never began.
+    Expired,
+}
+
+/// Whether somebody else must agree before it begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirmation {
+    /// It begins by itself.
+    #[default]
+    None,
+    /// A second user must say so.
+    SecondUser,
+}
+
+/// What happens where an older rollout has to do with the same agent of a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contention {
+    /// The host is left to the older one until that is through with it.
+    #[default]
+    Wait,
+    /// The host is taken from the older one, unless it has begun.
+    Supersede,
+}
+
+/// A plan as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Terms {
+    /// How many hosts at once.
+    pub parallel: Amount,
+    /// The stages in order; none is one of all targets.
+    pub stages: Vec<Stage>,
+    /// More failures than this stop it; -1 for no such limit.
+    pub fail_count: i64,
+    /// More failures than so many percent of the finished stop it; 0 for no such
+    /// limit.
+    pub fail_rate: u8,
+    /// How many must have finished before `fail_rate` counts; 10 when it does not
+    /// say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_sample: Option<u32>,
+    /// What counts as a failure beyond what always does.
+    pub count_as_failed: BTreeSet<Doubtful>,
+    /// When hosts may be ordered something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowTerms>,
+    /// Whether somebody else must agree.
+    pub confirmation: Confirmation,
+    /// Seconds after which what has not begun does not begin any more.
+    pub expires_in: u64,
+    /// What happens where another rollout is at work.
+    pub contention: Contention,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            parallel: PARALLEL,
+            stages: Vec::new(),
+            fail_count: 0,
+            fail_rate: 0,
+            min_sample: None,
+            count_as_failed: BTreeSet::from([Doubtful::Lost]),
+            window: None,
+            confirmation: Confirmation::None,
+            expires_in: EXPIRES_SECONDS,
+            contention: Contention::Wait,
+        }
+    }
+}
+
+/// Why terms are no plan; each says the field and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Too many stages.
+    #[error("stages: at most {MAX_STAGES} are allowed")]
+    TooManyStages,
+    /// A stage that is not more than the one before.
+    #[error("stages: each must be more than the one before, and number {0} is not")]
+    StageNotMore(usize),
+    /// The last one leaves hosts out.
+    #[error("stages: the last one must be \"all\"; to leave hosts out, do not make them targets")]
+    LastStageNotAll,
+    /// A gate nobody goes through.
+    #[error("stages: nothing comes after the last one; leave its success out")]
+    GateAtTheEnd,
+    /// A gate that is none.
+    #[error("stages: success is 1 to 100 (percent), and that of number {0} is not")]
+    NoSuccess(usize),
+    /// Soaks that never end in time.
+    #[error(
+        "stages: their soaks are {soak} s together, and expires_in is {expires_in} s; make it longer than them"
+    )]
+    SoaksTooLong {
+        /// All soaks, in seconds.
+        soak: u64,
+        /// What there is, in seconds.
+        expires_in: u64,
+    },
+    /// A count below -1.
+    #[error("fail_count: 0 or more is expected, or -1 for no limit")]
+    FailCount,
+    /// A rate that can never be exceeded.
+    #[error(
+        "fail_rate: 1 to 99 (percent) is expected, or 0 for no limit; more than 100 % can never fail"
+    )]
+    FailRate,
+    /// A sample of nothing.
+    #[error("min_sample: 1 or more is expected")]
+    MinSample,
+    /// A sample for no rate.
+    #[error("min_sample: it belongs to fail_rate, which is 0; set that one or leave this one out")]
+    SampleWithoutRate,
+    /// Something that counts for no limit and no gate.
+    #[error(
+        "count_as_failed: with fail_count -1, fail_rate 0 and one stage nothing is counted; set a limit or leave it out"
+    )]
+    CountedForNothing,
+    /// Out of bounds.
+    #[error("expires_in: {} to {} s are expected", EXPIRES_BOUNDS.0, EXPIRES_BOUNDS.1)]
+    ExpiresIn,
+    /// A bad window.
+    #[error("window: {0}")]
+    Window(#[from] WindowError),
+    /// A window that opens too late.
+    #[error("window: it does not open before the rollout expires; make expires_in longer")]
+    WindowOpensTooLate,
+}
+
+/// A plan that was checked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Terms", into = "Terms")]
+pub struct Plan {
+    terms: Terms,
+    window: Option<Window>,
+}
+
+impl TryFrom<Terms> for Plan {
+    type Error = PlanError;
+
+    fn try_from(terms: Terms) -> Result<Self, PlanError> {
+        check_stages(&terms.stages)?;
+        check_limits(&terms)?;
+        let (least, most) = EXPIRES_BOUNDS;
+        if !(least..=most).contains(&terms.expires_in) {
+            return Err(PlanError::ExpiresIn);
+        }
+        let soaks = terms.stages.iter().map(|stage| stage.soak);
+        let soak = soaks.fold(0, u64::saturating_add);
+        if soak >= terms.expires_in {
+            let expires_in = terms.expires_in;
+            return Err(PlanError::SoaksTooLong { soak, expires_in });
+        }
+        let window = terms.window.as_ref().map(Window::new).transpose()?;
+        Ok(Self { terms, window })
+    }
+}
+
+impl From<Plan> for Terms {
+    fn from(plan: Plan) -> Self {
+        plan.terms
+    }
+}
+
+fn check_stages(stages: &[Stage]) -> Result<(), PlanError> {
+    if stages.len() > MAX_STAGES {
+        return Err(PlanError::TooManyStages);
+    }
+    let Some((last, before)) = stages.split_last() else {
+        return Ok(());
+    };
+    for (number, pair) in (2..).zip(stages.windows(2)) {
+        let [first, second] = pair else { continue };
+        // What is more of five and ten percent, only the targets can tell.
+        let is_more = match (first.upto, second.upto) {
+            (Amount::Percent(first), Amount::Percent(second)) => first < second,
+            (Amount::Hosts(first), Amount::Hosts(second)) => first < second,
+            (Amount::Percent(first), Amount::Hosts(_)) => first < 100,
+            (Amount::Hosts(_), Amount::Percent(_)) => true,
+        };
+        if !is_more {
+            return Err(PlanError::StageNotMore(number));
+        }
+    }
+    let is_percent = |stage: &Stage| stage.success.is_none_or(|it| (1..=100).contains(&it));
+    if let Some(place) = before.iter().position(|stage| !is_percent(stage)) {
+        return Err(PlanError::NoSuccess(place + 1));
+    }
+    if last.upto != Amount::ALL {
+        return Err(PlanError::LastStageNotAll);
+    }
+    match last.success {
+        Some(_) => Err(PlanError::GateAtTheEnd),
+        None => Ok(()),
+    }
+}
+
+fn check_limits(terms: &Terms) -> Result<(), PlanError> {
+    if terms.fail_count < -1 {
+        return Err(PlanError::FailCount);
+    }
+    if terms.fail_rate > 99 {
+        return Err(PlanError::FailRate);
+    }
+    match terms.min_sample {
+        Some(0) => return Err(PlanError::MinSample),
+        Some(_) if terms.fail_rate == 0 => return Err(PlanError::SampleWithoutRate),
+        Some(_) | None => {}
+    }
+    let nothing_is_counted =
+        terms.fail_count == -1 && terms.fail_rate == 0 && terms.stages.len() < 2;
+    // What is counted when nothing is said is nobody's contradiction.
+    let is_said = terms.count_as_failed.contains(&Doubtful::Expired);
+    match nothing_is_counted && is_said {
+        true => Err(PlanError::CountedForNothing),
+        false => Ok(()),
+    }
+}
+
+/// Which limit stopped a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// More failures than allowed.
+    FailCount,
+    /// A higher rate of failures than allowed.
+    FailRate,
+}
+
+impl Plan {
+    /// The terms it was made from.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// When it may go on, unless it always may.
+    pub fn window(&self) -> Option<&Window> {
+        self.window.as_ref()
+    }
+
+    /// Looks whether anything could begin in a rollout ordered at `now`.
+    pub fn begins_in_time(&self, now: i64) -> Result<(), PlanError> {
+        let Some(window) = &self.window else {
+            return Ok(());
+        };
+        match window.opens(now).is_some_and(|at| at < self.expires(now)) {
+            true => Ok(()),
+            false => Err(PlanError::WindowOpensTooLate),
+        }
+    }
+
+    /// When a rollout that was ordered at `created` expires, in milliseconds.
+    pub fn expires(&self, created: i64) -> i64 {
+        created.saturating_add(millis(self.terms.expires_in))
+    }
+
+    /// How many stages there are, at least one.
+    pub fn stages(&self) -> usize {
+        self.terms.stages.len().max(1)
+    }
+
+    /// Where each stage ends among `targets` in their order. One that would be
+    /// less than the stage before it is empty.
+    pub fn stage_ends(&self, targets: u64) -> Vec<u64> {
+        let mut end = 0;
+        let mut ends: Vec<u64> = Vec::with_capacity(self.stages());
+        for stage in &self.terms.stages {
+            end = stage.upto.of(targets).max(end);
+            ends.push(end);
+        }
+        if ends.is_empty() {
+            ends.push(targets);
+        }
+        ends
+    }
+
+    /// Of a stage's hosts, how many percent must succeed.
+    pub(super) fn success(&self, stage: usize) -> u8 {
+        let stage = self.terms.stages.get(stage);
+        stage
+            .and_then(|stage| stage.success)
+            .unwrap_or(SUCCESS_PERCENT)
+    }
+
+    /// How long a stage must stay good, in milliseconds.
+    pub(super) fn soak(&self, stage: usize) -> i64 {
+        let stage = self.terms.stages.get(stage);
+        millis(stage.map_or(0, |stage| stage.soak))
+    }
+
+    /// How many failures there are among these.
+    pub fn failures(&self, tally: &Tally) -> u64 {
+        let failures = TargetState::ALL
+            .into_iter()
+            .filter(|state| self.is_failure(*state));
+        failures.map(|state| tally.of(state)).sum()
+    }
+
+    /// Whether a target that ended so is a failure.
+    pub fn is_failure(&self, state: TargetState) -> bool {
+        let counts = |doubtful| self.terms.count_as_failed.contains(&doubtful);
+        match state {
+            TargetState::Failed
+            | TargetState::TimedOut
+            | TargetState::RolledBack
+            | TargetState::CrashLooped => true,
+            TargetState::Lost => counts(Doubtful::Lost),
+            TargetState::Expired => counts(Doubtful::Expired),
+            TargetState::Waiting
+            | TargetState::Ordered
+            | TargetState::Running
+            | TargetState::Succeeded
+            | TargetState::Cancelled
+            | TargetState::Skipped => false,
+        }
+    }
+
+    /// The limit that is exceeded, if one is:
+    /// 1. more failures than `fail_count`;
+    /// 2. of the finished, strictly more than `fail_rate` percent, once there are
+    ///    `min_sample` of them, or all targets when these are fewer.
+    pub fn exceeded(&self, total: &Tally) -> Option<Limit> {
+        let failures = self.failures(total);
+        if u64::try_from(self.terms.fail_count).is_ok_and(|most| failures > most) {
+            return Some(Limit::FailCount);
+        }
+        let finished = failures + total.of(TargetState::Succeeded);
+        let sample = u64::from(self.terms.min_sample.unwrap_or(MIN_SAMPLE)).min(total.all());
+        let is_over = failures * 100 > finished * u64::from(self.terms.fail_rate);
+        let is_rated = self.terms.fail_rate > 0 && finished >= sample;
+        (is_rated && is_over).then_some(Limit::FailRate)
+    }
+}
+
+fn millis(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn plan(terms: serde_json::Value) -> Result<Plan, String> {
+        let terms: Terms = serde_json::from_value(terms).map_err(|error| error.to_string())?;
+        Plan::try_from(terms).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_amount_is_a_number_a_part_or_all() {
+        let check = |text: serde_json::Value| serde_json::from_value::<Amount>(text).ok();
+        assert_eq!(check(json!(5)), Some(Amount::Hosts(5)));
+        assert_eq!(check(json!("10%")), Some(Amount::Percent(10)));
+        assert_eq!(check(json!("all")), Some(Amount::ALL));
+        for bad in [
+            json!(0),
+            json!("0%"),
+            json!("101%"),
+            json!("5"),
+            json!(-1),
+            json!(1.5),
+        ] {
+            assert_eq!(check(bad.clone()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_rounded_up_and_at_least_one() {
+        assert_eq!(Amount::Percent(10).of(1_000_000), 100_000);
+        assert_eq!(Amount::Percent(10).of(11), 2);
+        assert_eq!(Amount::Percent(1).of(1), 1);
+        assert_eq!(Amount::Percent(1).of(0), 0);
+        assert_eq!(Amount::Hosts(50).of(3), 3);
+    }
+
+    #[test]
+    fn stages_end_where_they_say_and_never_before_the_one_before() {
+        let stages = json!({"stages": [{"upto": 5}, {"upto": "10%"}, {"upto": "all"}]});
+        let plan = plan(stages).expect("a plan");
+        assert_eq!(plan.stage_ends(1000), [5, 100, 1000]);
+        assert_eq!(plan.stage_ends(20), [5, 5, 20]);
+        assert_eq!(plan.stage_ends(3), [3, 3, 3]);
+        assert_eq!(plan.stage_ends(0), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_plan_reads_back_from_its_text() {
+        let plan = plan(json!({
+            "parallel": "5%", "fail_count": 3, "fail_rate": 20, "min_sample": 5,
+            "stages": [{"upto": 1, "soak": 60}, {"upto": "all"}],
+            "window": {"zone": "Europe/Berlin", "from": "22:00", "until": "04:00"},
+        }))
+        .expect("a plan");
+        let text = serde_json::to_string(&plan).expect("a text");
+        assert_eq!(serde_json::from_str::<Plan>(&text).ok(), Some(plan));
+    }
+
+    #[test]
+    fn terms_that_contradict_are_refused_and_named() {
+        let week = 7 * 86_400;
+        for (terms, named) in [
+            (
+                json!({"stages": [{"upto": "10%"}, {"upto": "5%"}, {"upto": "all"}]}),
+                "number 2",
+            ),
+            (
+                json!({"stages": [{"upto": "all"}, {"upto": 9}]}),
+                "number 2",
+            ),
+            (
+                json!({"stages": [{"upto": 1}, {"upto": "10%"}]}),
+                "must be \"all\"",
+            ),
+            (
+                json!({"stages": [{"upto": "all", "success": 90}]}),
+                "nothing comes after",
+            ),
+            (
+                json!({"stages": [{"upto": 1, "success": 0}, {"upto": "all"}]}),
+                "1 to 100",
+            ),
+            (
+                json!({"stages": [{"upto": 1, "soak": week}, {"upto": "all"}]}),
+                "expires_in",
+            ),
+            (json!({"fail_count": -2}), "fail_count"),
+            (json!({"fail_rate": 100}), "fail_rate"),
+            (json!({"fail_rate": 10, "min_sample": 0}), "min_sample"),
+            (json!({"min_sample": 10}), "belongs to fail_rate"),
+            (
+                json!({"fail_count": -1, "count_as_failed": ["expired"]}),
+                "nothing is counted",
+            ),
+            (json!({"expires_in": 1}), "expires_in"),
+            (json!({"parallel": 0}), "is expected"),
+            (json!({"paralel": 1}), "unknown field"),
+            (
+                json!({"window": {"zone": "Mars", "from": "1:00", "until": "02:00"}}),
+                "window",
+            ),
+        ] {
+            let refused = plan(terms.clone()).expect_err("a contradiction");
+            assert!(refused.contains(named), "{terms}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_opens_after_the_end_is_refused() {
+        let weekend = |expires_in: u64| {
+            let window = json!({
+                "zone": "UTC", "days": ["sat"], "from": "00:00", "until": "06:00",
+            });
+            plan(json!({"window": window, "expires_in": expires_in})).expect("a plan")
+        };
+        // 1970 began on a Thursday.
+        assert_eq!(
+            weekend(86_400).begins_in_time(0),
+            Err(PlanError::WindowOpensTooLate)
+        );
+        assert_eq!(weekend(3 * 86_400).begins_in_time(0), Ok(()));
+    }
+
+    #[test]
+    fn limits_are_exceeded_and_not_met() {
+        let check = |terms, succeeded, failed, waiting| {
+            let mut tally = Tally::default();
+            tally.add(TargetState::Succeeded, succeeded);
+            tally.add(TargetState::Failed, failed);
+            tally.add(TargetState::Waiting, waiting);
+            plan(terms).expect("a plan").exceeded(&tally)
+        };
+        let count = || json!({"fail_count": 3});
+        assert_eq!(check(count(), 0, 3, 0), None);
+        assert_eq!(check(count(), 0, 4, 0), Some(Limit::FailCount));
+        let none = || json!({"fail_count": -1});
+        assert_eq!(check(none(), 0, 1000, 0), None);
+        let rate = || json!({"fail_count": -1, "fail_rate": 20});
+        assert_eq!(check(rate(), 8, 2, 90), None, "met");
+        assert_eq!(check(rate(), 7, 3, 90), Some(Limit::FailRate));
+        assert_eq!(check(rate(), 0, 9, 90), None, "too few to say");
+        assert_eq!(
+            check(rate(), 0, 2, 0),
+            Some(Limit::FailRate),
+            "all there are"
+        );
+        let both = || json!({"fail_count": 1, "fail_rate": 50});
+        assert_eq!(check(both(), 100, 2, 0), Some(Limit::FailCount));
+        assert_eq!(check(both(), 0, 1, 0), Some(Limit::FailRate));
+    }
+}
