@@ -422,6 +422,50 @@ mod tests {
         assert!(!error.contains("geheim"), "{error}");
     }
 
+    /// The keys a table takes, as the parser names them to who says another one.
+    fn keys(table: &str) -> Vec<String> {
+        let wrong = toml::from_str::<Settings>(&format!("{table}\nwrong = 1"));
+        let error = wrong.expect_err("no such key").to_string();
+        let (_, known) = error.split_once("expected ").expect("what is expected");
+        let names = known.split('`').skip(1).step_by(2);
+        names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_packaged_example_shows_every_key_with_its_default() {
+        // Where the address goes is for tests.
+        let left_out = ["address_file"];
+        let example = include_str!("../../packaging/bootserver/config.toml");
+        let shown: Vec<&str> = example
+            .lines()
+            .filter_map(|line| line.trim_start_matches('#').split_once(" = "))
+            .map(|(key, _)| key)
+            .collect();
+        for table in ["", "[retention]", "[budget]"] {
+            let known = keys(table);
+            assert!(known.len() > 3, "{table}: {known:?}");
+            for key in known {
+                let is_table = example.contains(&format!("\n#[{key}]\n"));
+                let is_shown = is_table || shown.contains(&key.as_str());
+                assert!(
+                    is_shown || left_out.contains(&key.as_str()),
+                    "{table} {key}"
+                );
+            }
+        }
+        // What is commented out in the tables is what holds without it.
+        let (_, tables) = example.split_once("\n#[retention]").expect("the tables");
+        let settings = tables.lines().filter_map(|line| line.strip_prefix('#'));
+        let settings = settings.filter(|line| !line.starts_with(' '));
+        let settings = settings.collect::<Vec<_>>().join("\n");
+        let settings: Settings =
+            toml::from_str(&format!("[retention]\n{settings}")).expect("valid");
+        let (said, unsaid) = (settings.into_config(), Settings::default().into_config());
+        let (said, unsaid) = (said.expect("valid"), unsaid.expect("valid"));
+        assert_eq!(said.budget, unsaid.budget);
+        assert_eq!(said.retention, unsaid.retention);
+    }
+
     #[test]
     fn what_cannot_be_is_named() {
         assert!(toml::from_str::<Settings>("liste = \"x\"").is_err());

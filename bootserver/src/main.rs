@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bootserver::backup;
 use bootserver::config::{Config, LogFormat, OneOrMany, Settings};
 use bootserver::store::address::AddressText;
@@ -158,13 +158,18 @@ fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
         Some(Short('T')) => parse_work(OsStr::new("-T"), &mut parser)?,
         Some(Short('V') | Long("version")) => Command::Version,
         Some(Short('h') | Long("help")) => Command::Help,
-        Some(other) => return Err(other.unexpected().into()),
+        Some(Value(word)) => bail!("{word:?} is no command; bootserver -h lists them"),
+        Some(other) => return Err(wrong(other)),
         None => bail!("a command is expected; bootserver -h lists them"),
     };
     match parser.next()? {
-        Some(rest) => Err(rest.unexpected().into()),
+        Some(rest) => Err(wrong(rest)),
         None => Ok(command),
     }
+}
+
+fn wrong(argument: lexopt::Arg<'_>) -> anyhow::Error {
+    anyhow!("{}; bootserver -h explains", argument.unexpected())
 }
 
 /// Commands that read the configuration, and what each is about beside it.
@@ -211,7 +216,7 @@ fn parse_work(word: &OsStr, parser: &mut lexopt::Parser) -> anyhow::Result<Comma
             Short('h') | Long("help") => return Ok(Command::Help),
             Short('V') | Long("version") => return Ok(Command::Version),
             Value(value) if about.is_some() && path.is_none() => path = Some(PathBuf::from(value)),
-            other => return Err(other.unexpected().into()),
+            other => return Err(wrong(other)),
         }
     }
     let config = (|| {

@@ -4,9 +4,9 @@
 _bootserver() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local commands='serve migrate backup restore close-jobs import reset-password openapi'
-    local nouns='host tag token package job event user api'
+    local nouns='host tag group token package job event user api'
     local client='--server --token-file --ca-file --json'
-    local verbs='-d --data --selector --group --hostname --state --limit --host --since --role --scope --tags --uses --expires-in --display-name --name --version --os --arch --package --url --checksum --watch --step --downgrade'
+    local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --sort --limit --host --since --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
     local serve='-T -c --config --listen --tls-cert --tls-key --trusted-proxy --socket --metrics-listen --data
         --database --database-file --address-file -l --log-level --log-format'
     local first='' second='' index choices=''
@@ -26,11 +26,14 @@ _bootserver() {
     -l | --log-level) choices='error warn info debug trace' ;;
     --log-format) choices='text json' ;;
     --role) choices='viewer operator admin' ;;
+    --agent-state) choices='running stoped fatal killed' ;;
+    --sort) choices='hostname -hostname created -created since -since' ;;
     --state) choices='new online late offline revoked deleted open finished' ;;
     *)
         case "$first $second" in
         ' ') choices="$commands $nouns $client $verbs $serve -V --version -h --help" ;;
-        'host ') choices='list show delete' ;;
+        'host ') choices='list show edit delete' ;;
+        'group ') choices='list show create edit add remove delete' ;;
         'tag ') choices='set unset' ;;
         'token ') choices='create list revoke' ;;
         'package ') choices='add list delete' ;;

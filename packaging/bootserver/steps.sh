@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # The steps that the scriptlets of bootserver's packages are made of; package.sh puts this file in front of
 # each. The rule: POSIX sh, and no step fails: a package whose service does not start is installed all the
-# same, and says aloud what is left to do. Data is never removed.
+# same, and says aloud what is left to do. Only a purge, which dpkg is asked for by name, removes data.
 
 tell() { printf 'bootserver: %s\n' "$*"; }
 
@@ -68,10 +68,15 @@ forget_service() {
         systemctl daemon-reload || true
         systemctl reset-failed bootserver.service >/dev/null 2>&1 || true
     fi
-    keep_data
-}
-
-keep_data() {
     [ ! -e /var/lib/bootserver ] ||
         tell "hosts, jobs and packages are kept in /var/lib/bootserver; remove it by hand if nobody needs them"
+}
+
+remove_data() {
+    [ -e /var/lib/bootserver ] || return 0
+    if rm -rf /var/lib/bootserver; then
+        tell "hosts, jobs and packages are removed with /var/lib/bootserver; a database elsewhere is as it was"
+    else
+        tell "could not remove /var/lib/bootserver, which has hosts, jobs and packages"
+    fi
 }

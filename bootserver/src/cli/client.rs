@@ -1,36 +1,31 @@
-//! A request to the server and its answer, over a Unix socket, TCP or TLS.
+//! A request to the server and its answer.
 //!
-//! One connection per request. What comes back has a bound, and so has every
-//! wait: for the connection, for the answer, and for each next part of it.
+//! One connection per request; `connection` makes it. What comes back has a
+//! bound, and so has every wait: for the connection, for the answer, and for each
+//! next part of it. The one rule: what is asked once more because a connection
+//! broke is nothing that would then be done twice.
+
+mod connection;
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use axum::body::Bytes;
-use axum::http::{Method, Request, Response, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use uuid::Uuid;
 
 use super::failure::{Failure, Refusal};
 use super::place::{Place, Server, bracketed};
 use crate::file_body::FileBody;
 
-/// For a connection and its handshake.
-const CONNECT: Duration = Duration::from_secs(10);
 /// Until an answer begins: the server ends what takes longer.
 const ANSWER: Duration = Duration::from_secs(90);
 /// The same after a file of any size.
@@ -39,6 +34,9 @@ const ANSWER_TO_FILE: Duration = Duration::from_secs(3600);
 const SILENCE: Duration = Duration::from_secs(120);
 /// Largest answer that is kept in memory: 500 rows are far below.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// Before what broke off is asked once more: a server that restarts is away for
+/// about as long.
+const PAUSE: Duration = Duration::from_secs(1);
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -67,6 +65,59 @@ impl Content<'_> {
     }
 }
 
+/// What is asked of the server.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    method: &'a str,
+    path: &'a str,
+    content: &'a Content<'a>,
+    headers: HeaderMap,
+}
+
+impl<'a> Ask<'a> {
+    /// What makes something names itself, so that asking twice does it once.
+    pub(super) fn new(method: &'a str, path: &'a str, content: &'a Content<'a>) -> Self {
+        let mut headers = HeaderMap::new();
+        if method == "POST" && !matches!(content, Content::File(_)) {
+            let key = HeaderValue::from_str(&Uuid::new_v4().to_string());
+            headers.insert("idempotency-key", key.expect("a UUID is plain text"));
+        }
+        Self {
+            method,
+            path,
+            content,
+            headers,
+        }
+    }
+
+    /// Exactly this, with these headers.
+    pub(super) fn raw(
+        method: &'a str,
+        path: &'a str,
+        content: &'a Content<'a>,
+        headers: HeaderMap,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            content,
+            headers,
+        }
+    }
+
+    /// Only while the thing is of this revision, and whichever it is when there is
+    /// none.
+    pub(super) fn of_revision(mut self, revision: Option<i64>) -> Self {
+        let value = match revision {
+            Some(revision) => HeaderValue::from_str(&format!("\"{revision}\"")),
+            None => Ok(HeaderValue::from_static("*")),
+        };
+        let value = value.expect("digits and quotes are allowed in a header");
+        self.headers.insert(header::IF_MATCH, value);
+        self
+    }
+}
+
 impl Client {
     pub(super) fn new(place: Place) -> Result<Self, Failure> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -75,15 +126,41 @@ impl Client {
         Ok(Self { place, runtime })
     }
 
-    /// The answer as JSON, null when it is empty; a problem is an error.
+    /// The answer to a plain question or order.
     pub(super) fn call(
         &self,
         method: &str,
         path: &str,
         content: &Content<'_>,
     ) -> Result<Value, Failure> {
+        self.ask(&Ask::new(method, path, content))
+    }
+
+    /// The answer as JSON, null when it is empty; a problem is an error. When the
+    /// connection breaks before the answer is whole, it is asked once more.
+    pub(super) fn ask(&self, ask: &Ask<'_>) -> Result<Value, Failure> {
+        match self.ask_once(ask) {
+            // A file is too much to send twice unasked.
+            Err(Failure::Broken(error)) if !matches!(ask.content, Content::File(_)) => {
+                eprintln!("bootserver: {error:#}; asking once more");
+                std::thread::sleep(PAUSE);
+                match self.ask_once(ask) {
+                    // The first one has done it.
+                    Err(Failure::Refused(refusal))
+                        if ask.method == "DELETE" && refusal.status == 404 =>
+                    {
+                        Ok(Value::Null)
+                    }
+                    answered => answered,
+                }
+            }
+            answered => answered,
+        }
+    }
+
+    fn ask_once(&self, ask: &Ask<'_>) -> Result<Value, Failure> {
         self.runtime.block_on(async {
-            let answer = self.send(method, path, content).await?;
+            let answer = self.send(ask).await?;
             let status = answer.status().as_u16();
             let mut bytes = Vec::new();
             self.read(answer, |part| {
@@ -109,14 +186,9 @@ impl Client {
     }
 
     /// The answer as it comes, whatever it is, to standard output.
-    pub(super) fn pass(
-        &self,
-        method: &str,
-        path: &str,
-        content: &Content<'_>,
-    ) -> Result<(), Failure> {
+    pub(super) fn pass(&self, ask: &Ask<'_>) -> Result<(), Failure> {
         self.runtime.block_on(async {
-            let answer = self.send(method, path, content).await?;
+            let answer = self.send(ask).await?;
             let status = answer.status().as_u16();
             let mut out = io::stdout().lock();
             let mut kept = Vec::new();
@@ -147,105 +219,91 @@ impl Client {
         answer: Response<Incoming>,
         mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
     ) -> Result<(), Failure> {
-        let broken = |error| {
-            let what = format!("{}: the answer broke off", self.place.server);
-            Failure::Unreachable(anyhow::Error::context(error, what))
+        let broken = |error: anyhow::Error| {
+            error.context(format!("{}: the answer broke off", self.place.server))
         };
         let mut body = answer.into_body();
         loop {
             let frame = timeout(SILENCE, body.frame()).await;
-            let frame = frame.map_err(|late| broken(late.into()))?;
+            let frame = frame.map_err(|late| Failure::Unreachable(broken(late.into())))?;
             let Some(frame) = frame else { return Ok(()) };
-            let frame = frame.map_err(|error| broken(error.into()))?;
+            let frame = frame.map_err(|error| Failure::Broken(broken(error.into())))?;
             if let Some(part) = frame.data_ref() {
                 take(part)?;
             }
         }
     }
 
-    async fn send(
-        &self,
-        method: &str,
-        path: &str,
-        content: &Content<'_>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let request = self.request(method, path, content).await?;
-        let patience = match content {
+    async fn send(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, Failure> {
+        let request = self.request(ask).await?;
+        let patience = match ask.content {
             Content::File(_) => ANSWER_TO_FILE,
             _ => ANSWER,
         };
-        self.exchange(request, patience)
-            .await
-            .with_context(|| self.place.server.to_string())
-            .map_err(Failure::Unreachable)
+        let server = || self.place.server.to_string();
+        let stream = connection::connect(&self.place).await;
+        let stream = stream.with_context(server).map_err(Failure::Unreachable)?;
+        match connection::speak(stream, request, patience).await {
+            Err(Failure::Broken(error)) => {
+                let is_plain = matches!(
+                    &self.place.server,
+                    Server::Net {
+                        is_https: false,
+                        ..
+                    }
+                );
+                let hint = if is_plain {
+                    " (https:// if it speaks TLS)"
+                } else {
+                    ""
+                };
+                let error = error.context(format!("{}{hint}", server()));
+                Err(Failure::Broken(error))
+            }
+            Err(Failure::Unreachable(error)) => Err(Failure::Unreachable(error.context(server()))),
+            answered => answered,
+        }
     }
 
-    async fn request(
-        &self,
-        method: &str,
-        path: &str,
-        content: &Content<'_>,
-    ) -> Result<Request<Body>, Failure> {
+    async fn request(&self, ask: &Ask<'_>) -> Result<Request<Body>, Failure> {
         let host = match &self.place.server {
             Server::Unix(_) => "localhost".to_owned(),
             Server::Net { host, port, .. } => format!("{}:{port}", bracketed(host)),
         };
-        let method = Method::from_bytes(method.as_bytes());
+        let method = Method::from_bytes(ask.method.as_bytes());
         let method = method.map_err(|_| Failure::Usage("METHOD: GET, POST, ...".into()))?;
         let mut request = Request::builder()
             .method(method)
-            .uri(path)
+            .uri(ask.path)
             .header(header::HOST, host)
             .header(header::USER_AGENT, format!("bootserver/{}", crate::VERSION));
         if let Some(token) = &self.place.token {
             request = request.header(header::AUTHORIZATION, token.header());
         }
-        let body = match content {
-            Content::Nothing => whole(Bytes::new()),
-            Content::Json(bytes) => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                whole(Bytes::copy_from_slice(bytes))
-            }
+        for (name, value) in &ask.headers {
+            request = request.header(name, value);
+        }
+        let (body, kind) = match ask.content {
+            Content::Nothing => (whole(Bytes::new()), None),
+            Content::Json(bytes) => (
+                whole(Bytes::copy_from_slice(bytes)),
+                Some("application/json"),
+            ),
             Content::File(path) => {
                 let opened = file(path).await;
                 let (file, length) = opened.with_context(|| path.display().to_string())?;
-                request = request.header(header::CONTENT_TYPE, "application/octet-stream");
-                FileBody::new(file, length).boxed_unsync()
+                let body = FileBody::new(file, length).boxed_unsync();
+                (body, Some("application/octet-stream"))
             }
         };
+        if let Some(kind) = kind
+            && !ask.headers.contains_key(header::CONTENT_TYPE)
+        {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
         request
             .body(body)
-            .map_err(|error| Failure::Usage(format!("{path:?}: {error}")))
-    }
-
-    async fn exchange(
-        &self,
-        request: Request<Body>,
-        patience: Duration,
-    ) -> anyhow::Result<Response<Incoming>> {
-        match &self.place.server {
-            Server::Unix(path) => {
-                let stream = timeout(CONNECT, UnixStream::connect(path)).await;
-                let stream = stream.context("connecting")?.context("connecting")?;
-                speak(stream, request, patience).await
-            }
-            Server::Net {
-                is_https,
-                host,
-                port,
-            } => {
-                let stream = timeout(CONNECT, TcpStream::connect((host.as_str(), *port))).await;
-                let stream = stream.context("connecting")?.context("connecting")?;
-                if !is_https {
-                    return speak(stream, request, patience).await;
-                }
-                let name = ServerName::try_from(host.clone()).context("its name")?;
-                let connector = connector(self.place.ca_file.as_deref())?;
-                let stream = timeout(CONNECT, connector.connect(name, stream)).await;
-                let stream = stream.context("the TLS handshake")?;
-                speak(stream.context("the TLS handshake")?, request, patience).await
-            }
-        }
+            .map_err(|error| Failure::Usage(format!("{:?}: {error}", ask.path)))
     }
 }
 
@@ -271,43 +329,4 @@ async fn file(path: &Path) -> anyhow::Result<(tokio::fs::File, u64)> {
         true => Ok((file, found.len())),
         false => bail!("it is no file"),
     }
-}
-
-async fn speak<S>(
-    stream: S,
-    request: Request<Body>,
-    patience: Duration,
-) -> anyhow::Result<Response<Incoming>>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .context("speaking HTTP")?;
-    // Its end is seen where the answer is read.
-    tokio::spawn(connection);
-    let answer = timeout(patience, sender.send_request(request)).await;
-    answer
-        .with_context(|| format!("no answer in {} s", patience.as_secs()))?
-        .context("no whole answer")
-}
-
-fn connector(ca_file: Option<&Path>) -> anyhow::Result<TlsConnector> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = ca_file {
-        let context = || format!("reading certificates in {}", path.display());
-        for certificate in CertificateDer::pem_file_iter(path).with_context(context)? {
-            roots
-                .add(certificate.with_context(context)?)
-                .with_context(context)?;
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("choosing the versions of TLS")?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -13,8 +13,10 @@ pub(super) enum Failure {
     Refused(Box<Refusal>),
     /// There is no such thing, as far as we looked ourselves.
     Missing(String),
-    /// No server was reached.
+    /// No server was reached, or none that answered in time.
     Unreachable(anyhow::Error),
+    /// The connection broke before the answer was whole: who knows what was done.
+    Broken(anyhow::Error),
     /// Anything else.
     Failed(anyhow::Error),
 }
@@ -29,14 +31,14 @@ pub(super) struct Refusal {
 }
 
 impl Failure {
-    /// 1 failed, 2 said wrongly, 3 not found, 4 not allowed, 5 not as things
+    /// 1 refused or failed, 2 said wrongly, 3 not found, 4 not allowed, 5 not as things
     /// are now, 6 no server, or one that cannot answer now. In the help.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Missing(_) => 3,
-            Self::Unreachable(_) => 6,
+            Self::Unreachable(_) | Self::Broken(_) => 6,
             Self::Refused(refusal) => match refusal.status {
                 404 => 3,
                 401 | 403 => 4,
@@ -59,7 +61,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(text) => write!(formatter, "{text}; bootserver -h explains"),
             Self::Missing(text) => formatter.write_str(text),
-            Self::Unreachable(error) | Self::Failed(error) => write!(formatter, "{error:#}"),
+            Self::Unreachable(error) | Self::Broken(error) | Self::Failed(error) => {
+                write!(formatter, "{error:#}")
+            }
             Self::Refused(refusal) => refusal.fmt(formatter),
         }
     }

@@ -13,7 +13,8 @@ pub(super) struct Verb {
     pub(super) noun: &'static str,
     /// What is done; nothing where the noun says it all.
     pub(super) verb: &'static str,
-    /// What follows: `WORD` must, `[WORD]` may, `WORD...` once or more.
+    /// What follows: `WORD` must, `[WORD]` may, `WORD...` once or more, `[WORD...]`
+    /// as often as one likes.
     operands: &'static str,
     /// Names of its options.
     pub(super) options: &'static [&'static str],
@@ -77,19 +78,27 @@ macro_rules! options {
 }
 
 /// Every verb, in the order of the help.
-pub(super) const VERBS: [Verb; 21] = verbs! {
-    "host" "list" "" ["selector" "group" "hostname" "state" "limit"] "hosts by name" => host_list;
+pub(super) const VERBS: [Verb; 29] = verbs! {
+    "host" "list" "" ["selector" "group" "hostname" "search" "agent" "agent-version" "agent-state" "os" "arch" "version" "ip" "state" "sort" "limit"] "hosts by name" => host_list;
     "host" "show" "HOST" [] "one host and its agents" => host_show;
+    "host" "edit" "HOST" ["display-name" "notes"] "what operators call it and write about it" => host_edit;
     "host" "delete" "HOST" [] "forget a host; it has to enrol again" => host_delete;
     "tag" "set" "HOST TAGS" [] "add or change tags: svc=ecs,cmpt=DB" => tag_set;
     "tag" "unset" "HOST KEY..." [] "take tags away" => tag_unset;
+    "group" "list" "" ["limit"] "groups by name" => group_list;
+    "group" "show" "GROUP" [] "one group" => group_show;
+    "group" "create" "NAME" ["selector" "description"] "a new group" => group_create;
+    "group" "edit" "GROUP" ["name" "selector" "description"] "change it; with --selector '' it has none" => group_edit;
+    "group" "add" "GROUP [HOST...]" ["group"] "name hosts, or groups, that are in it" => group_add;
+    "group" "remove" "GROUP [HOST...]" ["group"] "name them no longer" => group_remove;
+    "group" "delete" "GROUP" [] "remove a group; its hosts stay" => group_delete;
     "token" "create" "KIND NAME" ["role" "scope" "tags" "uses" "expires-in"] "a new token; KIND is api or enrolment" => token_create;
     "token" "list" "KIND" ["limit"] "tokens, without their texts" => token_list;
     "token" "revoke" "KIND ID" [] "end a token" => token_revoke;
     "package" "add" "FILE" ["name" "version" "os" "arch"] "upload an rpm, deb or bundle" => package_add;
     "package" "list" "" ["name" "limit"] "uploaded packages" => package_list;
     "package" "delete" "ID" [] "remove a package" => package_delete;
-    "job" "create" "ACTION [AGENT]" ["host" "selector" "version" "package" "url" "checksum" "expires-in" "watch" "step" "downgrade" "data"] "order something on hosts" => job_create;
+    "job" "create" "ACTION [AGENT]" ["host" "selector" "group" "expected-hosts" "version" "package" "url" "checksum" "expires-in" "watch" "step" "downgrade" "data"] "order something on hosts" => job_create;
     "job" "list" "" ["host" "state" "limit"] "jobs, newest first" => job_list;
     "job" "show" "ID" [] "one job and its result" => job_show;
     "job" "cancel" "ID" [] "withdraw a job that has not begun" => job_cancel;
@@ -98,15 +107,22 @@ pub(super) const VERBS: [Verb; 21] = verbs! {
     "user" "list" "" ["limit"] "users" => user_list;
     "user" "reset" "NAME" [] "a new one-time password for a user" => user_reset;
     "user" "delete" "NAME" [] "remove a user" => user_delete;
-    "api" "" "METHOD PATH" ["data"] "any call, and its answer as it came" => api;
+    "api" "" "METHOD PATH" ["data" "header"] "any call, and its answer as it came" => api;
 };
 
 /// Every option of verbs.
-pub(super) const OPTIONS: [Opt; 23] = options! {
+pub(super) const OPTIONS: [Opt; 32] = options! {
     "selector" "selector" Text "TAGS" "hosts like svc=ecs,cmpt!=DB,region in (cn,eu),!old";
-    "group" "group" Text "ID" "hosts of a group";
+    "group" "" Own "GROUP" "hosts of this group, or the group itself; group add takes several";
+    "expected-hosts" "expected_hosts" Number "N" "order it only when it is for as many hosts";
     "hostname" "hostname" Text "TEXT" "hosts whose names begin so";
+    "search" "search" Text "TEXT" "hosts with this in their names or addresses";
+    "agent" "agent" Text "AGENT" "hosts with this sub-agent";
+    "agent-version" "agent_version" Text "VERSION" "in this version, with --agent";
+    "agent-state" "agent_state" Text "STATE" "in this state: running, stoped, fatal or killed";
+    "ip" "ip" Text "ADDRESS" "hosts with this address";
     "state" "state" Text "STATE" "hosts: new, online, late, ...; jobs: open, finished";
+    "sort" "sort" Text "KEY" "hostname, created or since; -KEY the other way round";
     "limit" "" Own "N" "rows at most [1000]";
     "host" "" Own "HOST" "on, or of, this host; job create takes several";
     "since" "since" Ago "TIME" "received since then: 90s, 15m, 12h, 7d";
@@ -115,10 +131,12 @@ pub(super) const OPTIONS: [Opt; 23] = options! {
     "tags" "tags" Text "TAGS" "tags its hosts get";
     "uses" "uses" Number "N" "how many hosts it may bring in";
     "expires-in" "expires_in" Seconds "TIME" "until then: 90s, 15m, 12h, 7d";
-    "display-name" "display_name" Text "TEXT" "what others call the user";
-    "name" "name" Text "AGENT" "of this agent; otherwise read from the file";
-    "version" "version" Text "VERSION" "which version";
-    "os" "os" Text "OS" "linux, debian or \"debian 12\"";
+    "display-name" "display_name" Text "TEXT" "what a user or host is called";
+    "notes" "notes" Text "TEXT" "what there is to know of a host";
+    "description" "description" Text "TEXT" "what a group is for";
+    "name" "name" Text "NAME" "of this agent, otherwise read from the file; a group's new name";
+    "version" "version" Text "VERSION" "which version; of hosts bootagent-VERSION-ARCH";
+    "os" "os" Text "OS" "linux, debian or \"debian 12\"; of hosts as they say it";
     "arch" "arch" Text "ARCH" "which architecture";
     "package" "package" Text "ID" "which uploaded package";
     "url" "url" Text "URL" "a package elsewhere";
@@ -145,7 +163,7 @@ impl Verb {
     pub(super) fn operand_bounds(&self) -> (usize, usize) {
         let words = self.operands.split_whitespace();
         let least = words.clone().filter(|word| !word.starts_with('[')).count();
-        match self.operands.ends_with("...") {
+        match self.operands.trim_end_matches(']').ends_with("...") {
             true => (least, usize::MAX),
             false => (least, words.count()),
         }
@@ -159,7 +177,7 @@ pub fn help() -> String {
          bootserver [--server URL] [--token-file FILE] [--json] VERB...\n\n",
     );
     for verb in &VERBS {
-        text.push_str(&format!("  {:<29}{}\n", verb.usage(), verb.summary));
+        text.push_str(&format!("  {:<32}{}\n", verb.usage(), verb.summary));
     }
     text.push_str(REST);
     for option in &OPTIONS {
@@ -171,7 +189,7 @@ pub fn help() -> String {
 }
 
 const REST: &str = "
-HOST is an agentsn or a whole host name. Options of verbs:
+HOST is an agentsn or a whole host name, GROUP an id or a name. Options of verbs:
   --server URL             http://HOST:PORT, https://HOST or a socket's path; else
                            BOOTSERVER_URL, else /run/bootserver/api.sock, where root needs no token
   --token-file FILE        its first line is the API token; else BOOTSERVER_TOKEN_FILE, else the
@@ -180,11 +198,12 @@ HOST is an agentsn or a whole host name. Options of verbs:
   --json                   one JSON document: the API's own, lists as {items, next}, what
                            was refused as its problem document
   -d, --data JSON          a body: JSON, @FILE or - (api and job create)
+  -H, --header NAME:VALUE  a header more (api), such as If-Match; never a token
 ";
 
 /// The end of the help.
 const CODES: &str = "
-Exit codes of verbs: 0 done, 1 failed, 2 said wrongly, 3 not found, 4 not allowed, 5 not as
+Exit codes of verbs: 0 done, 1 refused or failed, 2 said wrongly, 3 not found, 4 not allowed, 5 not as
 things are now (conflict), 6 no server, or one that cannot answer now.
 ";
 
@@ -194,7 +213,9 @@ mod tests {
 
     #[test]
     fn every_option_of_a_verb_is_known_and_every_option_has_a_verb() {
-        let known = |name: &&str| *name == "data" || OPTIONS.iter().any(|o| o.name == *name);
+        let known = |name: &&str| {
+            ["data", "header"].contains(name) || OPTIONS.iter().any(|o| o.name == *name)
+        };
         for verb in &VERBS {
             assert!(verb.options.iter().all(known), "{}", verb.usage());
         }

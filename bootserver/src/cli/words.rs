@@ -49,6 +49,7 @@ pub(super) fn parse(words: Vec<OsString>) -> Result<Option<Said>, Failure> {
             }
             Short('h') | Long("help") => return Ok(None),
             Short('d') | Long("data") => options.push(("data", text(&mut parser)?)),
+            Short('H') | Long("header") => options.push(("header", text(&mut parser)?)),
             Long(name) => match OPTIONS.iter().find(|known| known.name == name) {
                 Some(option) if option.kind == Kind::Flag => {
                     options.push((option.name, String::new()));
@@ -214,8 +215,8 @@ mod tests {
     #[test]
     fn what_was_said_wrongly_is_named() {
         for (text, word) in [
-            ("host", "list, show, delete"),
-            ("host lost", "list, show, delete"),
+            ("host", "list, show, edit, delete"),
+            ("host lost", "list, show, edit, delete"),
             ("host show", "host show HOST"),
             ("host show a b", "host show HOST"),
             ("host list --role viewer", "--role does not belong"),
@@ -223,6 +224,8 @@ mod tests {
             ("host list --limit", "--limit"),
             ("host list --token x", "--token-file"),
             ("tag unset a", "tag unset HOST KEY"),
+            ("group add", "group add GROUP [HOST...]"),
+            ("host list -H a:b", "--header does not belong"),
             ("api GET", "api METHOD PATH"),
         ] {
             let failure = said(text).expect_err(text);

@@ -17,9 +17,9 @@ const START: Duration = Duration::from_secs(60);
 const MOST_EXPOSED: f32 = 3.0;
 
 /// Rpm and deb, in that order.
-fn server_packages(programs: &Path) -> Vec<PathBuf> {
+fn server_packages(programs: &Path, version: &str) -> Vec<PathBuf> {
     let output = Command::new(repository().join("contrib/package.sh"))
-        .args(["bootserver", OLD, "all"])
+        .args(["bootserver", version, "all"])
         .env("BOOT_PROGRAMS", programs)
         .stdin(Stdio::null())
         .output()
@@ -62,9 +62,9 @@ fn the_server_is_installed_confined_upgraded_and_removed_and_its_data_stays() {
             .arg(programs.path().join("bootserver")),
     );
     let machine = Machine::start(First::Systemd).expect("a machine starts");
-    let made = server_packages(programs.path());
+    let made = server_packages(programs.path(), OLD);
     scriptlets_are_clean(&made[1], programs.path());
-    for package in &made {
+    for package in made.iter().chain(&server_packages(programs.path(), NEW)) {
         let target = format!("/root/{}", file_name(package));
         machine.put(package, &target).expect("copied");
     }
@@ -74,60 +74,62 @@ fn the_server_is_installed_confined_upgraded_and_removed_and_its_data_stays() {
         &format!("dpkg -i /root/bootserver_{OLD}_amd64.deb"),
     );
     assert!(said.contains("first-start.txt"), "{said}");
-    let first = serving(&machine);
+    serving(&machine);
     it_runs_as_it_should(&machine);
     it_is_confined(&machine);
-
-    // The same version again takes the way of an upgrade: it lets requests end,
-    // keeps the configuration, and comes back.
-    run(&machine, "echo '# mine' >> /etc/bootserver/config.toml");
     run(
         &machine,
-        &format!("dpkg -i /root/bootserver_{OLD}_amd64.deb </dev/null"),
+        "bootserver group create before --selector svc=ecs",
     );
-    wait(
+    it_is_upgraded_at_work(
         &machine,
-        &format!(
-            "p=$(systemctl show -p MainPID --value bootserver); test \"$p\" != {} -a \"$p\" != 0",
-            first.trim()
-        ),
+        &format!("dpkg -i /root/bootserver_{NEW}_amd64.deb </dev/null"),
     );
-    serving(&machine);
-    run(
-        &machine,
-        "journalctl -u bootserver | grep 'bootserver ended'",
-    );
-    run(&machine, "grep '^# mine' /etc/bootserver/config.toml");
-    run(&machine, "bootserver token list enrolment | grep kept");
+    let version = run(&machine, "dpkg-query -W -f '${Version}' bootserver");
+    assert_eq!(version, NEW);
     // Who has stopped it finds it stopped.
     run(&machine, "systemctl stop bootserver");
     run(
         &machine,
-        &format!("dpkg -i /root/bootserver_{OLD}_amd64.deb </dev/null"),
+        &format!("dpkg -i /root/bootserver_{NEW}_amd64.deb </dev/null"),
     );
     run(
         &machine,
         "test \"$(systemctl is-active bootserver)\" = inactive",
     );
 
-    // Removed and installed again it is as new, also where it was stopped before.
-    run(
-        &machine,
-        &format!("dpkg -r bootserver && dpkg -i /root/bootserver_{OLD}_amd64.deb"),
-    );
-    serving(&machine);
-    run(&machine, "systemctl is-enabled bootserver");
-
-    let said = run(&machine, "dpkg -P bootserver");
+    // Removed and installed again it goes on with its data, also where it was stopped before.
+    let said = run(&machine, "dpkg -r bootserver");
     assert!(said.contains("are kept in /var/lib/bootserver"), "{said}");
     run(
         &machine,
-        "test ! -e /usr/bin/bootserver -a ! -e /etc/bootserver",
+        &format!("dpkg -i /root/bootserver_{NEW}_amd64.deb"),
+    );
+    serving(&machine);
+    run(
+        &machine,
+        "systemctl is-enabled bootserver && bootserver group show before",
+    );
+
+    // Only a purge takes it; here it is put aside meanwhile.
+    run(
+        &machine,
+        "dpkg -r bootserver && cp -a /var/lib/bootserver /root/data",
+    );
+    let said = run(&machine, "dpkg -P bootserver");
+    assert!(
+        said.contains("removed with /var/lib/bootserver") && !said.contains("are kept"),
+        "{said}"
+    );
+    run(
+        &machine,
+        "test ! -e /usr/bin/bootserver -a ! -e /etc/bootserver -a ! -e /var/lib/bootserver",
     );
     run(
         &machine,
         "systemctl --failed --no-legend | grep bootserver && exit 1 || true",
     );
+    run(&machine, "mv /root/data /var/lib/bootserver");
 
     // The other kind of package goes on with the data. This machine's rpm knows the glibc of CentOS 7, and
     // the program was built for a newer one: that alone is overruled.
@@ -135,29 +137,128 @@ fn the_server_is_installed_confined_upgraded_and_removed_and_its_data_stays() {
         &machine,
         &format!("rpm -i --nodeps /root/bootserver-{OLD}.x86_64.rpm"),
     );
-    let first = serving(&machine);
+    serving(&machine);
     it_runs_as_it_should(&machine);
     assert_eq!(run(&machine, "rpm -V --nodeps bootserver"), "");
-    run(&machine, "bootserver token list enrolment | grep kept");
-    run(&machine, "echo '# mine' >> /etc/bootserver/config.toml");
-    run(
+    it_is_upgraded_at_work(
         &machine,
-        &format!("rpm -U --nodeps --replacepkgs /root/bootserver-{OLD}.x86_64.rpm"),
+        &format!("rpm -U --nodeps /root/bootserver-{NEW}.x86_64.rpm"),
     );
-    wait(
-        &machine,
-        &format!(
-            "p=$(systemctl show -p MainPID --value bootserver); test \"$p\" != {} -a \"$p\" != 0",
-            first.trim()
-        ),
-    );
-    run(&machine, "grep '^# mine' /etc/bootserver/config.toml");
+    let version = run(&machine, "rpm -q --qf '%{VERSION}-%{RELEASE}' bootserver");
+    assert_eq!(version, NEW);
     let said = run(&machine, "rpm -e bootserver 2>&1");
     assert!(said.contains("are kept in /var/lib/bootserver"), "{said}");
     run(
         &machine,
         "! pgrep -x bootserver; test -s /var/lib/bootserver/bootserver.db",
     );
+}
+
+/// A new version comes while a request is under way: that is answered by the old
+/// one, and the new one goes on with data and configuration, and brings the
+/// database up to date.
+#[track_caller]
+fn it_is_upgraded_at_work(machine: &Machine, upgrade: &str) {
+    // The operator's own configuration; a request has as long as an upgrade takes here.
+    run(
+        machine,
+        "echo '# mine' >> /etc/bootserver/config.toml
+         sed -i 's/^socket = /request_timeout = 600\\nsocket = /' /etc/bootserver/config.toml
+         systemctl restart bootserver",
+    );
+    let first = serving(machine);
+    let token = run(
+        machine,
+        "bootserver token create api drain --role operator 2>/dev/null",
+    );
+    take_back_a_migration(machine);
+    // A request of which a part is still to come.
+    let name = format!("drained-{}", first.trim());
+    let body = format!(r#"{{"name":"{name}"}}"#);
+    let (begin, rest) = body.split_at(1);
+    let script = format!(
+        r"exec 3<>/dev/tcp/127.0.0.1/8080
+printf 'POST /api/v1/groups HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n' >&3
+printf 'Connection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n' >&3
+printf '%s' '{begin}' >&3
+touch /root/begun
+until [ -e /root/go ]; do sleep 0.1; done
+printf '%s' '{rest}' >&3
+timeout 60 cat <&3 >/root/answer.part
+mv /root/answer.part /root/answer
+",
+        token = token.trim(),
+        length = body.len(),
+    );
+    std::fs::write(machine.path(Path::new("root/request.sh")), script).expect("written");
+    run(
+        machine,
+        "rm -f /root/begun /root/go /root/answer
+         setsid bash /root/request.sh </dev/null >/root/request.log 2>&1 &",
+    );
+    wait(machine, "test -e /root/begun");
+    run(machine, upgrade);
+    wait(
+        machine,
+        &format!(
+            "journalctl _PID={} | grep 'no new requests are taken'",
+            first.trim()
+        ),
+    );
+    run(machine, "touch /root/go");
+    wait(machine, "test -e /root/answer");
+    let answer = run(machine, "cat /root/answer");
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    wait(
+        machine,
+        &format!(
+            "p=$(systemctl show -p MainPID --value bootserver); test \"$p\" != {} -a \"$p\" != 0",
+            first.trim()
+        ),
+    );
+    serving(machine);
+    run(
+        machine,
+        &format!("journalctl _PID={} | grep 'bootserver ended'", first.trim()),
+    );
+    run(machine, "grep '^# mine' /etc/bootserver/config.toml");
+    run(machine, "bootserver token list enrolment | grep kept");
+    run(
+        machine,
+        &format!("bootserver group show before && bootserver group show {name}"),
+    );
+    assert_eq!(database(machine, "SELECT count(*) FROM idempotency"), "0");
+}
+
+/// As an older version had left it: a table is not there that none needs before a
+/// request with a key comes.
+fn take_back_a_migration(machine: &Machine) {
+    let script =
+        "DROP TABLE idempotency; DELETE FROM _sqlx_migrations WHERE description = 'idempotency'";
+    assert_eq!(database(machine, script), "");
+}
+
+/// What the database says to statements; a column of its first row.
+fn database(machine: &Machine, statements: &str) -> String {
+    // SQLite would follow the way through /proc to a path of this machine, so it goes where the file is.
+    let script = "
+import ctypes, os, sqlite3, sys
+space = os.open(os.path.dirname(sys.argv[1]) + '/ns/mnt', os.O_RDONLY)
+assert ctypes.CDLL(None).setns(space, 0) == 0
+connection = sqlite3.connect('/var/lib/bootserver/bootserver.db', timeout=60)
+row = None
+for statement in sys.argv[2].split(';'):
+    row = connection.execute(statement).fetchone()
+connection.commit()
+print('' if row is None else row[0])
+";
+    let said = succeed(
+        Command::new("python3")
+            .args(["-c", script])
+            .arg(machine.path(Path::new("")).components().as_path())
+            .arg(statements),
+    );
+    said.trim_end().to_owned()
 }
 
 /// The rpm's are made of the same steps.

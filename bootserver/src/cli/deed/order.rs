@@ -6,6 +6,7 @@ use super::super::client::{Client, Content};
 use super::super::failure::Failure;
 use super::super::show::{self, As, Column};
 use super::super::words::Said;
+use super::group::group_id;
 use super::{agentsn, body_text};
 
 /// `-d` gives what there are no options for (envs, limits, ...); what is said
@@ -28,8 +29,14 @@ pub(crate) fn job_create(client: &Client, said: &Said) -> Result<(), Failure> {
     if !hosts.is_empty() {
         order.insert("hosts".into(), json!(hosts));
     }
-    if !order.contains_key("hosts") && !order.contains_key("selector") {
-        let text = "job create: --host or --selector says on which hosts";
+    if let Some(group) = said.option("group") {
+        order.insert("group".into(), json!(group_id(client, group)?));
+    }
+    if !["hosts", "selector", "group"]
+        .iter()
+        .any(|key| order.contains_key(*key))
+    {
+        let text = "job create: --host, --selector or --group says on which hosts";
         return Err(Failure::Usage(text.into()));
     }
     let order = Value::Object(order);
