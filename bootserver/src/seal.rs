@@ -7,8 +7,6 @@
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use sha2::{Digest, Sha256};
 
-use crate::token::hex;
-
 /// Seals and opens for one caller and one purpose.
 pub struct Seal(LessSafeKey);
 
@@ -25,8 +23,8 @@ impl Seal {
         Self(LessSafeKey::new(key))
     }
 
-    /// The sealed bytes in hexadecimal digits.
-    pub fn seal(&self, bytes: &[u8]) -> String {
+    /// The sealed bytes, after what makes them different each time.
+    pub fn seal(&self, bytes: &[u8]) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).expect("the kernel gives random bytes once it has booted");
         let mut sealed = bytes.to_vec();
@@ -37,29 +35,20 @@ impl Seal {
                 &mut sealed,
             )
             .expect("an answer is far shorter than the cipher allows");
-        hex(&nonce) + &hex(&sealed)
+        [&nonce[..], &sealed].concat()
     }
 
     /// What was sealed by the same words.
-    pub fn open(&self, text: &str) -> Option<Vec<u8>> {
-        let mut bytes = unhex(text)?;
-        let mut sealed = bytes.split_off(bytes.len().min(NONCE_LEN));
-        let nonce = Nonce::try_assume_unique_for_key(&bytes).ok()?;
+    pub fn open(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut sealed = sealed.to_vec();
         let opened = self
             .0
             .open_in_place(nonce, Aad::empty(), &mut sealed)
             .ok()?;
         Some(opened.to_vec())
     }
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let pair = |pair: &[u8]| match pair {
-        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
-        _ => None,
-    };
-    text.as_bytes().chunks(2).map(pair).collect()
 }
 
 #[cfg(test)]
@@ -75,8 +64,8 @@ mod tests {
         for words in [["key", "other"], ["keyt", "oken"]] {
             assert_eq!(Seal::of(&words).open(&sealed), None);
         }
-        for damaged in ["", "zz", "00", &sealed[2..], &sealed[..sealed.len() - 1]] {
-            assert_eq!(seal.open(damaged), None, "{damaged}");
+        for damaged in [&[][..], &[0], &sealed[1..], &sealed[..sealed.len() - 1]] {
+            assert_eq!(seal.open(damaged), None, "{damaged:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ CREATE TABLE idempotency (
     -- None until it is answered.
     status  BIGINT,
     etag    TEXT,
-    body    TEXT,
+    body    BLOB,
     PRIMARY KEY (caller, key)
 );
 CREATE INDEX idempotency_by_time ON idempotency (begun);

@@ -23,7 +23,7 @@ pub struct KeptAnswer {
     /// The revision it showed.
     pub etag: Option<String>,
     /// The body, sealed.
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 /// What beginning a request found.

@@ -21,7 +21,7 @@ const ROWS: i64 = 500;
 const MIGRATIONS: &str = "_sqlx_migrations";
 
 /// What a trigger writes with each host.
-const SEARCH: &str = "host_search";
+const SEARCH: [&str; 2] = ["host_search", "host_address"];
 
 /// A column: its name, its type as PostgreSQL calls it, and whether it counts
 /// by itself.
@@ -108,11 +108,10 @@ async fn refuse_newer(source: &mut SqliteConnection, target: &mut PgConnection) 
 async fn tables(target: &mut PgConnection) -> Result<Vec<String>> {
     let step = "asking for the tables";
     let tables: Vec<String> = sqlx::query_scalar(
-        "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname NOT IN ($1, $2)
+        "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname <> ALL ($1)
              AND relnamespace = current_schema()::regnamespace ORDER BY relname",
     )
-    .bind(MIGRATIONS)
-    .bind(SEARCH)
+    .bind([MIGRATIONS, SEARCH[0], SEARCH[1]])
     .fetch_all(&mut *target)
     .await
     .map_err(failed(step))?;
@@ -168,6 +167,8 @@ async fn copy(
     let columns = columns(target, table).await?;
     let names: Vec<String> = columns.iter().map(|(name, ..)| quoted(name)).collect();
     let names = names.join(", ");
+    let values: Vec<String> = columns.iter().map(value).collect();
+    let values = values.join(", ");
     let table_name = quoted(table);
     let key = key(source, table).await?;
     let last: Vec<String> = (0..key.len())
@@ -176,7 +177,7 @@ async fn copy(
     let (key, last) = (key.join(", "), last.join(", "));
     // A row comes with the key to go on after; the first page has none.
     let select = format!(
-        "SELECT json_array({key}), json_array({names}) FROM {table_name}
+        "SELECT json_array({key}), json_array({values}) FROM {table_name}
          WHERE $1 IS NULL OR ({key}) > ({last}) ORDER BY {key} LIMIT {ROWS}"
     );
     let fields: Vec<String> = columns.iter().enumerate().map(field).collect();
@@ -251,11 +252,22 @@ async fn columns(target: &mut PgConnection, table: &str) -> Result<Vec<Column>> 
     .map_err(failed("asking for the columns"))
 }
 
+/// How a column gets into the list that is its row.
+fn value((name, kind, _): &Column) -> String {
+    let name = quoted(name);
+    match kind.as_str() {
+        // There are no bytes in JSON; hex() of nothing would be an empty text.
+        "bytea" => format!("iif({name} IS NULL, NULL, hex({name}))"),
+        _ => name,
+    }
+}
+
 /// How a column is read from the list that is its row.
 fn field((place, (_, kind, _)): (usize, &Column)) -> String {
     match kind.as_str() {
         // SQLite says 0 and 1.
         "boolean" => format!("given.value ->> {place} <> '0'"),
+        "bytea" => format!("decode(given.value ->> {place}, 'hex')"),
         kind => format!("CAST(given.value ->> {place} AS {kind})"),
     }
 }

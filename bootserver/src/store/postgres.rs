@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
-use sqlx::{Connection, Postgres, Row, Transaction};
+use sqlx::{Connection, Postgres, QueryBuilder, Row, Transaction};
 use tokio::time::timeout;
 
 use super::{Failure, IDS_LEFT_OUT, Result, StoreError, schema};
@@ -56,12 +56,6 @@ macro_rules! for_share {
 macro_rules! database_now {
     () => {
         "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
-    };
-}
-
-macro_rules! found_by_text {
-    () => {
-        "SELECT host_search.agentsn FROM host_search WHERE host_search.text LIKE "
     };
 }
 
@@ -268,11 +262,12 @@ pub(super) async fn assert_usable(connection: &mut PgConnection) -> Result<()> {
     })
 }
 
-/// A pattern of LIKE, whose own escape is a backslash.
-fn text_to_find(text: &str) -> String {
-    let text = text.replace('\\', "\\\\");
-    let text = text.replace('%', "\\%").replace('_', "\\_");
-    format!("%{text}%")
+/// All of its three characters in a row by the index, and of what is left the text.
+fn push_found(sql: &mut QueryBuilder<Db>, text: &str) {
+    sql.push("SELECT agentsn FROM host_search WHERE host_search_grams(text) @> host_search_grams(");
+    sql.push_bind(text.to_owned());
+    sql.push(") AND position(").push_bind(text.to_owned());
+    sql.push(" IN text) > 0");
 }
 
 /// Why a server cannot be used, with the remedy.

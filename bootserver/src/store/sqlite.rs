@@ -16,7 +16,7 @@ use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, Transaction};
+use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, Transaction};
 
 use super::{Failure, IDS_LEFT_OUT, Result, StoreError, schema};
 
@@ -50,13 +50,6 @@ macro_rules! for_share {
 macro_rules! database_now {
     () => {
         "CAST(unixepoch('now', 'subsec') * 1000 AS BIGINT)"
-    };
-}
-
-macro_rules! found_by_text {
-    () => {
-        "SELECT host_search.agentsn FROM host_text
-         JOIN host_search ON host_search.id = host_text.rowid WHERE host_text MATCH "
     };
 }
 
@@ -213,9 +206,13 @@ impl SqliteStore {
     }
 }
 
-/// A phrase of FTS5.
-fn text_to_find(text: &str) -> String {
-    format!("\"{}\"", text.replace('"', "\"\""))
+/// A phrase of FTS5, which has an index of every three characters.
+fn push_found(sql: &mut QueryBuilder<Db>, text: &str) {
+    sql.push(
+        "SELECT host_search.agentsn FROM host_text
+         JOIN host_search ON host_search.id = host_text.rowid WHERE host_text MATCH ",
+    );
+    sql.push_bind(format!("\"{}\"", text.replace('"', "\"\"")));
 }
 
 /// There is one writer, so transactions never overtake each other.

@@ -2,13 +2,23 @@
 //! and would refuse to start.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use bootserver::store::Store;
+use bootserver::store::postgres::PostgresStore;
+use bootserver::store::sqlite::SqliteStore;
 use bootserver::token::hex;
 use sha2::{Digest, Sha256};
+use sqlx::migrate::Migrator;
+use sqlx::{Connection, PgConnection, SqliteConnection};
+use tempfile::TempDir;
 
-/// Each with its SHA-256 for SQLite and PostgreSQL. There is no 0004.
-const RELEASED: [(&str, &str, &str); 4] = [
+use crate::cluster;
+
+/// Each with its SHA-256 for SQLite and PostgreSQL. There is no 0004 and no 0006.
+const RELEASED: [(&str, &str, &str); 7] = [
     (
         "0001_initial",
         "18b3f15762fb7507b159323075547292f85171da68f2b4fae2050c4b72ef5b73",
@@ -29,6 +39,52 @@ const RELEASED: [(&str, &str, &str); 4] = [
         "f3e7d4cb3d85cee68bc946521b56a49aeaa5d92f4f17369eb59ae5d64995a94a",
         "1867b8606dd61e5a48f451a7f135c22fe9cc8bb11edda3d2a69e1f7573e2f963",
     ),
+    (
+        "0007_lists",
+        "9ce0a2fabb96ed4a79e44b9a67d6fe62d199e747d6bdce51bb6a1ee7ccc0f406",
+        "d98eb339437420b997e21efb8a5b618139baf7a3c6a9847534448c3e98d76875",
+    ),
+    (
+        "0008_host_agents",
+        "584ac4218ef99fb31cc0d3867c5e425a9e3ab11d845dedc6462574109425bf18",
+        "a5e924dec2e263fb9c420aed5621d6d1ecb7d3ff3c9c968aa66529619bfeb09c",
+    ),
+    (
+        "0009_idempotency",
+        "b6be779bc4b2731871244fe3af78ce3c5d6aee0b6babc1cf3b268390d9c5fc5a",
+        "d10e4457ebff729c9a4b0f5e48aca91dc5eb8b6d33034e543594f63ada5ab566",
+    ),
+];
+
+fn folder(database: &str) -> PathBuf {
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    migrations.join(database)
+}
+
+/// The last of the first release.
+const FIRST: i64 = 5;
+/// Hosts of that release, on either database; every tenth has two addresses, and
+/// one of its agents is named twice.
+const HOSTS: &str = r#"
+    INSERT INTO host (agentsn, secret, created, registered, hostname, version, os, arch, ip)
+        SELECT 'sn-' || n, 's' || n, n, n, 'Host-' || n, 'v', 'linux', 'x86_64',
+               CASE n % 10 WHEN 0 THEN '["10.0.0.1","fe80::1"]' ELSE '[]' END
+        FROM numbers;
+    INSERT INTO host_state (agentsn, digest, changed, body)
+        SELECT 'sn-' || n, '', 1, '{"agents":[{"name":"a","version":"1","status":"running"},
+            {"name":"a","version":"2","status":"fatal"},{"name":"b","version":"1","status":"fatal"}]}'
+        FROM numbers;
+"#;
+/// What is said of hosts twice and differs.
+const DIFFERENT: [&str; 3] = [
+    "SELECT count(*) FROM host FULL JOIN host_search ON host_search.agentsn = host.agentsn
+     WHERE host_search.text IS DISTINCT FROM
+           lower(hostname || chr(10) || display_name || chr(10) || ip)",
+    "SELECT count(*) FROM host
+     LEFT JOIN LATERAL (SELECT jsonb_agg(address ORDER BY address) AS list FROM host_address
+                        WHERE host_address.agentsn = host.agentsn) AS kept ON TRUE
+     WHERE coalesce(kept.list, '[]') <> host.ip::jsonb",
+    "SELECT count(*) FROM pg_constraint WHERE NOT convalidated",
 ];
 
 fn names(folder: &Path) -> BTreeSet<String> {
@@ -59,4 +115,134 @@ fn both_databases_have_the_same_migrations_and_none_has_the_number_4() {
     let of_sqlite = names(&migrations.join("sqlite"));
     assert_eq!(of_sqlite, names(&migrations.join("postgres")));
     assert!(!of_sqlite.iter().any(|name| name.starts_with("0004")));
+}
+
+async fn count(connection: &mut PgConnection, sql: &'static str) -> i64 {
+    let count = sqlx::query_scalar(sql).fetch_one(connection).await;
+    count.unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_the_first_release_writes_while_the_tables_are_brought_up_to_date() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let address = cluster.empty().await;
+    let connect = async || PgConnection::connect(&address).await.expect("a connection");
+    let mut direct = connect().await;
+    let migrator = Migrator::new(folder("postgres")).await;
+    let migrator = migrator.expect("the migrations");
+    let first = migrator.run_to(FIRST, &mut direct).await;
+    first.expect("the tables of the first release");
+    sqlx::raw_sql("CREATE TEMP TABLE numbers AS SELECT n FROM generate_series(1, 20000) AS n")
+        .execute(&mut direct)
+        .await
+        .expect("numbers");
+    sqlx::raw_sql(HOSTS)
+        .execute(&mut direct)
+        .await
+        .expect("hosts");
+    let done = Arc::new(AtomicBool::new(false));
+    let mut other = connect().await;
+    let writer = tokio::spawn({
+        let done = done.clone();
+        async move {
+            let mut round = 0;
+            while !done.load(Ordering::SeqCst) {
+                for sql in [
+                    "INSERT INTO host (agentsn, secret, created, registered, hostname, version, os,
+                                       arch, ip)
+                     VALUES ('new-' || $1, 'new-' || $1, 1, 1, 'new', 'v', 'o', 'a', '[\"1.1.1.1\"]')",
+                    "UPDATE host SET ip = '[\"2.2.2.2\"]', hostname = 'Renamed' || $1
+                     WHERE agentsn = 'sn-' || ($1 % 10000)",
+                    "UPDATE host SET display_name = 'Shown' WHERE agentsn = 'sn-' || (20000 - $1)",
+                    "DELETE FROM host WHERE agentsn = 'sn-' || (10000 + $1)",
+                ] {
+                    let written = sqlx::query(sql).bind(round).execute(&mut other).await;
+                    written.unwrap_or_else(|error| panic!("{sql}: {error}"));
+                }
+                round += 1;
+            }
+            round
+        }
+    });
+    let options = address.parse().expect("an address");
+    let store = PostgresStore::open(options).await.expect("a database");
+    done.store(true, Ordering::SeqCst);
+    let rounds: i32 = writer.await.expect("no panic");
+    assert!(rounds > 0);
+    for sql in DIFFERENT {
+        assert_eq!(count(&mut direct, sql).await, 0, "{sql}");
+    }
+    let agents = "SELECT count(*) FROM host_agent WHERE name IN ('a', 'b')";
+    let expected = "SELECT count(*) * 2 FROM host WHERE agentsn LIKE 'sn-%'";
+    let expected = count(&mut direct, expected).await;
+    assert_eq!(count(&mut direct, agents).await, expected);
+    // Who was killed in the middle begins again.
+    for name in ["0007_lists.sql", "0008_host_agents.sql"] {
+        let file = std::fs::read_to_string(folder("postgres").join(name)).expect("a migration");
+        let again = sqlx::raw_sql(sqlx::AssertSqlSafe(file));
+        again.execute(&mut direct).await.expect("it is done again");
+    }
+    for sql in DIFFERENT {
+        assert_eq!(count(&mut direct, sql).await, 0, "{sql}");
+    }
+    assert_eq!(count(&mut direct, agents).await, expected);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn hosts_of_the_first_release_are_found_on_sqlite() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("a.db");
+    let address = format!("sqlite:{}?mode=rwc", path.display());
+    let mut direct = SqliteConnection::connect(&address)
+        .await
+        .expect("a new database");
+    let migrator = Migrator::new(folder("sqlite")).await;
+    let migrator = migrator.expect("the migrations");
+    let first = migrator.run_to(FIRST, &mut direct).await;
+    first.expect("the tables of the first release");
+    sqlx::raw_sql(
+        "CREATE TEMP TABLE numbers AS WITH RECURSIVE n (n) AS
+             (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 30) SELECT n FROM n",
+    )
+    .execute(&mut direct)
+    .await
+    .expect("numbers");
+    sqlx::raw_sql(HOSTS)
+        .execute(&mut direct)
+        .await
+        .expect("hosts");
+    direct.close().await.expect("a goodbye");
+    SqliteStore::open(&path)
+        .await
+        .expect("the database")
+        .close()
+        .await;
+    let mut direct = SqliteConnection::connect(&address)
+        .await
+        .expect("the database");
+    for (sql, expected) in [
+        (
+            "SELECT count(*) FROM host_text WHERE host_text MATCH '\"host-1\"'",
+            11,
+        ),
+        (
+            "SELECT count(*) FROM host_text WHERE host_text MATCH '\"0::\"'",
+            3,
+        ),
+        (
+            "SELECT count(*) FROM host_address WHERE address = 'fe80::1'",
+            3,
+        ),
+        ("SELECT count(*) FROM host_agent", 60),
+    ] {
+        let count: i64 = sqlx::query_scalar(sql)
+            .fetch_one(&mut direct)
+            .await
+            .expect("a count");
+        assert_eq!(count, expected, "{sql}");
+    }
+    direct.close().await.expect("a goodbye");
 }

@@ -75,7 +75,7 @@ impl<'a> Conditions<'a> {
             }
         }
         if let Some(ip) = &query.ip {
-            search::push_look(sql, &quoted(ip));
+            search::push_address(sql, ip);
         }
         if let Some(text) = &query.search {
             search::push_look(sql, text);
@@ -97,11 +97,6 @@ fn reported(query: &HostQuery) -> [(&'static str, &Option<String>); 3] {
         ("host.arch", &query.arch),
         ("host.version", &query.version),
     ]
-}
-
-/// An address as it stands among others, in JSON.
-fn quoted(ip: &str) -> String {
-    to_json(ip)
 }
 
 /// A list of texts as a table: `given_texts!` for a value that is pushed.
@@ -178,7 +173,7 @@ async fn few(
         return Ok(Some(few));
     }
     if let Some(ip) = &query.ip
-        && let Some(few) = at_most(store, search::find(&quoted(ip)), FEW_FOUND).await?
+        && let Some(few) = at_most(store, search::find_address(ip), FEW_FOUND).await?
     {
         return Ok(Some(few));
     }

@@ -48,13 +48,14 @@ pub(super) async fn begin(store: &SqlStore, once: &Once, now: i64) -> Result<Beg
             .map_err(failed(step))
     };
     let status: Option<i64> = row.try_get("status").map_err(failed(step))?;
+    let body: Option<Vec<u8>> = row.try_get("body").map_err(failed(step))?;
     Ok(match (text("request")?, status) {
         (request, _) if request.as_ref() != Some(&once.request) => Begun::Other,
         (_, None) => Begun::Running,
         (_, Some(status)) => Begun::Answered(KeptAnswer {
             status: u16::try_from(status).unwrap_or(500),
             etag: text("etag")?,
-            body: text("body")?.unwrap_or_default(),
+            body: body.unwrap_or_default(),
         }),
     })
 }

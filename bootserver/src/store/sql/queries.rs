@@ -14,8 +14,8 @@
 //! - the macros `for_update!()`, `skip_locked!()` and `for_share!()`: locks rows
 //!   until the commit, where more than one may write. Of a host the row of
 //!   `host_seen` is locked first, so that nobody waits in a circle;
-//! - the macro `found_by_text!()`: a query for hosts by a part of their names,
-//!   up to the parameter `text_to_find(text)` makes;
+//! - `push_found(&mut sql, text)`: a query for hosts by a part of their names,
+//!   from three characters on by an index;
 //! - `orders_come(&mut tx)`, said first where jobs are made, and
 //!   `no_orders_come(&mut tx)`, where a host leaves;
 //! - `raise_ids(&mut tx)`, which leaves out the next numbers of every table that

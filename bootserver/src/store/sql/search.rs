@@ -3,12 +3,12 @@
 //! Names and addresses of a host stand together in `host_search`, in small
 //! letters (of ASCII), kept up to date by triggers, with an index of every three
 //! characters in a row. Both databases fold letters alike and match all others
-//! as they are.
+//! as they are. Whole addresses are in `host_address`, one by one.
 
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::super::text_to_find;
+use super::super::push_found;
 use super::Db;
 
 /// A query for the hosts with this text, by the index. An agentsn is looked up
@@ -19,9 +19,24 @@ pub(super) fn find(text: &str) -> QueryBuilder<Db> {
         sql.push_bind(agentsn);
         return sql;
     }
-    let mut sql = QueryBuilder::new(found_by_text!());
-    sql.push_bind(text_to_find(&text.to_ascii_lowercase()));
+    let mut sql = QueryBuilder::new("");
+    push_found(&mut sql, &text.to_ascii_lowercase());
     sql
+}
+
+/// A query for the hosts with this very address.
+pub(super) fn find_address(address: &str) -> QueryBuilder<Db> {
+    let mut sql = QueryBuilder::new("SELECT agentsn FROM host_address WHERE address = ");
+    sql.push_bind(address.to_owned());
+    sql
+}
+
+/// Adds the same as a condition on one host.
+pub(super) fn push_address(sql: &mut QueryBuilder<Db>, address: &str) {
+    sql.push(" AND EXISTS (SELECT 1 FROM host_address WHERE host_address.agentsn = host.agentsn");
+    sql.push(" AND host_address.address = ")
+        .push_bind(address.to_owned())
+        .push(")");
 }
 
 /// Adds the same as a condition on one host.
