@@ -3,6 +3,7 @@
 
 pub mod api_tokens;
 pub mod audit;
+pub mod bulk;
 pub mod download;
 pub mod enrolment_tokens;
 pub mod errcodes;

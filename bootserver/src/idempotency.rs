@@ -8,7 +8,8 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
@@ -32,20 +33,26 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const MAX_KEY: usize = 128;
 /// Largest answer that is kept, in bytes: that to the largest order.
 const MAX_ANSWER: usize = 4 << 20;
-/// What makes something and takes a key. An uploaded package is its own: there
+/// What makes something, or changes many things, and takes a key. An uploaded package is its own: there
 /// is one place for it.
-const CREATING: [&str; 5] = [
+const CREATING: [&str; 6] = [
     "/api/v1/api-tokens",
     "/api/v1/enrolment-tokens",
     "/api/v1/groups",
+    "/api/v1/hosts/bulk",
     "/api/v1/jobs",
     "/api/v1/users",
 ];
 
+fn takes_key(path: &str) -> bool {
+    let is_of_group = path.starts_with("/api/v1/groups/") && path.ends_with("/hosts/bulk");
+    CREATING.contains(&path) || is_of_group
+}
+
 /// Does a request with a key once.
 pub async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
-    let creates = request.method() == Method::POST && CREATING.contains(&request.uri().path());
-    if !creates || !request.headers().contains_key(&KEY) {
+    let takes_key = request.method() == Method::POST && takes_key(request.uri().path());
+    if !takes_key || !request.headers().contains_key(&KEY) {
         return next.run(request).await;
     }
     let task = tokio::spawn(request_log::with_current_id(async move {
@@ -71,7 +78,7 @@ async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Pro
     let once = Once {
         caller: digest(&[b"caller", credential.as_bytes()]),
         key: digest(&[b"key", key.as_bytes()]),
-        request: request_digest(parts.uri.path(), &operator, &bytes),
+        request: request_digest(&parts.uri, &operator, &bytes),
     };
     let seal = Seal::of(&["idempotency", &key, credential]);
     match app.store.begin_once(&once, unix_millis()).await? {
@@ -161,7 +168,9 @@ fn key(headers: &HeaderMap) -> Result<&str, Problem> {
 
 /// Of what must be the same when it comes again; also of what the caller may do:
 /// who may less by now is not told what was answered to them before.
-fn request_digest(path: &str, operator: &Operator, body: &[u8]) -> String {
+fn request_digest(uri: &Uri, operator: &Operator, body: &[u8]) -> String {
+    // The query, too: a change of many hosts says there of which.
+    let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
     let scope = operator.scope.to_texts().join("\n");
     let role = operator.role.as_str();
     digest(&[path.as_bytes(), role.as_bytes(), scope.as_bytes(), body])

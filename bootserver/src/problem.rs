@@ -249,6 +249,15 @@ impl Problem {
         )
     }
 
+    /// The same, of a request of which so much was done before.
+    pub fn after(mut self, done: usize, all: usize) -> Self {
+        if done > 0 {
+            let before = format!("; before that, {done} of {all} hosts were done");
+            self.detail.push_str(&before);
+        }
+        self
+    }
+
     fn with_retry_after(self, chance: u32) -> Self {
         let seconds = RETRY_AFTER_SECONDS + u64::from(chance) % (2 * RETRY_AFTER_SECONDS);
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))

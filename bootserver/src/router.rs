@@ -10,9 +10,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    api_tokens, audit, download, enrolment_tokens, errcodes, events, groups, health, host_edit,
-    host_standing, hosts, job_results, jobs, metrics, packages, register, session, sessions,
-    status, upload, users,
+    api_tokens, audit, bulk, download, enrolment_tokens, errcodes, events, groups, health,
+    host_edit, host_standing, hosts, job_results, jobs, metrics, packages, register, session,
+    sessions, status, upload, users,
 };
 use crate::app::App;
 use crate::budget::admit;
@@ -41,11 +41,13 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(enrolment_tokens::list, enrolment_tokens::create))
         .routes(routes!(enrolment_tokens::revoke))
         .routes(routes!(hosts::list))
+        .routes(routes!(bulk::change_hosts))
         .routes(routes!(hosts::get, host_edit::edit, host_standing::delete))
         .routes(routes!(host_standing::counts))
         .routes(routes!(groups::list, groups::create))
         .routes(routes!(groups::get, groups::change, groups::delete))
         .routes(routes!(groups::name_hosts))
+        .routes(routes!(bulk::change_members))
         .routes(routes!(host_standing::changes))
         .routes(routes!(host_standing::revoke))
         .routes(routes!(host_standing::rotate_secret))

@@ -11,6 +11,7 @@ pub mod address;
 pub mod api_token;
 pub mod audit;
 pub mod batch;
+pub mod bulk;
 pub mod enrolment;
 pub mod event;
 pub mod group;
@@ -40,8 +41,9 @@ use crate::access::throttle::{Attempt, Bucket};
 use crate::token::TokenDigest;
 
 use address::Address;
-use api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
+use api_token::{ApiTokenInserted, ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
 use audit::{AuditQuery, AuditRow, By};
+use bulk::{BulkChange, BulkPart, PartChanged};
 use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
 use group::{Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming};
@@ -217,7 +219,7 @@ pub trait Store: Send + Sync + 'static {
     /// Notes that an API token is in use.
     async fn touch_api_token(&self, id: &str, now: i64) -> Result<()>;
     /// Stores a new API token.
-    async fn insert_api_token(&self, token: &NewApiToken, by: &By) -> Result<ApiTokenRow>;
+    async fn insert_api_token(&self, token: &NewApiToken, by: &By) -> Result<ApiTokenInserted>;
     /// API tokens, newest first.
     async fn api_tokens(&self, query: &ApiTokenQuery) -> Result<Page<ApiTokenRow>>;
     /// Revokes an API token; with `maker` only one of theirs.
@@ -288,6 +290,17 @@ pub trait Store: Send + Sync + 'static {
         scope: &Scope,
         by: &By,
     ) -> Result<HostEdited>;
+    /// The agentsn of every host of a query, whatever its order and page; none when
+    /// they are more than `most`.
+    async fn agentsns(&self, query: &HostQuery, most: usize) -> Result<Option<Vec<String>>>;
+    /// Changes a part of many hosts; those that are not in the scope are left alone.
+    async fn change_hosts(
+        &self,
+        change: &BulkChange,
+        part: &BulkPart,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<PartChanged>;
     /// The hosts of a list, in no order; those that are unknown or not in the
     /// scope are missing.
     async fn hosts_by_agentsn(

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 use crate::fleet::tags::{Tags, TagsError};
 
 /// A set of hosts somebody may be restricted to.
@@ -13,6 +15,8 @@ use crate::fleet::tags::{Tags, TagsError};
 pub enum HostSet {
     /// Those with all of these tags, at least one.
     Tags(Tags),
+    /// Those in the group of this id, as it is at the time.
+    Group(String),
 }
 
 /// Why a text is no set of hosts.
@@ -21,6 +25,9 @@ pub enum HostSetError {
     /// No kind we know.
     #[error("no kind of host set is known by this name")]
     UnknownKind,
+    /// What is no id of a group.
+    #[error("the id of a group is expected")]
+    NoGroup,
     /// No tags.
     #[error("an empty selector would mean every host; name a tag")]
     Empty,
@@ -42,10 +49,17 @@ impl HostSet {
         }
     }
 
+    /// The hosts in a group.
+    pub fn group(id: &str) -> Result<Self, HostSetError> {
+        let id = Uuid::try_parse(id).map_err(|_| HostSetError::NoGroup)?;
+        Ok(Self::Group(id.hyphenated().to_string()))
+    }
+
     /// Reads what [`fmt::Display`] wrote, for the store.
     pub fn parse(text: &str) -> Result<Self, HostSetError> {
         match text.split_once(':') {
             Some(("tags", selector)) => Self::tags(selector),
+            Some(("group", id)) => Self::group(id),
             _ => Err(HostSetError::UnknownKind),
         }
     }
@@ -55,6 +69,7 @@ impl fmt::Display for HostSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tags(tags) => write!(f, "tags:{tags}"),
+            Self::Group(id) => write!(f, "group:{id}"),
         }
     }
 }
@@ -118,15 +133,19 @@ impl Scope {
     /// The tags a host must have, as the pairs that must all be there. Two
     /// values of one key leave no host.
     pub fn required_tags(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().flat_map(|set| match set {
-            HostSet::Tags(tags) => tags.iter(),
-        })
+        let tags = self.0.iter().filter_map(|set| match set {
+            HostSet::Tags(tags) => Some(tags.iter()),
+            HostSet::Group(_) => None,
+        });
+        tags.flatten()
     }
 
-    /// Whether a host with these tags is in it.
-    pub fn holds(&self, tags: &Tags) -> bool {
-        self.required_tags()
-            .all(|(key, value)| tags.get(key) == Some(value))
+    /// The groups a host must be in, all of them, by id.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|set| match set {
+            HostSet::Tags(_) => None,
+            HostSet::Group(id) => Some(id.as_str()),
+        })
     }
 }
 
@@ -136,10 +155,6 @@ mod tests {
 
     fn scope(selector: &str) -> Scope {
         Scope::of([HostSet::tags(selector).expect("a selector")]).expect("one set")
-    }
-
-    fn tags(text: &str) -> Tags {
-        Tags::parse(text).expect("tags")
     }
 
     #[test]
@@ -161,23 +176,32 @@ mod tests {
     }
 
     #[test]
-    fn two_scopes_together_hold_what_both_hold() {
-        let both = scope("svc=ecs").and(scope("cmpt=DB"));
-        assert!(both.holds(&tags("svc=ecs,cmpt=DB,rack=7")));
-        assert!(!both.holds(&tags("svc=ecs")));
-        assert!(!both.holds(&tags("cmpt=DB")));
-        let texts = both.to_texts();
-        assert_eq!(texts, ["tags:svc=ecs", "tags:cmpt=DB"]);
-        assert_eq!(Scope::from_texts(&texts), Ok(both));
-        assert!(Scope::fleet().and(scope("svc=ecs")).holds(&tags("svc=ecs")));
+    fn a_group_has_one_spelling() {
+        let id = "0198C0DE-0000-7000-8000-00000000000A";
+        let set = HostSet::group(id).expect("an id");
+        assert_eq!(set.to_string(), format!("group:{}", id.to_lowercase()));
+        assert_eq!(HostSet::parse(&set.to_string()), Ok(set));
+        assert_eq!(HostSet::group("databases"), Err(HostSetError::NoGroup));
+    }
+
+    #[test]
+    fn two_scopes_together_require_what_both_require() {
+        let group = HostSet::group("0198c0de-0000-7000-8000-00000000000a").expect("an id");
+        let group = Scope::of([group]).expect("one set");
+        let all = scope("svc=ecs").and(group).and(scope("cmpt=DB"));
+        let tags: Vec<_> = all.required_tags().collect();
+        assert_eq!(tags, [("svc", "ecs"), ("cmpt", "DB")]);
+        assert_eq!(all.groups().count(), 1);
+        assert_eq!(Scope::from_texts(&all.to_texts()), Ok(all));
+        assert_eq!(Scope::fleet().and(scope("svc=ecs")), scope("svc=ecs"));
         assert!(!scope("svc=ecs").and(Scope::fleet()).is_fleet());
         assert_eq!(scope("svc=ecs").and(scope("svc=ecs")), scope("svc=ecs"));
     }
 
     #[test]
-    fn two_values_of_one_key_leave_no_host() {
+    fn two_values_of_one_key_are_both_required() {
         let none = scope("svc=ecs").and(scope("svc=web"));
-        assert!(!none.holds(&tags("svc=ecs")) && !none.holds(&tags("svc=web")));
+        assert_eq!(none.required_tags().count(), 2);
         assert!(!none.is_fleet());
     }
 }

@@ -17,7 +17,7 @@ use crate::auth::{May, Operator, View};
 use crate::extract::{JsonBody, Params, PathId};
 use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing};
 use crate::problem::Problem;
-use crate::store::api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken};
+use crate::store::api_token::{ApiTokenInserted, ApiTokenQuery, ApiTokenRow, NewApiToken};
 use crate::store::enrolment::Revoked;
 use crate::token::{Token, TokenKind};
 
@@ -123,7 +123,10 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<NewApiTokenView>), Problem> {
     let token = Token::generate(TokenKind::Api);
     let new = checked(&body, &token, &operator)?;
-    let stored = app.store.insert_api_token(&new, &operator.by).await?;
+    let stored = match app.store.insert_api_token(&new, &operator.by).await? {
+        ApiTokenInserted::Done(stored) => stored,
+        ApiTokenInserted::UnknownGroups(ids) => return Err(scope_view::unknown_groups(ids)),
+    };
     tracing::info!(id = %stored.id, name = %stored.name, "an API token was made");
     let view = NewApiTokenView {
         token: token.expose().to_owned(),

@@ -248,7 +248,8 @@ pub async fn name_hosts(
     }
 }
 
-/// Deletes a group; its hosts stay. One that is in another group stays, too.
+/// Deletes a group; its hosts stay. One that is in another group, or that somebody
+/// is restricted to, stays, too.
 #[utoipa::path(
     operation_id = "delete_group",
     delete, path = "/api/v1/groups/{id}", tag = "groups",
@@ -278,6 +279,15 @@ pub async fn delete(
             let holders = holders.join(", ");
             let detail = format!("it is in other groups: {holders}; take it out of them first");
             Err(Problem::conflict(&detail))
+        }
+        GroupDeleted::IsScope { users, api_tokens } => {
+            let users = users.iter().map(|name| format!("user {name}"));
+            let api_tokens = api_tokens.iter().map(|name| format!("API token {name}"));
+            let who: Vec<String> = users.chain(api_tokens).collect();
+            Err(Problem::conflict(&format!(
+                "it is the scope of {}; give them another one, or revoke them, first",
+                who.join(", ")
+            )))
         }
     }
 }

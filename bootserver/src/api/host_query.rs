@@ -66,6 +66,27 @@ pub struct HostParams {
 }
 
 impl HostParams {
+    /// The query of all of its hosts, for a change of them: what makes a page of it is
+    /// a mistake there, and what was deleted is not changed.
+    pub fn filter(self, scope: Scope) -> Result<HostQuery, Problem> {
+        let is_page = self.sort.is_some()
+            || self.total.is_some()
+            || self.cursor.is_some()
+            || self.limit.is_some();
+        if is_page {
+            return Err(Problem::malformed(
+                "sort, total, cursor and limit make a page; a change is for all hosts of the query",
+            ));
+        }
+        let query = self.query(scope)?;
+        match query.state {
+            Some(Presence::Deleted) => Err(Problem::malformed(
+                "state: a host that was deleted is not changed",
+            )),
+            _ => Ok(query),
+        }
+    }
+
     /// The query, restricted to a scope.
     pub fn query(self, scope: Scope) -> Result<HostQuery, Problem> {
         let selector = Selector::parse(self.selector.as_deref().unwrap_or_default())

@@ -259,9 +259,10 @@ pub async fn change_password(
         .await?
     {
         UserChanged::Done(_) => Ok(StatusCode::NO_CONTENT),
-        UserChanged::Unknown | UserChanged::Stale | UserChanged::LastAdmin => {
-            Err(Problem::conflict("the user was deleted meanwhile"))
-        }
+        UserChanged::Unknown
+        | UserChanged::Stale
+        | UserChanged::LastAdmin
+        | UserChanged::UnknownGroups(_) => Err(Problem::conflict("the user was deleted meanwhile")),
     }
 }
 

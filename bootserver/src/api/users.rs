@@ -154,6 +154,7 @@ pub async fn create(
             tracing::info!(id = user.id, name = user.name, "a user was made");
             Ok((StatusCode::CREATED, with_password(user, &password)).into_response())
         }
+        UserInserted::UnknownGroups(ids) => Err(scope_view::unknown_groups(ids)),
         UserInserted::NameTaken => Err(Problem::conflict("another user has this name")),
     }
 }
@@ -294,6 +295,7 @@ fn done(found: UserChanged) -> Result<UserRow, Problem> {
         UserChanged::Stale => Err(Problem::precondition_failed(
             "somebody else changed the user meanwhile; look at it again",
         )),
+        UserChanged::UnknownGroups(ids) => Err(scope_view::unknown_groups(ids)),
         UserChanged::LastAdmin => Err(Problem::conflict(
             "nobody would be left to manage users; make another admin first",
         )),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Most tags of one host.
-const MAX_TAGS: usize = 64;
+pub const MAX_TAGS: usize = 64;
 /// Longest key, in bytes.
 const MAX_KEY_BYTES: usize = 64;
 /// Longest value, in bytes.

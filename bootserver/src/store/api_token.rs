@@ -46,6 +46,15 @@ pub struct NewApiToken {
     pub expires: Option<i64>,
 }
 
+/// What storing a token found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ApiTokenInserted {
+    /// Stored.
+    Done(ApiTokenRow),
+    /// Groups of the scope do not exist.
+    UnknownGroups(Vec<String>),
+}
+
 /// A token that was not revoked, with what its maker may do now.
 #[derive(Debug, Clone)]
 pub struct TokenOwner {

@@ -97,6 +97,13 @@ pub enum GroupDeleted {
     Changed,
     /// These groups have it in them.
     InUse(Vec<String>),
+    /// Somebody is restricted to it, by name; some of them when they are many.
+    IsScope {
+        /// Users.
+        users: Vec<String>,
+        /// API tokens in force.
+        api_tokens: Vec<String>,
+    },
 }
 
 /// Which groups, by name.

@@ -105,6 +105,8 @@ pub enum UserInserted {
     Done(UserRow),
     /// Another user has the name.
     NameTaken,
+    /// Groups of the scope do not exist.
+    UnknownGroups(Vec<String>),
 }
 
 /// What changing or deleting a user found.
@@ -118,6 +120,8 @@ pub enum UserChanged {
     Stale,
     /// Nobody would be left who may manage users.
     LastAdmin,
+    /// Groups of the scope do not exist.
+    UnknownGroups(Vec<String>),
 }
 
 impl UserRow {

@@ -1,14 +1,16 @@
 //! Who may call what: every route of the document, with every kind of caller.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::Server;
+use crate::harness::{Reply, Server, bundle};
 
 /// A route as the document has it.
 struct Route {
     id: String,
     method: String,
     path: String,
+    /// The path as the document has it, with holes where ids are.
+    template: String,
     /// Nobody needs a token.
     open: bool,
     /// What an operator needs, if operators may call it at all.
@@ -63,7 +65,8 @@ fn routes() -> Vec<Route> {
                 enrolment: find("enrolment").is_some(),
                 open: security.iter().any(|way| way == &serde_json::json!({})),
                 method: method.to_uppercase(),
-                path: filled(path),
+                path: filled(path, NOTHING),
+                template: path.clone(),
                 id,
             });
         }
@@ -92,10 +95,13 @@ fn needed(id: &str, words: &Value) -> Needed {
     Needed { role, fleet }
 }
 
-/// The path with something in its holes that names nothing.
-fn filled(path: &str) -> String {
+/// An id that nothing has.
+const NOTHING: &str = "00000000-0000-4000-8000-000000000000";
+
+/// The path with an id in its holes.
+fn filled(path: &str, id: &str) -> String {
     let parts = path.split('/').map(|part| match part.starts_with('{') {
-        true => "00000000-0000-4000-8000-000000000000",
+        true => id,
         false => part,
     });
     parts.collect::<Vec<_>>().join("/")
@@ -164,5 +170,197 @@ fn every_route_refuses_whom_its_document_does_not_name_and_nobody_else() {
                 None => assert!(status != 401 && status != 403, "{at}"),
             }
         }
+    }
+}
+
+/// Real things, none of which is in the scope of the callers below.
+struct Things {
+    host: String,
+    job: String,
+    group: String,
+    user: String,
+    session: String,
+    api_token: String,
+    enrolment_token: String,
+    package: String,
+    package_file: String,
+}
+
+impl Things {
+    fn make(server: &Server) -> Self {
+        let id = |made: &Value| made["id"].as_str().expect("an id").to_owned();
+        let make = |path: &str, body: Value| id(&server.api("POST", path).json(&body).expect(201));
+        let host = server.register("elsewhere");
+        let happened = json!({ "events": [
+            { "seq": 1, "timestamp": 1, "category": "crash", "message": "m" },
+        ] });
+        server.push(&host, happened);
+        let host = host.agentsn;
+        let user = server.user("ann", "admin", "correct horse battery");
+        let bob = server.user("bob", "viewer", "correct horse battery");
+        server.sign_in("bob", "correct horse battery");
+        let sessions = format!("/api/v1/sessions?user={bob}");
+        let sessions = server.api("GET", &sessions).expect(200);
+        let package = server.upload("", &bundle("a", "1.0", b"a"));
+        let order = json!({ "action": "stop", "name": "x", "hosts": [host] });
+        let group = make("/api/v1/groups", json!({ "name": "elsewhere" }));
+        let add = json!({ "add": [host] });
+        let members = format!("/api/v1/groups/{group}/hosts");
+        server.api("POST", &members).json(&add).expect(200);
+        let api_token = json!({ "name": "theirs", "role": "viewer" });
+        Self {
+            job: server.order(order).remove(0),
+            api_token: make("/api/v1/api-tokens", api_token),
+            enrolment_token: make("/api/v1/enrolment-tokens", json!({ "name": "theirs" })),
+            session: id(&sessions["items"][0]),
+            package: id(&package),
+            package_file: package["url"].as_str().expect("a path").to_owned(),
+            host,
+            group,
+            user,
+        }
+    }
+
+    /// The path of a route with one of them, and what would change it. A new route
+    /// with an id needs a row here.
+    fn row(&self, route: &Route) -> (String, Value) {
+        let (thing, body) = match route.id.as_str() {
+            "download_package" => return (self.package_file.clone(), Value::Null),
+            "get_host" | "list_host_changes" | "delete_host" | "revoke_host"
+            | "rotate_host_secret" => (&self.host, Value::Null),
+            "edit_host" => (&self.host, json!({ "display_name": "mine" })),
+            "set_host_tags" => (&self.host, json!({ "tags": "svc=ecs" })),
+            "get_job" | "cancel_job" => (&self.job, Value::Null),
+            "get_group" | "delete_group" => (&self.group, Value::Null),
+            "change_group" => (&self.group, json!({ "name": "mine" })),
+            "name_group_hosts" => (&self.group, json!({ "remove": [self.host] })),
+            "change_group_hosts" => (&self.group, json!({ "action": "add", "expected_hosts": 2 })),
+            "get_user" | "delete_user" | "reset_password" => (&self.user, Value::Null),
+            "change_user" => (&self.user, json!({ "display_name": "mine" })),
+            "end_session" => (&self.session, Value::Null),
+            "revoke_api_token" => (&self.api_token, Value::Null),
+            "revoke_enrolment_token" => (&self.enrolment_token, Value::Null),
+            "get_package" | "delete_package" => (&self.package, Value::Null),
+            other => panic!("{other}: a route with an id needs a row here"),
+        };
+        (filled(&route.template, thing), body)
+    }
+
+    /// Everything one can see of them.
+    fn seen(&self, server: &Server) -> Vec<Value> {
+        let seen = [
+            format!("/api/v1/hosts/{}", self.host),
+            format!("/api/v1/hosts/{}/changes", self.host),
+            format!("/api/v1/jobs/{}", self.job),
+            format!("/api/v1/groups/{}", self.group),
+            format!("/api/v1/users/{}", self.user),
+            "/api/v1/users".to_owned(),
+            "/api/v1/enrolment-tokens".to_owned(),
+            "/api/v1/packages".to_owned(),
+            // Whatever is changed is written down here.
+            "/api/v1/audit?limit=500".to_owned(),
+        ];
+        let seen = seen.iter();
+        seen.map(|path| server.api("GET", path).expect(200))
+            .collect()
+    }
+}
+
+fn call(server: &Server, token: &str, method: &str, path: &str, body: &Value) -> Reply {
+    let call = server.call(method, path).bearer(token);
+    let call = call.header("if-match", "*");
+    match body {
+        Value::Null => call.send(),
+        body => call.json(body).send(),
+    }
+}
+
+/// A refusal without the id of its request.
+fn refused(reply: &Reply) -> (u16, Value) {
+    let mut problem = reply.json();
+    if let Some(fields) = problem.as_object_mut() {
+        fields.remove("request_id");
+    }
+    (reply.status, problem)
+}
+
+/// One restricted by tags and one by a group, in each role.
+fn restricted(server: &Server) -> Vec<(Role, String)> {
+    let group = json!({ "name": "restricts", "selector": "svc=ecs" });
+    let group = server
+        .api("POST", "/api/v1/groups")
+        .json(&group)
+        .expect(201);
+    let mut callers = Vec::new();
+    for (role, word) in [
+        (Role::Viewer, "viewer"),
+        (Role::Operator, "operator"),
+        (Role::Admin, "admin"),
+    ] {
+        for set in [
+            json!({ "tags": "svc=ecs" }),
+            json!({ "group": group["id"] }),
+        ] {
+            let token = json!({ "name": "mine", "role": word, "scope": [set] });
+            let made = server
+                .api("POST", "/api/v1/api-tokens")
+                .json(&token)
+                .expect(201);
+            callers.push((role, made["token"].as_str().expect("a token").to_owned()));
+        }
+    }
+    callers
+}
+
+#[test]
+fn what_is_out_of_a_scope_is_for_every_route_as_if_it_were_not_there() {
+    let server = Server::start();
+    let mine = server.register("mine");
+    let tags = format!("/api/v1/hosts/{}/tags", mine.agentsn);
+    let tagged = json!({ "tags": "svc=ecs" });
+    server.api("PUT", &tags).json(&tagged).expect(200);
+    let things = Things::make(&server);
+    let callers = restricted(&server);
+    let before = things.seen(&server);
+    let mut routes = routes();
+    routes.retain(|route| route.template.contains('{') && route.operator.is_some());
+    for route in &routes {
+        let (path, body) = things.row(route);
+        let needed = route.operator.as_ref().expect("it is for operators");
+        for (role, token) in &callers {
+            let reply = call(&server, token, &route.method, &path, &body);
+            let at = format!("{} as {role:?}: {}", route.id, reply.text());
+            // A package is no host's.
+            if ["get_package", "download_package"].contains(&route.id.as_str()) {
+                assert_eq!(reply.status, 200, "{}", route.id);
+                continue;
+            }
+            let is_forbidden = *role < needed.role || needed.fleet;
+            let expected = if is_forbidden { 403 } else { 404 };
+            assert_eq!(reply.status, expected, "{at}");
+            let nothing = call(&server, token, &route.method, &route.path, &body);
+            assert_eq!(refused(&reply), refused(&nothing), "{at}");
+        }
+    }
+    for (role, token) in &callers {
+        for list in ["events", "jobs", "job-results"] {
+            let of = |host: &str| format!("/api/v1/{list}?host={host}");
+            let listed = |path: String| call(&server, token, "GET", &path, &Value::Null).json();
+            let theirs = listed(of(&things.host));
+            assert_eq!(theirs, listed(of(NOTHING)), "{list} as {role:?}");
+            assert_eq!(theirs["items"], json!([]), "{list} as {role:?}");
+        }
+        let order = json!({ "action": "stop", "name": "x", "hosts": [things.host] });
+        let ordered = call(&server, token, "POST", "/api/v1/jobs", &order);
+        let expected = if *role < Role::Operator { 403 } else { 404 };
+        assert_eq!(ordered.status, expected, "{}", ordered.text());
+    }
+    assert_eq!(things.seen(&server), before);
+    // All of it would have been done, had it been theirs.
+    routes.sort_by_key(|route| (route.method == "DELETE", route.id.starts_with("revoke")));
+    for route in &routes {
+        let (path, body) = things.row(route);
+        let reply = call(&server, &server.api_token, &route.method, &path, &body);
+        assert!(reply.status < 300, "{}: {}", route.id, reply.text());
     }
 }

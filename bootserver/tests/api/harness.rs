@@ -322,6 +322,17 @@ impl Request {
         Reply::read(&mut stream)
     }
 
+    /// Sends it to a server that may end meanwhile, and waits for whatever comes.
+    pub(crate) fn try_send(self) {
+        let Ok(mut stream) = TcpStream::connect(self.address) else {
+            return;
+        };
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let _ = stream.write_all(format!("{}\r\n", self.head).as_bytes());
+        let _ = stream.write_all(&self.body);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+
     /// Sends it and reads no more than the status: a stream does not end.
     pub(crate) fn status(self) -> u16 {
         let mut stream = TcpStream::connect(self.address).expect("the server listens");

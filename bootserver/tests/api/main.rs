@@ -8,6 +8,7 @@ mod access;
 mod backup;
 mod bad_input;
 mod budgets;
+mod bulk;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod command_line;

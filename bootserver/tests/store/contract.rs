@@ -1,5 +1,6 @@
 //! The promises.
 
+mod bulk;
 mod enrolment;
 mod groups;
 mod hosts;
@@ -10,6 +11,7 @@ mod leases;
 mod operators;
 mod packages;
 mod presence;
+mod scopes;
 mod statuses;
 
 use bootserver::store::Store;
@@ -17,6 +19,7 @@ use bootserver::store::event::EventQuery;
 use bootserver::store::page::Limit;
 use bootserver::store::status::{StatusOutcome, Stored};
 
+pub(crate) use bulk::*;
 pub(crate) use enrolment::*;
 pub(crate) use groups::*;
 pub(crate) use hosts::*;
@@ -27,6 +30,7 @@ pub(crate) use leases::*;
 pub(crate) use operators::*;
 pub(crate) use packages::*;
 pub(crate) use presence::*;
+pub(crate) use scopes::*;
 pub(crate) use statuses::*;
 
 fn limit(rows: u32) -> Limit {

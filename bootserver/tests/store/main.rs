@@ -28,6 +28,11 @@ macro_rules! contract {
                 a_change_and_its_audit_row_are_stored_together
                 the_audit_is_filtered_and_paged
                 what_is_out_of_scope_is_not_there
+                a_group_somebody_is_restricted_to_stays
+                many_hosts_get_and_lose_tags_and_those_that_have_them_are_left_alone
+                many_hosts_are_taken_out_at_once
+                a_group_names_many_hosts_at_once
+                all_hosts_of_a_query_are_found_if_they_are_not_too_many
                 an_enrolment_token_pays_once_per_host
                 a_registration_whose_facts_changed_is_told_so
                 a_renewal_is_overruled_by_the_next_status

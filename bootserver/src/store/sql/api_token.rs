@@ -4,9 +4,12 @@ use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
+use super::scope::hold_groups;
 use super::{Db, DbRow, SqlStore, failed, listing, to_json, user};
 use crate::store::Result;
-use crate::store::api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
+use crate::store::api_token::{
+    ApiTokenInserted, ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner,
+};
 use crate::store::audit::By;
 use crate::store::enrolment::Revoked;
 use crate::store::page::Page;
@@ -49,9 +52,17 @@ pub(super) async fn touch(store: &SqlStore, id: &str, now: i64) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn insert(store: &SqlStore, new: &NewApiToken, by: &By) -> Result<ApiTokenRow> {
+pub(super) async fn insert(
+    store: &SqlStore,
+    new: &NewApiToken,
+    by: &By,
+) -> Result<ApiTokenInserted> {
     let step = "storing an API token";
     let mut tx = store.write(step).await?;
+    let unknown = hold_groups(&mut tx, &new.scope).await?;
+    if !unknown.is_empty() {
+        return Ok(ApiTokenInserted::UnknownGroups(unknown));
+    }
     let row = sqlx::query(
         "INSERT INTO api_token (id, name, digest, created, role, scope, maker, expires)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *",
@@ -75,7 +86,7 @@ pub(super) async fn insert(store: &SqlStore, new: &NewApiToken, by: &By) -> Resu
     };
     note(&mut tx, by, deed).await?;
     tx.commit().await.map_err(failed(step))?;
-    Ok(token)
+    Ok(ApiTokenInserted::Done(token))
 }
 
 pub(super) async fn list(store: &SqlStore, query: &ApiTokenQuery) -> Result<Page<ApiTokenRow>> {

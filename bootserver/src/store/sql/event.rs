@@ -2,15 +2,16 @@
 
 use sqlx::{QueryBuilder, Row};
 
-use super::scope::restrict;
+use super::scope::{self, Bounds};
 use super::{Db, DbRow, SqlStore, failed, from_json, listing};
 use crate::store::Result;
 use crate::store::event::{EventQuery, EventRow};
 use crate::store::page::{Count, DISORDER_MILLIS, Page};
 
 pub(super) async fn list(store: &SqlStore, query: &EventQuery) -> Result<Page<EventRow>> {
+    let bounds = scope::bounds_of(store, &query.scope).await?;
     let mut sql = QueryBuilder::new("SELECT * FROM event WHERE 1 = 1");
-    filter(&mut sql, query);
+    filter(&mut sql, query, &bounds);
     if let Some(after) = query.after {
         sql.push(" AND id > ").push_bind(after);
     }
@@ -19,17 +20,17 @@ pub(super) async fn list(store: &SqlStore, query: &EventQuery) -> Result<Page<Ev
     let mut page = listing::page(store, "listing events", sql, query.limit, event, key).await?;
     if query.count == Count::All {
         let mut sql = QueryBuilder::new("SELECT 1 FROM event WHERE 1 = 1");
-        filter(&mut sql, query);
+        filter(&mut sql, query, &bounds);
         page.total = Some(listing::total(store, sql).await?);
     }
     Ok(page)
 }
 
-fn filter(sql: &mut QueryBuilder<Db>, query: &EventQuery) {
+fn filter(sql: &mut QueryBuilder<Db>, query: &EventQuery, bounds: &Bounds) {
     if let Some(agentsn) = &query.agentsn {
         sql.push(" AND agentsn = ").push_bind(agentsn);
     }
-    restrict(sql, &query.scope, "event.agentsn");
+    bounds.restrict(sql, "event.agentsn");
     if let Some(since) = query.since {
         // A condition on the time alone would read the whole table, so the way
         // to it is by id: after the last one that arrived well before.

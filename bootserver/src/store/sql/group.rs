@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
-use super::{DbRow, SqlStore, Write, failed, listing, to_json};
+use super::{DbRow, SqlStore, Write, failed, listing, scope, to_json};
 use crate::fleet::group::{self, Edges};
 use crate::fleet::selector::Selector;
 use crate::fleet::tags::Tags;
@@ -155,6 +155,10 @@ pub(super) async fn delete(
     if !holders.is_empty() {
         return Ok(GroupDeleted::InUse(holders));
     }
+    let (users, api_tokens) = scope::restricted_to(&mut tx, id, by.at).await?;
+    if !users.is_empty() || !api_tokens.is_empty() {
+        return Ok(GroupDeleted::IsScope { users, api_tokens });
+    }
     let deleted: Option<(String, Option<String>)> =
         sqlx::query_as("DELETE FROM host_group WHERE id = $1 RETURNING name, selector")
             .bind(id)
@@ -244,24 +248,6 @@ fn deed<'a>(action: &'static str, terms: &'a GroupTerms) -> Deed<'a> {
     }
 }
 
-/// A group and all that are in it: their ids and selectors. Empty when there is
-/// no such group.
-pub(super) async fn within(store: &SqlStore, id: &str) -> Result<Vec<(String, Option<Selector>)>> {
-    let step = "looking which groups are in one";
-    let rows: Vec<(String, Option<String>)> = sqlx::query_as(
-        "WITH RECURSIVE within (id) AS (
-             SELECT id FROM host_group WHERE id = $1
-             UNION SELECT child FROM group_child JOIN within ON group_child.id = within.id)
-         SELECT id, selector FROM host_group JOIN within USING (id) ORDER BY id",
-    )
-    .bind(id)
-    .fetch_all(&store.readers)
-    .await
-    .map_err(failed(step))?;
-    let read = |(id, text): (String, Option<String>)| Ok((id, selector(text.as_deref())?));
-    rows.into_iter().map(read).collect()
-}
-
 /// The groups a host with these tags is in, by name.
 pub(super) async fn of_host(
     store: &SqlStore,
@@ -298,7 +284,7 @@ pub(super) async fn of_host(
 }
 
 /// Nobody else changes the nesting until the commit; how it is.
-async fn lock_nesting(tx: &mut Write) -> Result<Edges> {
+pub(super) async fn lock_nesting(tx: &mut Write) -> Result<Edges> {
     let step = "looking how groups are nested";
     sqlx::query(
         "INSERT INTO setting (key, value) VALUES ('group_nesting', '')
@@ -322,16 +308,22 @@ fn edges_of(pairs: Vec<(String, String)>) -> Edges {
     edges
 }
 
-async fn refusal(tx: &mut Write, edges: &Edges, terms: &GroupTerms) -> Result<Option<GroupStored>> {
-    let unknown: Vec<String> = sqlx::query_scalar(concat!(
+/// Of these groups, those that do not exist.
+pub(super) async fn unknown(tx: &mut Write, ids: &[&str]) -> Result<Vec<String>> {
+    sqlx::query_scalar(concat!(
         "SELECT given.value FROM ",
         given_texts!("$1"),
         " WHERE NOT EXISTS (SELECT 1 FROM host_group WHERE host_group.id = given.value)"
     ))
-    .bind(to_json(&terms.groups))
+    .bind(to_json(ids))
     .fetch_all(&mut **tx)
     .await
-    .map_err(failed("looking for the groups of a group"))?;
+    .map_err(failed("looking for groups"))
+}
+
+async fn refusal(tx: &mut Write, edges: &Edges, terms: &GroupTerms) -> Result<Option<GroupStored>> {
+    let groups: Vec<&str> = terms.groups.iter().map(String::as_str).collect();
+    let unknown = unknown(tx, &groups).await?;
     if !unknown.is_empty() {
         return Ok(Some(GroupStored::UnknownGroups(unknown)));
     }
@@ -404,7 +396,7 @@ fn read(row: &DbRow, edges: &Edges) -> Result<Group> {
 }
 
 /// A selector we wrote ourselves.
-fn selector(text: Option<&str>) -> Result<Option<Selector>> {
+pub(super) fn selector(text: Option<&str>) -> Result<Option<Selector>> {
     let parsed = text.map(Selector::parse).transpose();
     parsed.map_err(|error| StoreError {
         step: "reading a selector",

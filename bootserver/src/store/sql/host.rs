@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use sqlx::{QueryBuilder, Row};
 
 use super::host_filter::Conditions;
-use super::{DbRow, SqlStore, Write, failed, from_json, group, listing, to_json};
+use super::member::push_given;
+use super::{DbRow, SqlStore, Write, failed, from_json, group, listing, scope, to_json};
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
@@ -76,19 +77,18 @@ pub(super) async fn by_agentsn(
     agentsns: &[String],
     scope: &Scope,
 ) -> Result<Vec<HostSummary>> {
-    let rows = sqlx::query(concat!(
-        columns!(),
-        " WHERE host.agentsn IN (SELECT given.value FROM ",
-        given_texts!("$1"),
-        ")"
-    ))
-    .bind(to_json(agentsns))
-    .fetch_all(&store.readers)
-    .await
-    .map_err(failed("looking up hosts"))?;
-    let mut hosts = summaries(store, &rows).await?;
-    hosts.retain(|host| scope.holds(&host.tags));
-    Ok(hosts)
+    let bounds = scope::bounds_of(store, scope).await?;
+    let mut sql = QueryBuilder::new(columns!());
+    sql.push(" WHERE host.agentsn IN (SELECT given.value FROM ");
+    push_given(&mut sql, to_json(agentsns));
+    sql.push(")");
+    bounds.restrict(&mut sql, "host.agentsn");
+    let rows = sql
+        .build()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed("looking up hosts"))?;
+    summaries(store, &rows).await
 }
 
 pub(super) async fn detail(

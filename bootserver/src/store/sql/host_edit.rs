@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::audit::{Deed, note};
 use super::host::tags_of;
+use super::scope::in_scope;
 use super::{SqlStore, Write, failed, to_json};
 use crate::access::scope::Scope;
 use crate::fleet::tags::Tags;
@@ -41,7 +42,7 @@ pub(super) async fn edit(
     let Some(known) = known(&mut tx, agentsn).await? else {
         return Ok(HostEdited::Unknown);
     };
-    if !scope.holds(&tags_of(&mut tx, agentsn).await?) {
+    if !in_scope(&mut tx, scope, agentsn).await? {
         return Ok(HostEdited::Unknown);
     }
     if !known.fits(revision) {
@@ -84,16 +85,13 @@ pub(super) async fn set_tags(
     let Some(known) = known(&mut tx, agentsn).await? else {
         return Ok(TagsSet::Unknown);
     };
-    let before = tags_of(&mut tx, agentsn).await?;
-    if !scope.holds(&before) {
+    if !in_scope(&mut tx, scope, agentsn).await? {
         return Ok(TagsSet::Unknown);
     }
     if !known.fits(revision) {
         return Ok(TagsSet::Stale);
     }
-    if !scope.holds(tags) {
-        return Ok(TagsSet::LeavesScope);
-    }
+    let before = tags_of(&mut tx, agentsn).await?;
     let wanted: Vec<_> = tags.iter().collect();
     sqlx::query(concat!(
         "DELETE FROM host_tag WHERE agentsn = $1 AND (key, value) NOT IN
@@ -117,6 +115,9 @@ pub(super) async fn set_tags(
         .execute(&mut *tx)
         .await
         .map_err(failed(step))?;
+    }
+    if !in_scope(&mut tx, scope, agentsn).await? {
+        return Ok(TagsSet::LeavesScope);
     }
     raise_revision(&mut tx, agentsn).await?;
     let deed = Deed {

@@ -6,8 +6,9 @@
 
 use sqlx::QueryBuilder;
 
-use super::scope::restrict;
-use super::{Db, SqlStore, failed, group, host_agent, search, to_json};
+use super::member::{self, Within, push_given, push_groups, push_list, push_part, push_tag};
+use super::scope::{self, Bounds};
+use super::{Db, SqlStore, failed, host_agent, search, to_json};
 use crate::fleet::selector::{Part, Selector};
 use crate::store::Result;
 use crate::store::host::{HostQuery, SortKey};
@@ -18,13 +19,13 @@ const FEW: i64 = 2000;
 /// The same of hosts found by a text: looking at one host's texts takes longer
 /// than at its tag.
 const FEW_FOUND: i64 = 10_000;
-
-/// A group with all that are in it: ids and selectors.
-type Within = Vec<(String, Option<Selector>)>;
+/// Selectors of one group that are looked up; each takes a millisecond or two.
+const MOST_LOOKED_UP: usize = 8;
 
 /// What must hold of a host, once everything is known that takes a look.
 pub(super) struct Conditions<'a> {
     query: &'a HostQuery,
+    bounds: Bounds,
     within: Option<Within>,
     few: Option<Vec<String>>,
 }
@@ -32,12 +33,18 @@ pub(super) struct Conditions<'a> {
 impl<'a> Conditions<'a> {
     /// Looks up what is in the group, and the hosts where one condition leaves few.
     pub(super) async fn prepare(store: &SqlStore, query: &'a HostQuery) -> Result<Self> {
+        let bounds = scope::bounds_of(store, &query.scope).await?;
         let within = match &query.group {
-            Some(id) => Some(group::within(store, id).await?),
+            Some(id) => Some(member::within_of(store, id).await?),
             None => None,
         };
-        let few = few(store, query, within.as_ref()).await?;
-        Ok(Self { query, within, few })
+        let few = few(store, query, within.as_ref(), &bounds).await?;
+        Ok(Self {
+            query,
+            bounds,
+            within,
+            few,
+        })
     }
 
     /// Adds the WHERE to a query of the table `host`.
@@ -47,7 +54,7 @@ impl<'a> Conditions<'a> {
             Some(state) => sql.push(" WHERE host.state = ").push_bind(state.word()),
             None => sql.push(" WHERE host.state <> 'deleted'"),
         };
-        restrict(sql, &query.scope, "host.agentsn");
+        self.bounds.restrict(sql, "host.agentsn");
         if let Some(few) = &self.few {
             sql.push(" AND host.agentsn IN (SELECT given.value FROM ");
             push_given(sql, to_json(few));
@@ -55,10 +62,10 @@ impl<'a> Conditions<'a> {
         }
         for part in query.selector.parts() {
             sql.push(" AND ");
-            push_part(sql, part);
+            push_part(sql, part, "host.agentsn");
         }
         if let Some(within) = &self.within {
-            push_groups(sql, within);
+            push_groups(sql, within, "host.agentsn");
         }
         if let Some(prefix) = &query.hostname {
             // A range and not LIKE: it uses the index and knows no wildcards.
@@ -99,73 +106,12 @@ fn reported(query: &HostQuery) -> [(&'static str, &Option<String>); 3] {
     ]
 }
 
-/// A list of texts as a table: `given_texts!` for a value that is pushed.
-fn push_given(sql: &mut QueryBuilder<Db>, json: String) {
-    // Parted at the place of the parameter.
-    let (before, after) = given_texts!("$1").split_once("$1").unwrap_or_default();
-    sql.push(before).push_bind(json).push(after);
-}
-
-fn push_part(sql: &mut QueryBuilder<Db>, part: &Part) {
-    let (is_negated, key, values) = match part {
-        Part::In(key, values) => (false, key, values.as_slice()),
-        Part::Not(key, value) => (true, key, std::slice::from_ref(value)),
-        Part::Has(key) => (false, key, &[][..]),
-        Part::Lacks(key) => (true, key, &[][..]),
-    };
-    if is_negated {
-        sql.push("NOT ");
-    }
-    sql.push("EXISTS (SELECT 1 FROM host_tag WHERE host_tag.agentsn = host.agentsn");
-    push_tag(sql, key, values);
-    sql.push(")");
-}
-
-fn push_tag(sql: &mut QueryBuilder<Db>, key: &str, values: &[String]) {
-    sql.push(" AND host_tag.key = ").push_bind(key.to_owned());
-    if values.is_empty() {
-        return;
-    }
-    sql.push(" AND host_tag.value");
-    push_list(sql, values);
-}
-
-fn push_list(sql: &mut QueryBuilder<Db>, values: &[String]) {
-    sql.push(" IN (");
-    for (index, value) in values.iter().enumerate() {
-        sql.push(if index > 0 { ", " } else { "" });
-        sql.push_bind(value.clone());
-    }
-    sql.push(")");
-}
-
-/// In the group: named by one of them, or selected by one of them.
-fn push_groups(sql: &mut QueryBuilder<Db>, within: &Within) {
-    let ids: Vec<String> = within.iter().map(|(id, _)| id.clone()).collect();
-    if ids.is_empty() {
-        sql.push(" AND FALSE");
-        return;
-    }
-    sql.push(" AND (EXISTS (SELECT 1 FROM group_host WHERE group_host.agentsn = host.agentsn");
-    sql.push(" AND group_host.id");
-    push_list(sql, &ids);
-    sql.push(")");
-    for selector in within.iter().filter_map(|(_, selector)| selector.as_ref()) {
-        sql.push(" OR (TRUE");
-        for part in selector.parts() {
-            sql.push(" AND ");
-            push_part(sql, part);
-        }
-        sql.push(")");
-    }
-    sql.push(")");
-}
-
 /// The hosts that are left by one condition, when they are few.
 async fn few(
     store: &SqlStore,
     query: &HostQuery,
     within: Option<&Within>,
+    bounds: &Bounds,
 ) -> Result<Option<Vec<String>>> {
     if let Some(text) = &query.search
         && let Some(few) = at_most(store, search::find(text), FEW_FOUND).await?
@@ -192,13 +138,17 @@ async fn few(
             return Ok(Some(few));
         }
     }
-    for part in query.selector.parts() {
-        let Part::In(key, values) = part else {
-            continue;
-        };
-        let mut sql = QueryBuilder::new("SELECT agentsn FROM host_tag WHERE 1 = 1");
-        push_tag(&mut sql, key, values);
-        if let Some(few) = at_most(store, sql, FEW).await? {
+    if let Some(few) = few_selected(store, &query.selector).await? {
+        return Ok(Some(few));
+    }
+    for (key, value) in bounds.tags() {
+        let value = std::slice::from_ref(value);
+        if let Some(few) = few_tagged(store, key, value).await? {
+            return Ok(Some(few));
+        }
+    }
+    for within in bounds.groups().iter().chain(within) {
+        if let Some(few) = few_within(store, within).await? {
             return Ok(Some(few));
         }
     }
@@ -212,15 +162,49 @@ async fn few(
             return Ok(Some(few));
         }
     }
-    let Some(within) = within else {
-        return Ok(None);
-    };
-    if within.is_empty() || within.iter().any(|(_, selector)| selector.is_some()) {
+    Ok(None)
+}
+
+/// The hosts a group has, when they are few: named, and by each of its selectors.
+async fn few_within(store: &SqlStore, within: &Within) -> Result<Option<Vec<String>>> {
+    let selectors: Vec<_> = within
+        .iter()
+        .filter_map(|(_, text)| text.as_ref())
+        .collect();
+    if within.is_empty() || selectors.len() > MOST_LOOKED_UP {
         return Ok(None);
     }
     let ids: Vec<String> = within.iter().map(|(id, _)| id.clone()).collect();
     let mut sql = QueryBuilder::new("SELECT agentsn FROM group_host WHERE id");
     push_list(&mut sql, &ids);
+    let Some(mut found) = at_most(store, sql, FEW).await? else {
+        return Ok(None);
+    };
+    for selector in selectors {
+        let Some(few) = few_selected(store, selector).await? else {
+            return Ok(None);
+        };
+        found.extend(few);
+    }
+    Ok(Some(found))
+}
+
+/// The hosts with one of a selector's tags, when they are few.
+async fn few_selected(store: &SqlStore, selector: &Selector) -> Result<Option<Vec<String>>> {
+    for part in selector.parts() {
+        let Part::In(key, values) = part else {
+            continue;
+        };
+        if let Some(few) = few_tagged(store, key, values).await? {
+            return Ok(Some(few));
+        }
+    }
+    Ok(None)
+}
+
+async fn few_tagged(store: &SqlStore, key: &str, values: &[String]) -> Result<Option<Vec<String>>> {
+    let mut sql = QueryBuilder::new("SELECT agentsn FROM host_tag WHERE 1 = 1");
+    push_tag(&mut sql, key, values);
     at_most(store, sql, FEW).await
 }
 

@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row};
 use bootagent_protocol::ErrorCode;
 
 use super::audit::{Deed, note};
-use super::scope::{outside, restrict};
+use super::scope::{self, Bounds, outside};
 use super::{Db, DbRow, SqlStore, failed, from_json, listing, orders_come, to_json};
 use crate::access::scope::Scope;
 use crate::store::Result;
@@ -107,9 +107,10 @@ pub(super) async fn insert(
 }
 
 pub(super) async fn by_id(store: &SqlStore, id: &str, scope: &Scope) -> Result<Option<JobRow>> {
+    let bounds = scope::bounds_of(store, scope).await?;
     let mut sql: QueryBuilder<Db> = QueryBuilder::new(SELECT);
     sql.push(" AND job.id = ").push_bind(id);
-    restrict(&mut sql, scope, "job.agentsn");
+    bounds.restrict(&mut sql, "job.agentsn");
     let row = sql
         .build()
         .fetch_optional(&store.readers)
@@ -119,8 +120,9 @@ pub(super) async fn by_id(store: &SqlStore, id: &str, scope: &Scope) -> Result<O
 }
 
 pub(super) async fn list(store: &SqlStore, query: &JobQuery) -> Result<Page<JobRow>> {
+    let bounds = scope::bounds_of(store, &query.scope).await?;
     let mut sql = QueryBuilder::new(SELECT);
-    filter(&mut sql, query);
+    filter(&mut sql, query, &bounds);
     if let Some(after) = &query.after {
         sql.push(" AND job.id < ").push_bind(after);
     }
@@ -129,17 +131,17 @@ pub(super) async fn list(store: &SqlStore, query: &JobQuery) -> Result<Page<JobR
     let mut page = listing::page(store, "listing jobs", sql, query.limit, read, key).await?;
     if query.count == Count::All {
         let mut sql = QueryBuilder::new("SELECT 1 FROM job WHERE 1 = 1");
-        filter(&mut sql, query);
+        filter(&mut sql, query, &bounds);
         page.total = Some(listing::total(store, sql).await?);
     }
     Ok(page)
 }
 
-fn filter(sql: &mut QueryBuilder<Db>, query: &JobQuery) {
+fn filter(sql: &mut QueryBuilder<Db>, query: &JobQuery, bounds: &Bounds) {
     if let Some(agentsn) = &query.agentsn {
         sql.push(" AND job.agentsn = ").push_bind(agentsn.clone());
     }
-    restrict(sql, &query.scope, "job.agentsn");
+    bounds.restrict(sql, "job.agentsn");
     match query.phase {
         Some(JobPhase::Open) => sql.push(" AND job.finished IS NULL"),
         Some(JobPhase::Finished) => sql.push(" AND job.finished IS NOT NULL"),
@@ -148,6 +150,7 @@ fn filter(sql: &mut QueryBuilder<Db>, query: &JobQuery) {
 }
 
 pub(super) async fn results(store: &SqlStore, query: &ResultQuery) -> Result<Page<ResultRow>> {
+    let bounds = scope::bounds_of(store, &query.scope).await?;
     let mut sql: QueryBuilder<Db> = QueryBuilder::new(
         "SELECT job_result.*, job.action, job.name
          FROM job_result JOIN job ON job.id = job_result.job WHERE 1 = 1",
@@ -155,7 +158,7 @@ pub(super) async fn results(store: &SqlStore, query: &ResultQuery) -> Result<Pag
     if let Some(agentsn) = &query.agentsn {
         sql.push(" AND job_result.agentsn = ").push_bind(agentsn);
     }
-    restrict(&mut sql, &query.scope, "job_result.agentsn");
+    bounds.restrict(&mut sql, "job_result.agentsn");
     if let Some(since) = query.since {
         // As with events: found by number, from well before.
         sql.push(" AND job_result.finished >= ").push_bind(since);

@@ -140,17 +140,24 @@ pub(super) async fn close_open(store: &SqlStore, now: i64) -> Result<u64> {
     }
 }
 
-/// Ends what is open of a host that left the fleet. To be called after
+/// Ends what is open of hosts that left the fleet. To be called after
 /// [`one_at_a_time`].
-pub(super) async fn end_open(tx: &mut Write, agentsn: &str, message: &str, now: i64) -> Result<()> {
+pub(super) async fn end_open(
+    tx: &mut Write,
+    agentsns: &[&str],
+    message: &str,
+    now: i64,
+) -> Result<()> {
     let ids: Vec<String> = sqlx::query_scalar(concat!(
-        "SELECT id FROM job WHERE agentsn = $1 AND finished IS NULL ORDER BY id",
+        "SELECT id FROM job WHERE agentsn IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ") AND finished IS NULL ORDER BY id",
         for_update!()
     ))
-    .bind(agentsn)
+    .bind(to_json(agentsns))
     .fetch_all(&mut **tx)
     .await
-    .map_err(failed("ending the jobs of a host"))?;
+    .map_err(failed("ending the jobs of hosts"))?;
     end_here(tx, &ids, ErrorCode::CANCELLED, message, now).await
 }
 

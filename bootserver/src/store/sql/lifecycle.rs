@@ -1,16 +1,30 @@
 //! Hosts that get a new secret, and hosts that leave the fleet.
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::audit::{Deed, note};
 use super::presence::Move;
 use super::scope::in_scope;
-use super::{SqlStore, failed, job_end, no_orders_come, one_at_a_time, presence};
+use super::{SqlStore, Write, failed, job_end, no_orders_come, one_at_a_time, presence, to_json};
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::store::Result;
 use crate::store::audit::By;
 use crate::store::host::{Offer, Offered, Removal, Removed, RotationOrdered};
+
+/// What a table has of hosts that are given.
+macro_rules! of_these {
+    ($table:literal) => {
+        concat!(
+            "DELETE FROM ",
+            $table,
+            " WHERE agentsn IN (SELECT given.value FROM ",
+            given_texts!("$1"),
+            ")"
+        )
+    };
+}
 
 pub(super) async fn offer_secret(store: &SqlStore, offer: &Offer) -> Result<Offered> {
     let step = "storing a new secret of a host";
@@ -71,8 +85,7 @@ pub(super) async fn order_rotation(
     Ok(RotationOrdered::Done)
 }
 
-/// The secret's number goes up, so that a status that is on its way with the
-/// old one is refused in its own transaction.
+/// Takes one host out.
 pub(super) async fn remove_host(
     store: &SqlStore,
     removal: &Removal,
@@ -84,63 +97,120 @@ pub(super) async fn remove_host(
     let mut tx = store.write(step).await?;
     one_at_a_time(&mut tx).await?;
     no_orders_come(&mut tx).await?;
-    let state: Option<String> = sqlx::query_scalar(concat!(
-        "SELECT state FROM host_seen WHERE agentsn = $1",
-        for_update!()
-    ))
-    .bind(agentsn)
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(failed(step))?;
+    let known = lock(&mut tx, &[&removal.agentsn]).await?;
+    let Some((_, from)) = known.first() else {
+        return Ok(Removed::Unknown);
+    };
     if !in_scope(&mut tx, scope, agentsn).await? {
         return Ok(Removed::Unknown);
     }
-    let from = match state.as_deref().map(Presence::parse) {
-        None | Some(Some(Presence::Deleted)) => return Ok(Removed::Unknown),
-        Some(from) if from == Some(removal.to) => return Ok(Removed::Done),
-        Some(from) => from,
-    };
-    sqlx::query("UPDATE host_seen SET number = number + 1, rotate_due = NULL WHERE agentsn = $1")
-        .bind(agentsn)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed(step))?;
-    sqlx::query("UPDATE host SET secret = $2, next_secret = NULL WHERE agentsn = $1")
-        .bind(agentsn)
-        .bind(removal.nobody.as_str())
-        .execute(&mut *tx)
-        .await
-        .map_err(failed(step))?;
-    if removal.to == Presence::Deleted {
-        for table in [
-            "DELETE FROM host_tag WHERE agentsn = $1",
-            "DELETE FROM host_state WHERE agentsn = $1",
-            "DELETE FROM host_agent WHERE agentsn = $1",
-            "DELETE FROM group_host WHERE agentsn = $1",
-        ] {
-            sqlx::query(table)
-                .bind(agentsn)
-                .execute(&mut *tx)
-                .await
-                .map_err(failed(step))?;
-        }
+    if *from == Some(removal.to) {
+        return Ok(Removed::Done);
     }
-    let message = match removal.to {
-        Presence::Deleted => "the host was deleted",
-        _ => "the host was revoked",
+    let host = Leaving {
+        agentsn,
+        from: *from,
+        nobody: removal.nobody.as_str(),
     };
-    job_end::end_open(&mut tx, agentsn, message, by.at).await?;
-    let moves = [Move::new(agentsn, from, removal.to)];
-    presence::set(&mut tx, &moves, by.at).await?;
+    take_out(&mut tx, &[host], removal.to, by).await?;
     let deed = Deed {
         action: match removal.to {
             Presence::Deleted => "host.delete",
             _ => "host.revoke",
         },
         target: agentsn,
-        detail: json!({ "before": state }),
+        detail: json!({ "before": from.map(Presence::word) }),
     };
     note(&mut tx, by, deed).await?;
     tx.commit().await.map_err(failed(step))?;
     Ok(Removed::Done)
+}
+
+/// A host that is about to be taken out.
+#[derive(Debug, Serialize)]
+pub(super) struct Leaving<'a> {
+    pub(super) agentsn: &'a str,
+    /// How it stands.
+    #[serde(skip)]
+    pub(super) from: Option<Presence>,
+    /// What stands in for its secret.
+    pub(super) nobody: &'a str,
+}
+
+/// Of these hosts, those that are not deleted, and how they stand; nobody changes
+/// that until the commit.
+pub(super) async fn lock(
+    tx: &mut Write,
+    agentsns: &[&String],
+) -> Result<Vec<(String, Option<Presence>)>> {
+    let rows: Vec<(String, String)> = sqlx::query_as(concat!(
+        "SELECT agentsn, state FROM host_seen WHERE agentsn IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ") AND state <> 'deleted' ORDER BY agentsn",
+        for_update!()
+    ))
+    .bind(to_json(agentsns))
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed("looking how hosts stand"))?;
+    let rows = rows.into_iter();
+    Ok(rows
+        .map(|(agentsn, state)| (agentsn, Presence::parse(&state)))
+        .collect())
+}
+
+/// Takes hosts out that are locked, after [`one_at_a_time`] and [`no_orders_come`].
+/// The secret's number goes up, so that a status that is on its way with the old
+/// one is refused in its own transaction.
+pub(super) async fn take_out(
+    tx: &mut Write,
+    hosts: &[Leaving<'_>],
+    to: Presence,
+    by: &By,
+) -> Result<()> {
+    let step = "taking hosts out of the fleet";
+    let agentsns: Vec<&str> = hosts.iter().map(|host| host.agentsn).collect();
+    let given = to_json(&agentsns);
+    sqlx::query(concat!(
+        "UPDATE host_seen SET number = number + 1, rotate_due = NULL
+         WHERE agentsn IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ")"
+    ))
+    .bind(&given)
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    sqlx::query(concat!(
+        "UPDATE host SET secret = given.value ->> 'nobody', next_secret = NULL FROM ",
+        given_rows!("$1"),
+        " WHERE host.agentsn = given.value ->> 'agentsn'"
+    ))
+    .bind(to_json(hosts))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    if to == Presence::Deleted {
+        for table in [
+            of_these!("host_tag"),
+            of_these!("host_state"),
+            of_these!("host_agent"),
+            of_these!("group_host"),
+        ] {
+            sqlx::query(table)
+                .bind(&given)
+                .execute(&mut **tx)
+                .await
+                .map_err(failed(step))?;
+        }
+    }
+    let message = match to {
+        Presence::Deleted => "the host was deleted",
+        _ => "the host was revoked",
+    };
+    job_end::end_open(tx, &agentsns, message, by.at).await?;
+    let moves = hosts
+        .iter()
+        .map(|host| Move::new(host.agentsn, host.from, to));
+    presence::set(tx, &moves.collect::<Vec<_>>(), by.at).await
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sqlx::{QueryBuilder, Row};
 
 use super::lease::holds;
-use super::scope::restrict;
+use super::scope::bounds_of;
 use super::{Db, DbRow, SqlStore, Write, failed, listing, to_json};
 use crate::fleet::presence::{self, Presence};
 use crate::store::Result;
@@ -212,12 +212,13 @@ pub(super) async fn counts(store: &SqlStore) -> Result<Vec<(Presence, i64)>> {
 
 pub(super) async fn changes(store: &SqlStore, query: &HostChangeQuery) -> Result<Page<HostChange>> {
     let step = "listing what became of a host";
+    let bounds = bounds_of(store, &query.scope).await?;
     let mut sql: QueryBuilder<Db> =
         QueryBuilder::new("SELECT id, at, state, detail FROM host_change WHERE agentsn = ");
     sql.push_bind(&query.agentsn)
         .push(" AND id < ")
         .push_bind(query.before.unwrap_or(i64::MAX));
-    restrict(&mut sql, &query.scope, "host_change.agentsn");
+    bounds.restrict(&mut sql, "host_change.agentsn");
     sql.push(" ORDER BY id DESC");
     let read = |row: &DbRow| {
         let read = || -> std::result::Result<HostChange, sqlx::Error> {

@@ -27,6 +27,7 @@
 
 mod api_token;
 mod audit;
+mod bulk;
 mod enrolment;
 mod event;
 mod group;
@@ -40,6 +41,7 @@ mod job_end;
 mod lease;
 mod lifecycle;
 mod listing;
+mod member;
 mod package;
 mod presence;
 mod register;
@@ -62,8 +64,11 @@ use crate::access::throttle::{Attempt, Bucket};
 use crate::fleet::enrol::KnownHost;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
-use crate::store::api_token::{ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
+use crate::store::api_token::{
+    ApiTokenInserted, ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner,
+};
 use crate::store::audit::{AuditQuery, AuditRow, By};
+use crate::store::bulk::{BulkChange, BulkPart, PartChanged};
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::store::event::{EventQuery, EventRow};
 use crate::store::group::{
@@ -219,7 +224,7 @@ impl Store for SqlStore {
     async fn touch_api_token(&self, id: &str, now: i64) -> Result<()> {
         api_token::touch(self, id, now).await
     }
-    async fn insert_api_token(&self, new: &NewApiToken, by: &By) -> Result<ApiTokenRow> {
+    async fn insert_api_token(&self, new: &NewApiToken, by: &By) -> Result<ApiTokenInserted> {
         api_token::insert(self, new, by).await
     }
     async fn api_tokens(&self, query: &ApiTokenQuery) -> Result<Page<ApiTokenRow>> {
@@ -305,6 +310,18 @@ impl Store for SqlStore {
         by: &By,
     ) -> Result<HostEdited> {
         host_edit::edit(self, agentsn, edit, revision, scope, by).await
+    }
+    async fn agentsns(&self, query: &HostQuery, most: usize) -> Result<Option<Vec<String>>> {
+        bulk::agentsns(self, query, most).await
+    }
+    async fn change_hosts(
+        &self,
+        change: &BulkChange,
+        part: &BulkPart,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<PartChanged> {
+        bulk::change(self, change, part, scope, by).await
     }
     async fn hosts_by_agentsn(
         &self,

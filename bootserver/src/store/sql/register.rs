@@ -148,7 +148,7 @@ pub(super) async fn register_host(
             let is_stored = renew(&mut tx, registration).await?;
             if is_stored && *orders == OpenOrders::End {
                 let why = "the host enrolled anew";
-                job_end::end_open(&mut tx, &registration.agentsn, why, registration.now).await?;
+                job_end::end_open(&mut tx, &[&registration.agentsn], why, registration.now).await?;
             }
             (is_stored, tags)
         }
@@ -247,7 +247,7 @@ async fn revive(tx: &mut Write, registration: &Registration, enrolment: &str) ->
     }
     // One that was ordered in the moment of the deletion.
     let why = "the host was deleted";
-    job_end::end_open(tx, &registration.agentsn, why, registration.now).await?;
+    job_end::end_open(tx, &[&registration.agentsn], why, registration.now).await?;
     let reported = &registration.reported;
     sqlx::query(
         "UPDATE host SET secret = $2, next_secret = NULL, enrolment = $3, registered = $4,

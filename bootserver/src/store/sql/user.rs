@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
+use super::scope::hold_groups;
 use super::{DbRow, SqlStore, Write, failed, from_json, listing, one_at_a_time, to_json};
 use crate::access::password::PasswordHash;
 use crate::access::role::Role;
@@ -61,6 +62,10 @@ pub(super) async fn by_name(store: &SqlStore, name: &str) -> Result<Option<Known
 pub(super) async fn insert(store: &SqlStore, new: &NewUser, by: &By) -> Result<UserInserted> {
     let step = "storing a user";
     let mut tx = store.write(step).await?;
+    let unknown = hold_groups(&mut tx, &new.scope).await?;
+    if !unknown.is_empty() {
+        return Ok(UserInserted::UnknownGroups(unknown));
+    }
     let Some(user) = insert_in(&mut tx, new, by.at).await? else {
         return Ok(UserInserted::NameTaken);
     };
@@ -111,6 +116,12 @@ pub(super) async fn change(
     let wanted = before.with(change);
     if before.is_full_admin() && !wanted.is_full_admin() && is_last_admin(&mut tx, id).await? {
         return Ok(UserChanged::LastAdmin);
+    }
+    if let Some(scope) = &change.scope {
+        let unknown = hold_groups(&mut tx, scope).await?;
+        if !unknown.is_empty() {
+            return Ok(UserChanged::UnknownGroups(unknown));
+        }
     }
     let disabled = (wanted.state == UserState::Disabled).then_some(by.at);
     let row = sqlx::query(
