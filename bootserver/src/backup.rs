@@ -1,6 +1,6 @@
 //! What is done to a database beside serving it: migrate, backup and restore
 //! (a folder with a SQLite database as it was at one moment and the packages it
-//! names), and import into PostgreSQL.
+//! names), and import of both into PostgreSQL.
 //!
 //! The one rule: a restore never runs a job twice. What was open in the copy may
 //! have gone out since, and its host may have done it and have been told that
@@ -25,10 +25,10 @@ use crate::store::sqlite::{SqliteStore, copy};
 use crate::store::{self, Store};
 use crate::token::hex;
 
-/// The database in a backup.
-const DATABASE: &str = "bootserver.db";
+/// The database in a backup, and in a data directory.
+pub const DATABASE: &str = "bootserver.db";
 /// The packages, in a backup as in a data directory.
-const BLOBS: &str = "blobs";
+pub const BLOBS: &str = "blobs";
 /// A package that was deleted while it was copied means another try.
 const TRIES: usize = 5;
 
@@ -39,15 +39,20 @@ pub async fn migrate(config: &Config) -> anyhow::Result<String> {
     Ok(format!("{} is up to date", config.database))
 }
 
-/// Copies a SQLite file into an empty PostgreSQL database. The packages lie in
-/// the data directory and stay there.
+/// Copies a SQLite file, and the packages in the folder beside it or in the data
+/// directory, into an empty PostgreSQL database.
 pub async fn import(config: &Config, from: &Path) -> anyhow::Result<String> {
     let Address::Postgres(to) = &config.database else {
         bail!("--database postgres://... is expected: where to import to");
     };
     ensure!(from.is_file(), "there is no database {}", from.display());
     let _data = DataDir::take(&config.data)?;
-    let rows = store::import::import(from, (**to).clone())
+    let beside = parent(from).join(BLOBS);
+    let files = match beside.is_dir() {
+        true => beside,
+        false => config.data.join(BLOBS),
+    };
+    let rows = store::import::import(from, &files, (**to).clone())
         .await
         .with_context(|| format!("from {} to {}", from.display(), config.database))?;
     Ok(format!("{rows} rows are in {}", config.database))
@@ -160,10 +165,8 @@ fn sqlite(config: &Config) -> anyhow::Result<&Path> {
     match &config.database {
         Address::Sqlite(path) => Ok(path),
         Address::Postgres(_) => bail!(
-            "PostgreSQL has its own tools: pg_dump --format=custom saves the database, and a copy \
-             of {}/{BLOBS} the packages; after pg_restore, `bootserver close-jobs` makes sure that \
-             no job runs twice",
-            config.data.display()
+            "PostgreSQL has its own tools: pg_dump --format=custom saves the database with the \
+             packages; after pg_restore, `bootserver close-jobs` makes sure that no job runs twice"
         ),
     }
 }

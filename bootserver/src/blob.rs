@@ -1,54 +1,87 @@
-//! The bytes of packages: files by their SHA-256 beside the database.
+//! The bytes of packages, by their SHA-256: files beside a SQLite database, and
+//! chunks in a PostgreSQL one, so that every replica has them and no disk of a
+//! server is needed.
 //!
-//! A blob appears whole or not at all: it is written in `tmp/`, synced, and
-//! renamed to its hash. The one rule: `lock` is held while a row that names a
-//! blob is added or removed together with the blob, so that an upload and a
-//! delete of the same bytes cannot cross.
+//! A blob comes in by chunks and appears whole or not at all. As a file it is
+//! written in `tmp/`, synced, and renamed to its hash; in PostgreSQL it gets its
+//! sum in the transaction that stores its package, and loses it with the last one.
+//! The one rule: `lock` is held while a row that names a blob is added or removed
+//! together with the blob, so that an upload and a delete of the same bytes cannot
+//! cross.
 
-use std::io;
+mod files;
+mod move_in;
+mod rows;
+
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
+use axum::body::Body;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::store::StoreError;
+use crate::store::postgres::chunk::{CHUNK_BYTES, Chunks};
+use crate::store::postgres::is_disk_full;
 use crate::token::hex;
+use files::Files;
+pub use move_in::{Files as Moved, move_in, upload_file};
+use rows::{ChunkBody, ChunkReader, Incoming};
 
-/// Bytes written at once.
-const CHUNK_BYTES: usize = 1 << 20;
-
-/// The blobs of one data directory.
+/// The blobs of one server.
 #[derive(Debug)]
 pub struct Blobs {
-    directory: PathBuf,
-    temporary: PathBuf,
+    place: Place,
     lock: Mutex<()>,
 }
 
-/// A blob that failed: what was tried with which file.
+#[derive(Debug)]
+enum Place {
+    Files(Files),
+    Rows(Chunks),
+}
+
+/// A blob that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} {}", path.display())]
-pub struct BlobError {
-    /// What was tried.
-    pub operation: &'static str,
-    /// With which file.
-    pub path: PathBuf,
-    /// What the system said.
-    #[source]
-    pub source: io::Error,
+pub enum BlobError {
+    /// The disk: what was tried with which file.
+    #[error("{operation} {}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not there.
+    #[error("there are no bytes with the SHA-256 {sha256}")]
+    Missing {
+        /// What was looked for.
+        sha256: String,
+    },
 }
 
 impl BlobError {
-    /// Whether the disk is full.
+    /// Whether the disk is full, ours or the database's.
     pub fn is_disk_full(&self) -> bool {
-        matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        )
+        match self {
+            Self::File { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Store(error) => is_disk_full(error),
+            Self::Missing { .. } => false,
+        }
     }
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BlobError {
-    move |source| BlobError {
+    move |source| BlobError::File {
         operation,
         path: path.to_owned(),
         source,
@@ -58,20 +91,17 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Blo
 impl Blobs {
     /// Uses `directory` for blobs and `temporary`, on the same mount, for
     /// unfinished ones. What an interrupted run left there is removed.
-    pub fn open(directory: PathBuf, temporary: PathBuf) -> Result<Self, BlobError> {
-        for path in [&directory, &temporary] {
-            std::fs::create_dir_all(path).map_err(failed("creating", path))?;
-        }
-        let leftovers = std::fs::read_dir(&temporary).map_err(failed("listing", &temporary))?;
-        for leftover in leftovers.flatten() {
-            let path = leftover.path();
-            std::fs::remove_file(&path).map_err(failed("removing", &path))?;
-        }
-        Ok(Self {
-            directory,
-            temporary,
-            lock: Mutex::new(()),
-        })
+    pub fn files(directory: PathBuf, temporary: PathBuf) -> Result<Self, BlobError> {
+        let place = Place::Files(Files::open(directory, temporary)?);
+        let lock = Mutex::new(());
+        Ok(Self { place, lock })
+    }
+
+    /// Uses a database.
+    pub fn rows(chunks: Chunks) -> Self {
+        let place = Place::Rows(chunks);
+        let lock = Mutex::new(());
+        Self { place, lock }
     }
 
     /// Keeps uploads and deletes from crossing while rows and blobs change
@@ -82,112 +112,124 @@ impl Blobs {
 
     /// Begins a new blob.
     pub async fn begin(&self) -> Result<Upload, BlobError> {
-        let temporary = self.temporary.clone();
-        blocking(move || {
-            let path = temporary.clone();
-            tempfile::Builder::new()
-                .prefix("upload-")
-                .tempfile_in(&temporary)
-                .map_err(failed("creating a file in", &path))
-        })
-        .await
-        .map(|file| Upload {
-            state: Some(State {
-                file,
-                hasher: Sha256::new(),
-            }),
+        let sink = match &self.place {
+            Place::Files(files) => Sink::File(files.begin().await?),
+            Place::Rows(chunks) => Sink::Rows(Incoming::begin(chunks.clone()).await?),
+        };
+        Ok(Upload {
+            state: Some((sink, Sha256::new())),
             buffer: Vec::new(),
             size: 0,
         })
     }
 
-    /// Gives a finished upload its place. The same bytes twice are one blob.
-    pub async fn keep(&self, finished: Finished) -> Result<(), BlobError> {
-        let path = self.path(&finished.sha256);
-        blocking(move || {
-            let parent = path
-                .parent()
-                .expect("a blob lies in a directory")
-                .to_owned();
-            std::fs::create_dir_all(&parent).map_err(failed("creating", &parent))?;
-            finished
-                .file
-                .persist(&path)
-                .map_err(|error| failed("renaming to", &path)(error.error))?;
-            sync_directory(&parent)?;
-            sync_directory(parent.parent().unwrap_or(&parent))
-        })
-        .await
-    }
-
-    /// The SHA-256s of all blobs.
-    pub async fn list(&self) -> Result<Vec<String>, BlobError> {
-        let directory = self.directory.clone();
-        blocking(move || {
-            let mut names = Vec::new();
-            for shard in std::fs::read_dir(&directory).map_err(failed("listing", &directory))? {
-                let shard = shard.map_err(failed("listing", &directory))?.path();
-                for blob in std::fs::read_dir(&shard).map_err(failed("listing", &shard))? {
-                    let blob = blob.map_err(failed("listing", &shard))?;
-                    names.extend(blob.file_name().into_string().ok());
-                }
+    /// Gives a finished upload its place. The same bytes twice are one blob. In a
+    /// database it is there only once its package is stored with
+    /// [`Kept::id`].
+    pub async fn keep(&self, finished: Finished) -> Result<Kept, BlobError> {
+        match (&self.place, finished.sink) {
+            (Place::Files(files), Sink::File(file)) => {
+                files.keep(file, &finished.sha256).await?;
+                Ok(Kept(None))
             }
-            Ok(names)
-        })
-        .await
-    }
-
-    /// Opens a blob for reading.
-    pub async fn read(&self, sha256: &str) -> Result<tokio::fs::File, BlobError> {
-        let path = self.path(sha256);
-        tokio::fs::File::open(&path)
-            .await
-            .map_err(failed("opening", &path))
-    }
-
-    /// Removes a blob no row names any more.
-    pub async fn remove(&self, sha256: &str) -> Result<(), BlobError> {
-        let path = self.path(sha256);
-        match tokio::fs::remove_file(&path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("removing", &path)(error))
+            (_, Sink::Rows(incoming)) => Ok(Kept(Some(incoming))),
+            (Place::Rows(_), Sink::File(_)) => {
+                unreachable!("an upload is of the place it began in")
             }
-            _ => Ok(()),
         }
     }
 
-    fn path(&self, sha256: &str) -> PathBuf {
-        let shard = sha256.get(..2).unwrap_or("00");
-        self.directory.join(shard).join(sha256)
+    /// Opens `start..end` of a blob for sending.
+    pub async fn body(&self, sha256: &str, start: u64, end: u64) -> Result<Body, BlobError> {
+        match &self.place {
+            Place::Files(files) => Ok(Body::new(files.body(sha256, start, end).await?)),
+            Place::Rows(chunks) => match chunks.find(sha256).await? {
+                Some(blob) => Ok(Body::new(ChunkBody::new(chunks.clone(), blob, start, end))),
+                None => Err(BlobError::Missing {
+                    sha256: sha256.to_owned(),
+                }),
+            },
+        }
+    }
+
+    /// Removes a blob that no row names any more.
+    pub async fn remove(&self, sha256: &str) -> Result<(), BlobError> {
+        match &self.place {
+            Place::Files(files) => files.remove(sha256).await,
+            // It lost its sum together with its last row.
+            Place::Rows(chunks) => Ok(chunks.remove_gone().await?),
+        }
+    }
+
+    /// The SHA-256s of blobs a crash may have left without a row. A database has
+    /// none.
+    pub async fn list(&self) -> Result<Vec<String>, BlobError> {
+        match &self.place {
+            Place::Files(files) => files.list().await,
+            Place::Rows(_) => Ok(Vec::new()),
+        }
     }
 }
 
-struct State {
-    file: tempfile::NamedTempFile,
-    hasher: Sha256,
+/// Where an upload goes.
+#[derive(Debug)]
+enum Sink {
+    File(tempfile::NamedTempFile),
+    Rows(Incoming),
 }
 
 /// A blob being written. Dropped, it is gone.
+#[derive(Debug)]
 pub struct Upload {
     /// Absent only while a chunk is being written, and after one failed.
-    state: Option<State>,
+    state: Option<(Sink, Sha256)>,
     buffer: Vec<u8>,
     size: u64,
 }
 
 /// A written and synced blob that has no place yet. Dropped, it is gone.
+#[derive(Debug)]
 pub struct Finished {
-    file: tempfile::NamedTempFile,
+    sink: Sink,
     /// Its SHA-256 as 64 hexadecimal digits.
     pub sha256: String,
     /// Its length in bytes.
     pub size: u64,
 }
 
+/// A blob that waits for its row. Dropped before [`Kept::done`], it is gone from a
+/// database; a file waits for the next start.
+#[derive(Debug)]
+pub struct Kept(Option<Incoming>);
+
+impl Kept {
+    /// What the store must know to give it its sum.
+    pub fn id(&self) -> Option<&str> {
+        self.0.as_ref().map(Incoming::id)
+    }
+
+    /// Its row is stored.
+    pub fn done(self) {
+        if let Some(incoming) = self.0 {
+            incoming.done();
+        }
+    }
+}
+
+/// What can be read and gone back in.
+pub trait Bytes: Read + Seek + Send {}
+impl<T: Read + Seek + Send> Bytes for T {}
+
 impl Finished {
-    /// Where it is now, to look into it.
-    pub fn path(&self) -> &Path {
-        self.file.path()
+    /// Its bytes, to look into them on a thread that may wait.
+    pub fn reader(&self) -> Result<Box<dyn Bytes>, BlobError> {
+        match &self.sink {
+            Sink::File(file) => {
+                let opened = std::fs::File::open(file.path());
+                Ok(Box::new(opened.map_err(failed("opening", file.path()))?))
+            }
+            Sink::Rows(incoming) => Ok(Box::new(ChunkReader::new(incoming, self.size))),
+        }
     }
 }
 
@@ -197,28 +239,33 @@ impl Upload {
         self.size
     }
 
-    /// Adds bytes; they are hashed and written a large piece at a time.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
-        self.buffer.extend_from_slice(bytes);
+    /// Adds bytes; they are hashed and written a chunk at a time.
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), BlobError> {
         self.size += bytes.len() as u64;
-        if self.buffer.len() >= CHUNK_BYTES {
+        while self.buffer.len() + bytes.len() >= CHUNK_BYTES {
+            let (now, later) = bytes.split_at(CHUNK_BYTES - self.buffer.len());
+            self.buffer.extend_from_slice(now);
             self.flush().await?;
+            bytes = later;
         }
+        self.buffer.extend_from_slice(bytes);
         Ok(())
     }
 
     /// Writes the rest and syncs.
     pub async fn finish(mut self) -> Result<Finished, BlobError> {
-        self.flush().await?;
-        let State { file, hasher } = self.take_state()?;
+        if !self.buffer.is_empty() {
+            self.flush().await?;
+        }
+        let (sink, hasher) = self.take_state()?;
         let size = self.size;
         blocking(move || {
-            let path = file.path().to_owned();
-            file.as_file()
-                .sync_all()
-                .map_err(failed("syncing", &path))?;
+            if let Sink::File(file) = &sink {
+                let synced = file.as_file().sync_all();
+                synced.map_err(failed("syncing", file.path()))?;
+            }
             Ok(Finished {
-                file,
+                sink,
                 sha256: hex(&hasher.finalize()),
                 size,
             })
@@ -228,35 +275,32 @@ impl Upload {
 
     async fn flush(&mut self) -> Result<(), BlobError> {
         let bytes = std::mem::take(&mut self.buffer);
-        let mut state = self.take_state()?;
-        let state = blocking(move || {
-            use std::io::Write;
-            state.hasher.update(&bytes);
-            let path = state.file.path().to_owned();
-            state
-                .file
-                .write_all(&bytes)
-                .map_err(failed("writing", &path))?;
-            Ok(state)
+        let (sink, mut hasher) = self.take_state()?;
+        let (mut sink, hasher, bytes) = blocking(move || {
+            hasher.update(&bytes);
+            if let Sink::File(file) = &sink {
+                let written = io::Write::write_all(&mut file.as_file(), &bytes);
+                written.map_err(failed("writing", file.path()))?;
+            }
+            Ok((sink, hasher, bytes))
         })
         .await?;
-        self.state = Some(state);
+        if let Sink::Rows(incoming) = &mut sink {
+            incoming.append(&bytes).await?;
+        }
+        self.state = Some((sink, hasher));
+        self.buffer = bytes;
+        self.buffer.clear();
         Ok(())
     }
 
-    fn take_state(&mut self) -> Result<State, BlobError> {
-        self.state.take().ok_or_else(|| BlobError {
+    fn take_state(&mut self) -> Result<(Sink, Sha256), BlobError> {
+        self.state.take().ok_or_else(|| BlobError::File {
             operation: "writing",
             path: PathBuf::from("an upload that failed before"),
             source: io::ErrorKind::BrokenPipe.into(),
         })
     }
-}
-
-fn sync_directory(path: &Path) -> Result<(), BlobError> {
-    std::fs::File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed("syncing", path))
 }
 
 /// Runs file work where it holds up no connection.
@@ -265,7 +309,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, BlobError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(join) => Err(BlobError {
+        Err(join) => Err(BlobError::File {
             operation: "running file work on",
             path: PathBuf::new(),
             source: io::Error::other(join),

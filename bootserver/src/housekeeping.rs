@@ -1,5 +1,5 @@
 //! What the server does by itself, beside requests: the store's own upkeep, the
-//! end of jobs nobody may begin any more, and forgetting, which takes its time
+//! end of jobs nobody may begin any more and of uploads nobody ends, and forgetting, which takes its time
 //! and therefore is a task and a lease of its own.
 //!
 //! The one rule: of several servers on one database, the one with the lease
@@ -29,6 +29,8 @@ const FORGET_ROWS: u32 = 200;
 const FORGET_PAUSE: Duration = Duration::from_millis(50);
 /// Most transactions of one round; the next one goes on.
 const FORGET_MOST: u32 = 1000;
+/// Older than this no upload is under way: one may take an hour.
+const UPLOAD_MILLIS: i64 = 2 * 3_600_000;
 /// The work the leases are for.
 const WORK: &str = "housekeeping";
 const FORGETTING: &str = "retention";
@@ -56,7 +58,16 @@ async fn keep(store: &dyn Store, holder: &str) -> Result<()> {
         Held::Done(0) | Held::Lost => {}
         Held::Done(jobs) => tracing::info!(jobs, "jobs expired before they were handed out"),
     }
-    Ok(())
+    let Some(chunks) = store.chunks() else {
+        return Ok(());
+    };
+    let step = "giving up unfinished uploads";
+    match within(step, store.sweep_uploads(&lease, UPLOAD_MILLIS)).await? {
+        Held::Done(0) | Held::Lost => {}
+        Held::Done(uploads) => tracing::info!(uploads, "what a server left of uploads is given up"),
+    }
+    // Each call in it is a short one.
+    chunks.remove_gone().await
 }
 
 /// Forgets what is old until it is dropped.

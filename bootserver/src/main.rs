@@ -23,7 +23,8 @@ The platform itself:
                            while the server runs
   restore DIR              put such a copy where there is no database; open jobs end
   close-jobs               end all open jobs, after a pg_restore
-  import FILE              copy a SQLite file into an empty PostgreSQL database
+  import FILE              copy a SQLite file, and the packages in blobs beside it,
+                           into an empty PostgreSQL database
   reset-password NAME      give a user a one-time password, while the server runs or not
   openapi                  print the OpenAPI document
   -T                       test configuration and machine for serve; changes nothing

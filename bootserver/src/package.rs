@@ -8,9 +8,7 @@ mod bundle;
 mod deb;
 mod rpm;
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
 
 use crate::fleet::package_choice::PackageKind;
 
@@ -54,8 +52,7 @@ fn damaged(kind: &'static str, what: impl Into<String>) -> InspectError {
 }
 
 /// Looks into a file. Blocks; bounded in memory and in what it unpacks.
-pub fn inspect(path: &Path) -> Result<Inspected, InspectError> {
-    let mut file = File::open(path).map_err(InspectError::Io)?;
+pub fn inspect(mut file: impl Read + Seek) -> Result<Inspected, InspectError> {
     let mut magic = [0; 8];
     let read = read_up_to(&mut file, &mut magic).map_err(InspectError::Io)?;
     file.seek(SeekFrom::Start(0)).map_err(InspectError::Io)?;

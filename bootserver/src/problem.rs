@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::blob::BlobError;
 use crate::store::{Failure, StoreError};
 
 /// Seconds after which a busy server is worth another try.
@@ -278,6 +279,23 @@ impl From<StoreError> for Problem {
         };
         problem.store = Some(error.failure);
         problem
+    }
+}
+
+impl From<BlobError> for Problem {
+    fn from(error: BlobError) -> Self {
+        if error.is_disk_full() {
+            tracing::error!(error = chain(&error), "the bytes of packages have no room");
+            let detail = "the disk is full; delete old packages";
+            return Self::insufficient_storage(detail);
+        }
+        match error {
+            BlobError::Store(error) => error.into(),
+            BlobError::File { .. } | BlobError::Missing { .. } => {
+                tracing::error!(error = chain(&error), "the bytes of packages failed");
+                Self::internal()
+            }
+        }
     }
 }
 

@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use crate::api;
 use crate::app::{App, Edge};
-use crate::blob::Blobs;
+use crate::backup;
+use crate::blob::{Blobs, Moved, move_in};
 use crate::config::{Config, Listen, Scheme};
 use crate::data_dir::{DataDir, write_atomic};
 use crate::first_start::{Show, first_start};
@@ -62,12 +63,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         &Show::on_terminal_or(data.join("first-start.txt")),
     )
     .await?;
-    let blobs = Blobs::open(data.join("blobs"), data.join("tmp")).context("the packages")?;
-    // A new database beside packages is not theirs: its address is wrong, or it
-    // waits for an import.
-    if start == FirstStart::Later {
-        remove_orphans(store.as_ref(), &blobs).await?;
-    }
+    let blobs = open_blobs(store.as_ref(), &data, start).await;
+    let blobs = blobs.context("the packages")?;
     let (ingest, writer) = Ingest::start(store.clone());
     let holder = Uuid::new_v4().to_string();
     let mut own_work = JoinSet::new();
@@ -217,13 +214,38 @@ async fn open_doors(config: &Config, app: App, mut hangup: Signal) -> anyhow::Re
     Ok(doors)
 }
 
+/// The bytes of packages: in the database, or beside it. Nobody is served yet.
+async fn open_blobs(store: &dyn Store, data: &DataDir, start: FirstStart) -> anyhow::Result<Blobs> {
+    let directory = data.join(backup::BLOBS);
+    let Some(chunks) = store.chunks() else {
+        let blobs = Blobs::files(directory, data.join("tmp"))?;
+        // A new database beside packages is not theirs: its address is wrong.
+        if start == FirstStart::Later {
+            remove_orphans(store, &blobs).await?;
+        }
+        return Ok(blobs);
+    };
+    // Servers of before kept them beside PostgreSQL too. A new database is not that
+    // of these files: its address is wrong, or it waits for an import.
+    if start == FirstStart::Later {
+        let after = match data.join(backup::DATABASE).exists() {
+            true => Moved::Stay,
+            false => Moved::Go,
+        };
+        match move_in(&chunks, &directory, after).await? {
+            0 => {}
+            files => tracing::info!(files, "packages moved into the database"),
+        }
+    }
+    Ok(Blobs::rows(chunks))
+}
+
 /// A crash between a blob's coming and its row's, or between a row's going and
-/// its blob's, leaves bytes no package has. Nobody is served yet.
+/// its blob's, leaves files no package has.
 async fn remove_orphans(store: &dyn Store, blobs: &Blobs) -> anyhow::Result<()> {
-    let all = blobs.list().await.context("the packages")?;
-    let orphans = store.orphan_blobs(&all).await.context("the packages")?;
-    for sha256 in &orphans {
-        blobs.remove(sha256).await.context("the packages")?;
+    let all = blobs.list().await?;
+    for sha256 in &store.orphan_blobs(&all).await? {
+        blobs.remove(sha256).await?;
         tracing::info!(sha256, "bytes no package has were removed");
     }
     Ok(())

@@ -57,6 +57,7 @@ use job::{Cancelled, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, Resul
 use lease::{Held, Lease};
 use package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use page::{Limit, Page};
+use postgres::chunk::Chunks;
 use retention::Kept;
 use session::{NewSession, SessionBegun, SessionEnded, SessionOwner, SessionRow};
 use status::{StatusOutcome, StatusRecord};
@@ -339,8 +340,18 @@ pub trait Store: Send + Sync + 'static {
     /// The outcomes are in the order of the records.
     async fn record_statuses(&self, records: &[StatusRecord]) -> Result<Vec<StatusOutcome>>;
 
-    /// Stores a package, unless another one has its place.
-    async fn insert_package(&self, package: &PackageRow, by: &By) -> Result<PackageInserted>;
+    /// Where the bytes of packages are, if this database keeps them itself.
+    fn chunks(&self) -> Option<Chunks>;
+    /// Stores a package, unless another one has its place, and gives the blob that
+    /// came in for it its sum.
+    async fn insert_package(
+        &self,
+        package: &PackageRow,
+        blob: Option<&str>,
+        by: &By,
+    ) -> Result<PackageInserted>;
+    /// Gives up uploads that began so many milliseconds ago. Returns how many.
+    async fn sweep_uploads(&self, lease: &Lease, older_than: i64) -> Result<Held<u64>>;
     /// One package.
     async fn package(&self, id: &str) -> Result<Option<PackageRow>>;
     /// The package behind a path below `/packages/`.

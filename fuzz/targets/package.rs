@@ -27,7 +27,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let path = fuzz::folder().join("package");
     std::fs::write(&path, data).expect("writable");
-    let _ = server::package::inspect(&path);
+    let _ = server::package::inspect(std::io::Cursor::new(data));
     let _ = Kind::of(&path);
     let printed = |_: &Command| {
         Ok(Output {

@@ -5,13 +5,11 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
-use tokio::io::AsyncSeekExt;
 
 use crate::app::App;
 use crate::auth::Reader;
-use crate::file_body::FileBody;
 use crate::openapi::{Allowed, Missing, Unsatisfiable};
-use crate::problem::{Problem, chain};
+use crate::problem::Problem;
 use crate::range::{Wanted, wanted};
 use crate::store::package::PackageRow;
 
@@ -85,22 +83,10 @@ async fn send(
     start: u64,
     end: u64,
 ) -> Result<Response, Problem> {
-    let mut file = app.blobs.read(&package.sha256).await.map_err(|error| {
-        tracing::error!(
-            file = package.file,
-            error = chain(&error),
-            "a package has no bytes"
-        );
-        Problem::internal()
-    })?;
-    file.seek(std::io::SeekFrom::Start(start))
-        .await
-        .map_err(|error| {
-            tracing::error!(file = package.file, %error, "seeking in a package");
-            Problem::internal()
-        })?;
+    let body = app.blobs.body(&package.sha256, start, end).await;
+    let body = body.inspect_err(|_| tracing::error!(file = package.file, "its bytes failed"))?;
     let length = end - start;
-    let mut response = reply(StatusCode::OK, etag, Body::new(FileBody::new(file, length)))?;
+    let mut response = reply(StatusCode::OK, etag, body)?;
     insert(&mut response, header::CONTENT_LENGTH, &length.to_string())?;
     insert(
         &mut response,

@@ -1,4 +1,4 @@
-//! POST /api/v1/packages: a package comes in as the body, streamed to disk.
+//! POST /api/v1/packages: a package comes in as the body, streamed to where packages are.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::packages::PackageView;
 use crate::app::App;
 use crate::auth::{May, OperateFleet};
-use crate::blob::{BlobError, Finished};
+use crate::blob::Finished;
 use crate::clock::unix_millis;
 use crate::extract::{Params, refuse_compressed};
 use crate::fleet::package_choice::{PackageKind, canonical_arch};
@@ -82,8 +82,8 @@ pub async fn upload(
         .map_err(|_| Problem::unavailable("too many uploads are under way"))?;
     let received = timeout(TOTAL, receive(&app, request.into_body(), max_bytes)).await;
     let finished = received.map_err(|_| Problem::timed_out())??;
-    let path = finished.path().to_owned();
-    let inspected = tokio::task::spawn_blocking(move || inspect(&path))
+    let bytes = finished.reader()?;
+    let inspected = tokio::task::spawn_blocking(move || inspect(bytes))
         .await
         .map_err(|_| Problem::internal())?
         .map_err(|error| not_inspected(&error))?;
@@ -96,11 +96,7 @@ pub async fn upload(
 }
 
 async fn receive(app: &App, mut body: Body, max_bytes: u64) -> Result<Finished, Problem> {
-    let mut upload = app
-        .blobs
-        .begin()
-        .await
-        .map_err(|error| not_written(&error))?;
+    let mut upload = app.blobs.begin().await?;
     loop {
         let frame = timeout(IDLE, body.frame())
             .await
@@ -113,12 +109,9 @@ async fn receive(app: &App, mut body: Body, max_bytes: u64) -> Result<Finished, 
         if upload.size() + data.len() as u64 > max_bytes {
             return Err(Problem::too_large(max_bytes));
         }
-        upload
-            .write(&data)
-            .await
-            .map_err(|error| not_written(&error))?;
+        upload.write(&data).await?;
     }
-    upload.finish().await.map_err(|error| not_written(&error))
+    Ok(upload.finish().await?)
 }
 
 async fn keep(
@@ -131,12 +124,10 @@ async fn keep(
     if let Some(there) = app.store.package_by_file(&package.file).await? {
         return existing(there, &package);
     }
-    app.blobs
-        .keep(finished)
-        .await
-        .map_err(|error| not_written(&error))?;
-    match app.store.insert_package(&package, by).await? {
+    let kept = app.blobs.keep(finished).await?;
+    match app.store.insert_package(&package, kept.id(), by).await? {
         PackageInserted::Done => {
+            kept.done();
             tracing::info!(id = %package.id, file = %package.file, "a package was uploaded");
             Ok((StatusCode::CREATED, Json(package.into())))
         }
@@ -232,6 +223,7 @@ fn described(
         size: i64::try_from(finished.size).unwrap_or(i64::MAX),
         sha256: finished.sha256.clone(),
         created: unix_millis(),
+        signature: None,
     })
 }
 
@@ -248,14 +240,6 @@ fn plain(name: &str) -> String {
 fn is_word(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=32).contains(&text.len()) && text.bytes().all(allowed)
-}
-
-fn not_written(error: &BlobError) -> Problem {
-    tracing::error!(error = chain(error), "an upload was not stored");
-    match error.is_disk_full() {
-        true => Problem::insufficient_storage("the server's disk is full; delete old packages"),
-        false => Problem::internal(),
-    }
 }
 
 fn not_inspected(error: &InspectError) -> Problem {

@@ -8,9 +8,7 @@ use super::*;
 const MANIFEST: &str = r#"{"name":"flux-push","version":"0.1.0-1","exec":["./flux-push"]}"#;
 
 fn check(bytes: &[u8]) -> Result<Inspected, InspectError> {
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    file.write_all(bytes).expect("room for a small file");
-    inspect(file.path())
+    inspect(io::Cursor::new(bytes))
 }
 
 fn tar_gz(files: &[(&str, &[u8])]) -> Vec<u8> {

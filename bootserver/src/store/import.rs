@@ -1,4 +1,5 @@
-//! From SQLite to PostgreSQL: every table, row by row, in one transaction.
+//! From SQLite to PostgreSQL: every table, row by row, in one transaction, and the
+//! files of the packages before it, which get their sums in it.
 //!
 //! Both have the same tables by the same migrations, so what is in them is not
 //! known here: tables and columns are asked of PostgreSQL, and rows travel as
@@ -12,38 +13,49 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 
 use super::postgres::PostgresStore;
+use super::postgres::chunk;
 use super::sqlite::SqliteStore;
 use super::{Failure, Result, Store, StoreError, postgres, schema, sqlite};
+use crate::blob::{BlobError, Blobs, Kept, upload_file};
 
 /// Rows of one statement.
 const ROWS: i64 = 500;
-/// sqlx's own.
-const MIGRATIONS: &str = "_sqlx_migrations";
-
-/// What a trigger writes with each host.
-const SEARCH: [&str; 2] = ["host_search", "host_address"];
+/// What is not copied: sqlx's own, what triggers write with each host, and what comes
+/// from files.
+const NOT_COPIED: [&str; 5] = [
+    "_sqlx_migrations",
+    "host_search",
+    "host_address",
+    "blob",
+    "blob_chunk",
+];
 
 /// A column: its name, its type as PostgreSQL calls it, and whether it counts
 /// by itself.
 type Column = (String, String, bool);
 
-/// Copies a SQLite file into an empty PostgreSQL database; both are brought up
-/// to date first. Returns the number of rows.
-pub async fn import(from: &Path, to: PgConnectOptions) -> Result<u64> {
+/// Copies a SQLite file, and its packages from `files`, into an empty PostgreSQL
+/// database; both are brought up to date first. Returns the number of rows.
+pub async fn import(from: &Path, files: &Path, to: PgConnectOptions) -> Result<u64> {
     let step = "connecting to both databases";
     let source = SqliteConnectOptions::new().filename(from);
     let mut source = source.connect().await.map_err(failed(step))?;
     refuse_running(&mut source).await?;
     // The tables must be the same on both sides.
     SqliteStore::open(from).await?.close().await;
-    PostgresStore::open(to.clone()).await?.close().await;
+    let store = PostgresStore::open(to.clone()).await?;
     let mut target = to.connect().await.map_err(failed(step))?;
     // What is read is the source at one moment, whoever writes.
     let mut source = source.begin().await.map_err(failed(step))?;
     refuse_newer(&mut source, &mut target).await?;
+    let tables = tables(&mut target).await?;
+    for table in &tables {
+        refuse_rows(&mut target, table).await?;
+    }
+    let packages = upload_packages(&mut source, files, &store).await?;
     let step = "copying into PostgreSQL";
     let mut tx = target.begin().await.map_err(failed(step))?;
-    let tables = tables(&mut tx).await?;
+    // Somebody may have come in meanwhile.
     for table in &tables {
         refuse_rows(&mut tx, table).await?;
     }
@@ -51,7 +63,16 @@ pub async fn import(from: &Path, to: PgConnectOptions) -> Result<u64> {
     for table in &tables {
         rows += copy(&mut source, &mut tx, table).await?;
     }
+    for (sha256, kept) in &packages {
+        if let Some(blob) = kept.id() {
+            chunk::keep(&mut tx, blob, sha256).await?;
+        }
+    }
     tx.commit().await.map_err(failed(step))?;
+    for (_, kept) in packages {
+        kept.done();
+    }
+    store.close().await;
     sqlx::raw_sql("ANALYZE")
         .execute(&mut target)
         .await
@@ -59,6 +80,35 @@ pub async fn import(from: &Path, to: PgConnectOptions) -> Result<u64> {
     source.rollback().await.map_err(failed(step))?;
     target.close().await.map_err(failed(step))?;
     Ok(rows)
+}
+
+/// Puts the bytes of all packages into PostgreSQL, where they wait for the rows.
+async fn upload_packages(
+    source: &mut SqliteConnection,
+    files: &Path,
+    store: &PostgresStore,
+) -> Result<Vec<(String, Kept)>> {
+    let step = "copying the packages into PostgreSQL";
+    let sha256s: Vec<String> = sqlx::query_scalar("SELECT DISTINCT sha256 FROM package")
+        .fetch_all(source)
+        .await
+        .map_err(failed(step))?;
+    let Some(chunks) = store.chunks() else {
+        return Ok(Vec::new());
+    };
+    let unreadable = |error: BlobError| StoreError {
+        step,
+        failure: Failure::Rejected,
+        source: Box::new(error),
+    };
+    let blobs = Blobs::rows(chunks.clone());
+    let mut uploaded = Vec::new();
+    for sha256 in sha256s {
+        let finished = upload_file(&chunks, files, &sha256).await;
+        let kept = blobs.keep(finished.map_err(unreadable)?).await;
+        uploaded.push((sha256, kept.map_err(unreadable)?));
+    }
+    Ok(uploaded)
 }
 
 /// What a server still writes would be missing.
@@ -111,7 +161,7 @@ async fn tables(target: &mut PgConnection) -> Result<Vec<String>> {
         "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname <> ALL ($1)
              AND relnamespace = current_schema()::regnamespace ORDER BY relname",
     )
-    .bind([MIGRATIONS, SEARCH[0], SEARCH[1]])
+    .bind(NOT_COPIED)
     .fetch_all(&mut *target)
     .await
     .map_err(failed(step))?;

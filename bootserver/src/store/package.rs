@@ -27,6 +27,8 @@ pub struct PackageRow {
     pub sha256: String,
     /// When it was uploaded.
     pub created: i64,
+    /// The text of its `.minisig`, which jobs pass on.
+    pub signature: Option<String>,
 }
 
 impl PackageRow {

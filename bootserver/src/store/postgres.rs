@@ -59,6 +59,7 @@ macro_rules! database_now {
     };
 }
 
+pub mod chunk;
 mod hot;
 #[path = "sql/queries.rs"]
 #[expect(
@@ -69,6 +70,7 @@ mod queries;
 
 use PgRow as DbRow;
 use PostgresStore as SqlStore;
+use chunk::Chunks;
 use queries::failed;
 
 type Db = Postgres;
@@ -86,6 +88,9 @@ const WRITERS: u32 = 6;
 const READERS: u32 = 8;
 /// Readers for who calls: where lists take long, hosts and operators still come in.
 const LOOKUPS: u32 = 3;
+/// For the bytes of packages: enough to keep a disk busy, few enough that a rollout
+/// leaves the database to statuses.
+const PACKAGES: u32 = 4;
 /// How long a reader may work on one answer.
 const READ_WITHIN: (&str, &str) = ("statement_timeout", "10s");
 /// How long a call waits for a connection before it fails. A host that is told
@@ -117,6 +122,7 @@ pub struct PostgresStore {
     writer: PgPool,
     readers: PgPool,
     lookups: PgPool,
+    packages: PgPool,
 }
 
 impl PostgresStore {
@@ -158,7 +164,8 @@ impl PostgresStore {
                 .connect_lazy_with(options)
         };
         Ok(Self {
-            writer: pool(WRITERS, options),
+            writer: pool(WRITERS, options.clone()),
+            packages: pool(PACKAGES, options),
             readers: pool(READERS, hurried.clone()),
             lookups: pool(LOOKUPS, hurried),
         })
@@ -166,6 +173,12 @@ impl PostgresStore {
 
     async fn write(&self, step: &'static str) -> Result<Write> {
         self.writer.begin().await.map_err(failed(step))
+    }
+
+    /// Where the bytes of packages are kept.
+    fn own_chunks(&self) -> Option<Chunks> {
+        let pool = self.packages.clone();
+        Some(Chunks { pool })
     }
 
     /// PostgreSQL keeps house by itself.
@@ -176,6 +189,7 @@ impl PostgresStore {
     async fn close_all(&self) {
         self.readers.close().await;
         self.lookups.close().await;
+        self.packages.close().await;
         self.writer.close().await;
     }
 }
@@ -288,6 +302,13 @@ fn usable(version: i32, encoding: &str, standby: bool) -> std::result::Result<()
         return Err("it is a standby, which only reads; name the primary".into());
     }
     Ok(())
+}
+
+/// Whether a failure says that the database's disk is full.
+pub fn is_disk_full(error: &StoreError) -> bool {
+    let source = error.source.downcast_ref::<sqlx::Error>();
+    let code = source.and_then(|source| source.as_database_error()?.code());
+    code.as_deref() == Some("53100")
 }
 
 /// Data exceptions (22), integrity (23) and limits of the program (54) lie in

@@ -18,6 +18,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, Transaction};
 
+use super::postgres::chunk::Chunks;
 use super::{Failure, IDS_LEFT_OUT, Result, StoreError, schema};
 
 // What the queries say through their parent; `sql/queries.rs` explains it.
@@ -53,6 +54,7 @@ macro_rules! database_now {
     };
 }
 
+mod chunk;
 pub mod copy;
 mod hot;
 #[path = "sql/queries.rs"]
@@ -156,6 +158,11 @@ impl SqliteStore {
             .begin_with("BEGIN IMMEDIATE")
             .await
             .map_err(failed(step))
+    }
+
+    /// The bytes of packages are files beside the database.
+    fn own_chunks(&self) -> Option<Chunks> {
+        None
     }
 
     async fn keep_house(&self) -> Result<()> {

@@ -157,7 +157,7 @@ fn an_import_into_postgresql_keeps_hosts_enrolled() {
     let tags = format!("/api/v1/hosts/{}/tags", host.agentsn);
     let svc = json!({ "tags": "svc=ecs" });
     server.api("PUT", &tags).json(&svc).expect(200);
-    server.upload("", &bundle("a", "1.0", b""));
+    let package = server.upload("", &bundle("a", "1.0", b""));
     let event = |seq: u64| {
         json!({ "events": [{ "seq": seq, "boot_id": "b", "timestamp": 1, "category": "crash",
                              "subject": "x", "message": format!("e{seq}") }] })
@@ -190,8 +190,14 @@ fn an_import_into_postgresql_keeps_hosts_enrolled() {
     std::fs::write(&settings, &configuration).expect("a configuration");
     let options = ["-c", text(&settings), "--data", text(&data)];
     let import = || run(&[&["import"], &options[..], &[text(&file)]].concat());
+    let (blobs, away) = (data.join("blobs"), data.join("away"));
+    std::fs::rename(&blobs, &away).expect("the packages are away");
+    let (ok, said) = import();
+    assert!(!ok && said.contains("opening"), "{said}");
+    std::fs::rename(&away, &blobs).expect("the packages are back");
     let (ok, said) = import();
     assert!(ok && said.contains("rows are in"), "{said}");
+    std::fs::remove_dir_all(&blobs).expect("nobody needs them");
     let (ok, said) = import();
     assert!(
         !ok && said.contains("an empty database is needed"),
@@ -207,6 +213,8 @@ fn an_import_into_postgresql_keeps_hosts_enrolled() {
     assert_eq!(known["tags"], "svc=ecs");
     let packages = server.api("GET", "/api/v1/packages").expect(200);
     assert_eq!(packages["items"][0]["name"], "a");
+    let url = package["url"].as_str().expect("an address");
+    assert_eq!(server.api("GET", url).send().body, bundle("a", "1.0", b""));
     // Its secret holds, the order waits for it, and what it sent is known.
     let both = json!({ "events": [event(1)["events"][0], event(2)["events"][0]] });
     assert_eq!(server.push(&host, both)["jobs"][0]["id"], json!(open));

@@ -310,13 +310,18 @@ impl Request {
         self
     }
 
+    /// Says it up to its body.
+    pub(crate) fn write(&self, stream: &mut TcpStream) {
+        stream
+            .write_all(format!("{}\r\n", self.head).as_bytes())
+            .expect("the head goes out");
+    }
+
     /// Sends it and reads the whole reply.
     pub(crate) fn send(self) -> Reply {
         let mut stream = TcpStream::connect(self.address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream
-            .write_all(format!("{}\r\n", self.head).as_bytes())
-            .expect("the head goes out");
+        self.write(&mut stream);
         // A refusal may come before the body was read.
         let _ = stream.write_all(&self.body);
         Reply::read(&mut stream)
@@ -337,9 +342,7 @@ impl Request {
     pub(crate) fn status(self) -> u16 {
         let mut stream = TcpStream::connect(self.address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream
-            .write_all(format!("{}\r\n", self.head).as_bytes())
-            .expect("the head goes out");
+        self.write(&mut stream);
         // A refusal may come before the body was read.
         let _ = stream.write_all(&self.body);
         let mut line = [0; "HTTP/1.1 200".len()];

@@ -2,10 +2,11 @@
 //! servers on one database.
 
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use crate::cluster::{self, Cluster};
-use crate::harness::{Server, command};
+use crate::harness::{Server, bundle, command, wait_for};
 
 /// A configuration that names a new database; nothing where there is no
 /// PostgreSQL.
@@ -79,6 +80,67 @@ fn two_servers_share_one_database() {
     let job = second.order(order).remove(0);
     assert_eq!(first.push(&host, json!({}))["jobs"][0]["id"], json!(job));
     assert_eq!(second.push(&host, json!({}))["jobs"][0]["id"], json!(job));
+    // What one took, the other has.
+    let bytes = bundle("a", "1", &[7; 1_500_000]);
+    let package = first.upload("", &bytes);
+    let url = package["url"].as_str().expect("an address");
+    let get = || second.call("GET", url).bearer(&host.token);
+    assert!(get().send().body == bytes);
+    let rest = get().header("Range", "bytes=1200000-").send();
+    assert!(rest.status == 206 && rest.body == bytes[1_200_000..]);
+    assert!(!first.data("blobs").exists() && !first.data("tmp").exists());
+    let path = format!(
+        "/api/v1/packages/{}",
+        package["id"].as_str().expect("an id")
+    );
+    second.api("DELETE", &path).expect(204);
+    first.api("GET", url).problem(404);
+}
+
+#[test]
+fn an_upload_to_postgresql_that_is_cut_or_refused_leaves_nothing() {
+    let Some(configuration) = configuration() else {
+        return;
+    };
+    let server = Server::start_with(&configuration);
+    let address = configuration.split('"').nth(1).expect("an address");
+    let left = || {
+        let count = "SELECT (SELECT count(*) FROM blob) + (SELECT count(*) FROM blob_chunk)";
+        number(address, count)
+    };
+    let bytes = bundle("a", "1", &[7; 2_500_000]);
+    let upload = || server.api("POST", "/api/v1/packages");
+    let cut = upload().header("Content-Length", &(bytes.len() + 1).to_string());
+    let mut stream = std::net::TcpStream::connect(server.address).expect("the server listens");
+    cut.write(&mut stream);
+    std::io::Write::write_all(&mut stream, &bytes).expect("most of it");
+    wait_for("its first chunks", || (left() >= 3).then_some(()));
+    drop(stream);
+    wait_for("the end of what was cut", || (left() == 0).then_some(()));
+    // No package, a package that is not what is said of it, and one that is there.
+    upload().body(b"hello").problem(422);
+    let other = server.api("POST", "/api/v1/packages?name=b");
+    other.body(&bytes).problem(422);
+    upload().body(&bytes).expect(201);
+    upload().body(&bundle("a", "1", b"")).problem(409);
+    upload().body(&bytes).expect(200);
+    wait_for("the end of what was refused", || {
+        (left() == 4).then_some(())
+    });
+}
+
+/// What a query gives.
+fn number(address: &str, query: &'static str) -> i64 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut connection = PgConnection::connect(address).await.expect("a connection");
+        let found = sqlx::query_scalar(query).fetch_one(&mut connection).await;
+        connection.close().await.expect("a goodbye");
+        found.expect("a number")
+    })
 }
 
 #[test]

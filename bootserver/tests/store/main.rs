@@ -1,6 +1,7 @@
 //! What any store promises, whichever database is behind it. Each promise is a
 //! function over the trait; `contract!` runs all of them on each database.
 
+mod blobs;
 #[path = "../support/cluster.rs"]
 mod cluster;
 mod contract;

@@ -196,5 +196,6 @@ pub(crate) fn package(id: &str, version: &str, sha256: &str) -> PackageRow {
         size: 1,
         sha256: sha256.into(),
         created: 1,
+        signature: None,
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bootserver::blob::Blobs;
 use bootserver::store::event::EventQuery;
 use bootserver::store::postgres::PostgresStore;
 use bootserver::store::{Failure, FirstStart, FirstTokens, Store};
@@ -23,6 +24,38 @@ pub(crate) struct Opened {
 impl Opened {
     pub(crate) fn store(&self) -> &dyn Store {
         &self.store
+    }
+
+    pub(crate) fn blobs(&self) -> Blobs {
+        Blobs::rows(self.store.chunks().expect("PostgreSQL keeps them"))
+    }
+
+    /// How many of those one blob is.
+    pub(crate) fn parts(&self, size: usize) -> usize {
+        1 + size.div_ceil(1 << 20)
+    }
+
+    /// Blobs and chunks that are there, whoever they are of.
+    pub(crate) async fn left(&self) -> usize {
+        let count = "SELECT (SELECT count(*) FROM blob) + (SELECT count(*) FROM blob_chunk)";
+        let mut direct = self.connect().await;
+        let left: i64 = sqlx::query_scalar(count)
+            .fetch_one(&mut direct)
+            .await
+            .expect("a count");
+        direct.close().await.expect("a goodbye");
+        usize::try_from(left).expect("a number")
+    }
+
+    /// A connection beside the store's.
+    pub(crate) async fn connect(&self) -> sqlx::PgConnection {
+        let connected = sqlx::PgConnection::connect(&self.address).await;
+        connected.expect("a connection")
+    }
+
+    /// What another replica has.
+    pub(crate) async fn another(&self) -> PostgresStore {
+        connect(&self.address).await
     }
 
     pub(crate) async fn close(self) {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bootserver::blob::Blobs;
 use bootserver::store::Store;
 use bootserver::store::sqlite::SqliteStore;
 use sqlx::{Connection, SqliteConnection};
@@ -18,6 +19,27 @@ pub(crate) struct Opened {
 impl Opened {
     pub(crate) fn store(&self) -> &dyn Store {
         &self.store
+    }
+
+    pub(crate) fn blobs(&self) -> Blobs {
+        let folder = |name| self.directory.path().join(name);
+        Blobs::files(folder("blobs"), folder("tmp")).expect("two folders")
+    }
+
+    /// How many of those one blob is.
+    pub(crate) fn parts(&self, _: usize) -> usize {
+        1
+    }
+
+    /// Files of packages that are there, whoever they are of.
+    pub(crate) async fn left(&self) -> usize {
+        let folder = |name| self.directory.path().join(name);
+        let files = |path: &Path| std::fs::read_dir(path).expect("a folder").count();
+        let shards = std::fs::read_dir(folder("blobs")).expect("a folder");
+        let kept: usize = shards
+            .map(|shard| files(&shard.expect("an entry").path()))
+            .sum();
+        kept + files(&folder("tmp"))
     }
 
     pub(crate) fn sqlite(&self) -> SqliteStore {

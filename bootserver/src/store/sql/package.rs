@@ -4,24 +4,28 @@ use serde_json::{Value, json};
 use sqlx::{QueryBuilder, Row};
 
 use super::audit::{Deed, note};
-use super::{Db, DbRow, SqlStore, failed, listing, one_at_a_time, to_json};
+use super::lease::holds;
+use super::{Db, DbRow, SqlStore, chunk, failed, listing, one_at_a_time, to_json};
 use crate::fleet::package_choice::PackageKind;
 use crate::store::Result;
 use crate::store::audit::By;
+use crate::store::lease::{Held, Lease};
 use crate::store::package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use crate::store::page::Page;
 
 pub(super) async fn insert(
     store: &SqlStore,
     package: &PackageRow,
+    blob: Option<&str>,
     by: &By,
 ) -> Result<PackageInserted> {
     let step = "storing a package";
     let mut tx = store.write(step).await?;
     one_at_a_time(&mut tx).await?;
     let inserted = sqlx::query(
-        "INSERT INTO package (id, name, version, os, arch, kind, file, size, sha256, created)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
+        "INSERT INTO package (id, name, version, os, arch, kind, file, size, sha256, created,
+                              signature)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING",
     )
     .bind(&package.id)
     .bind(&package.name)
@@ -33,6 +37,7 @@ pub(super) async fn insert(
     .bind(package.size)
     .bind(&package.sha256)
     .bind(package.created)
+    .bind(&package.signature)
     .execute(&mut *tx)
     .await
     .map_err(failed(step))?;
@@ -43,6 +48,9 @@ pub(super) async fn insert(
             .await
             .map_err(failed(step))?;
         return Ok(PackageInserted::Exists(read(&row)?));
+    }
+    if let Some(blob) = blob {
+        chunk::keep(&mut tx, blob, &package.sha256).await?;
     }
     let deed = Deed {
         action: "package.upload",
@@ -144,9 +152,23 @@ pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<Packag
         .fetch_optional(&mut *tx)
         .await
         .map_err(failed(step))?;
-    tx.commit().await.map_err(failed(step))?;
     let orphan = shared.is_none().then_some(sha256);
+    if let Some(sha256) = &orphan {
+        chunk::let_go(&mut tx, sha256).await?;
+    }
+    tx.commit().await.map_err(failed(step))?;
     Ok(PackageDeleted::Done { orphan })
+}
+
+pub(super) async fn sweep(store: &SqlStore, lease: &Lease, older_than: i64) -> Result<Held<u64>> {
+    let step = "giving up unfinished uploads";
+    let mut tx = store.write(step).await?;
+    if !holds(&mut tx, lease).await? {
+        return Ok(Held::Lost);
+    }
+    let swept = chunk::sweep(&mut tx, older_than).await?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(Held::Done(swept))
 }
 
 /// What the audit says of a package.
@@ -170,6 +192,7 @@ fn read(row: &DbRow) -> Result<PackageRow> {
             size: row.try_get("size")?,
             sha256: row.try_get("sha256")?,
             created: row.try_get("created")?,
+            signature: row.try_get("signature")?,
         })
     };
     read().map_err(failed("reading a package"))

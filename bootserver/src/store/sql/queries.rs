@@ -20,6 +20,8 @@
 //!   `no_orders_come(&mut tx)`, where a host leaves;
 //! - `raise_ids(&mut tx)`, which leaves out the next numbers of every table that
 //!   counts by itself;
+//! - `chunk`, what is done to the bytes of packages in their transactions, and
+//!   `own_chunks`, where they are;
 //! - `one_at_a_time(&mut tx)`, said first in a transaction that others like it
 //!   must not overtake, and `hot`, the statements every status needs.
 //!
@@ -56,7 +58,7 @@ mod user;
 use async_trait::async_trait;
 
 use super::{
-    Db, DbRow, SqlStore, Write, failure_of, hot, no_orders_come, one_at_a_time, orders_come,
+    Db, DbRow, SqlStore, Write, chunk, failure_of, hot, no_orders_come, one_at_a_time, orders_come,
     raise_ids,
 };
 use crate::access::scope::Scope;
@@ -86,6 +88,7 @@ use crate::store::job::{
 use crate::store::lease::{Held, Lease};
 use crate::store::package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use crate::store::page::{Limit, Page};
+use crate::store::postgres::chunk::Chunks;
 use crate::store::retention::Kept;
 use crate::store::session::{NewSession, SessionBegun, SessionEnded, SessionOwner, SessionRow};
 use crate::store::status::{StatusOutcome, StatusRecord};
@@ -369,8 +372,19 @@ impl Store for SqlStore {
         status::record(self, records).await
     }
 
-    async fn insert_package(&self, package: &PackageRow, by: &By) -> Result<PackageInserted> {
-        package::insert(self, package, by).await
+    fn chunks(&self) -> Option<Chunks> {
+        self.own_chunks()
+    }
+    async fn insert_package(
+        &self,
+        package: &PackageRow,
+        blob: Option<&str>,
+        by: &By,
+    ) -> Result<PackageInserted> {
+        package::insert(self, package, blob, by).await
+    }
+    async fn sweep_uploads(&self, lease: &Lease, older_than: i64) -> Result<Held<u64>> {
+        package::sweep(self, lease, older_than).await
     }
     async fn package(&self, id: &str) -> Result<Option<PackageRow>> {
         package::by_id(self, id).await

@@ -351,7 +351,10 @@ pub(crate) async fn a_change_and_its_audit_row_are_stored_together(store: &dyn S
         .await
         .expect("a write");
     let package = make::package("p1", "1", "aa");
-    store.insert_package(&package, &by).await.expect("a write");
+    store
+        .insert_package(&package, None, &by)
+        .await
+        .expect("a write");
     store.delete_package("p1", &by).await.expect("a write");
     // What was refused leaves no row.
     let refused = store.cancel_job("j1", "x2", &make::fleet(), &by).await;

@@ -15,13 +15,13 @@ pub(crate) async fn a_package_has_one_place(store: &dyn Store) {
     );
     assert_eq!(
         store
-            .insert_package(&one, &make::by(1))
+            .insert_package(&one, None, &make::by(1))
             .await
             .expect("a write"),
         PackageInserted::Done
     );
     let exists = store
-        .insert_package(&two, &make::by(1))
+        .insert_package(&two, None, &make::by(1))
         .await
         .expect("a write");
     assert_eq!(exists, PackageInserted::Exists(one.clone()));
@@ -32,7 +32,7 @@ pub(crate) async fn a_package_has_one_place(store: &dyn Store) {
     assert_eq!(store.package("p1").await.expect("a read"), Some(one));
     assert_eq!(store.package("p2").await.expect("a read"), None);
     store
-        .insert_package(&make::package("p3", "2", "aa"), &make::by(1))
+        .insert_package(&make::package("p3", "2", "aa"), None, &make::by(1))
         .await
         .expect("a write");
     let all = store
@@ -59,11 +59,11 @@ pub(crate) async fn a_package_has_one_place(store: &dyn Store) {
 pub(crate) async fn a_package_in_use_stays(store: &dyn Store) {
     make::host(store, "sn-1").await;
     store
-        .insert_package(&make::package("p1", "1", "aa"), &make::by(1))
+        .insert_package(&make::package("p1", "1", "aa"), None, &make::by(1))
         .await
         .expect("a write");
     store
-        .insert_package(&make::package("p2", "2", "aa"), &make::by(1))
+        .insert_package(&make::package("p2", "2", "aa"), None, &make::by(1))
         .await
         .expect("a write");
     let order = make::jobs("j1", "sn-1", Some("p1"), None);
