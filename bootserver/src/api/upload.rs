@@ -131,7 +131,7 @@ async fn keep(
             tracing::info!(id = %package.id, file = %package.file, "a package was uploaded");
             Ok((StatusCode::CREATED, Json(package.into())))
         }
-        PackageInserted::Exists(there) => existing(there, &package),
+        PackageInserted::Exists(there) => existing(*there, &package),
     }
 }
 

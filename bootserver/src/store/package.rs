@@ -66,7 +66,7 @@ pub enum PackageInserted {
     /// It is new.
     Done,
     /// This one is already there in its place, with the same or another content.
-    Exists(PackageRow),
+    Exists(Box<PackageRow>),
 }
 
 /// What deleting a package found.

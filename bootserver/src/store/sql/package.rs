@@ -47,7 +47,7 @@ pub(super) async fn insert(
             .fetch_one(&mut *tx)
             .await
             .map_err(failed(step))?;
-        return Ok(PackageInserted::Exists(read(&row)?));
+        return Ok(PackageInserted::Exists(Box::new(read(&row)?)));
     }
     if let Some(blob) = blob {
         chunk::keep(&mut tx, blob, &package.sha256).await?;

@@ -24,7 +24,7 @@ pub(crate) async fn a_package_has_one_place(store: &dyn Store) {
         .insert_package(&two, None, &make::by(1))
         .await
         .expect("a write");
-    assert_eq!(exists, PackageInserted::Exists(one.clone()));
+    assert_eq!(exists, PackageInserted::Exists(Box::new(one.clone())));
     assert_eq!(
         store.package_by_file("a/a-1").await.expect("a read"),
         Some(one.clone())
