@@ -16,12 +16,31 @@ pub(crate) fn configuration() -> Option<String> {
 
 /// A configuration that names a new database there.
 pub(crate) fn configuration_on(cluster: &Cluster) -> String {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let address = runtime().block_on(cluster.empty());
+    format!("database = \"{address}\"")
+}
+
+/// The same of a database whose owner may do nothing else.
+pub(crate) fn configuration_of_an_owner() -> Option<String> {
+    let cluster = cluster::shared()?;
+    let address = runtime().block_on(async {
+        let address = cluster.empty().await;
+        let name = address.trim_start_matches("postgres:///").split('?').next();
+        let name = name.expect("a database");
+        cluster.sql(&format!("CREATE ROLE owner_{name} LOGIN")).await;
+        cluster
+            .sql(&format!("ALTER DATABASE {name} OWNER TO owner_{name}"))
+            .await;
+        address.replace("user=postgres", &format!("user=owner_{name}"))
+    });
+    Some(format!("database = \"{address}\""))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .expect("a runtime");
-    let address = runtime.block_on(cluster.empty());
-    format!("database = \"{address}\"")
+        .expect("a runtime")
 }
 
 #[test]
