@@ -1,14 +1,15 @@
 //! The `bootserver` program: arguments, logging, exit code.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bootserver::backup;
 use bootserver::config::{Config, LogFormat, OneOrMany, Settings};
+use bootserver::data_dir;
 use bootserver::store::address::AddressText;
 use tracing_subscriber::EnvFilter;
 
@@ -100,7 +101,9 @@ fn run(words: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Test(config) => return test(config),
         Command::Task(task, config) => {
             log_to_stderr(&config.log_level, config.log_format)?;
-            let told = runtime()?.block_on(perform(task, &config))?;
+            let done = runtime()?.block_on(perform(task, &config));
+            given(&config.data)?;
+            let told = done?;
             print(&format!("{told}\n"))?;
         }
         Command::OpenApi => print(&bootserver::openapi::document())?,
@@ -129,6 +132,17 @@ fn test(config: anyhow::Result<Box<Config>>) -> anyhow::Result<ExitCode> {
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().build().context("starting the runtime")
+}
+
+/// Root did it, and the server is another user.
+fn given(data: &Path) -> anyhow::Result<()> {
+    match data_dir::give_to_owner(data) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let what = format!("giving what was made in {} to its owner", data.display());
+            Err(error).context(what)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Does it, and returns what is said of it.

@@ -74,9 +74,9 @@ pub async fn import(from: &Path, files: &Path, to: PgConnectOptions) -> Result<u
     }
     store.close().await;
     // All of a database is for superusers, who we need not be.
-    let copied = tables.iter().map(|table| quoted(table));
-    let copied = copied.chain([quoted(SEARCH)]).collect::<Vec<_>>();
-    let count = format!("ANALYZE {}", copied.join(", "));
+    let filled = tables.iter().map(String::as_str).chain(SEARCH);
+    let filled = filled.map(quoted).collect::<Vec<_>>();
+    let count = format!("ANALYZE {}", filled.join(", "));
     sqlx::raw_sql(AssertSqlSafe(count))
         .execute(&mut target)
         .await

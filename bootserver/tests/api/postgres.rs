@@ -27,7 +27,9 @@ pub(crate) fn configuration_of_an_owner() -> Option<String> {
         let address = cluster.empty().await;
         let name = address.trim_start_matches("postgres:///").split('?').next();
         let name = name.expect("a database");
-        cluster.sql(&format!("CREATE ROLE owner_{name} LOGIN")).await;
+        cluster
+            .sql(&format!("CREATE ROLE owner_{name} LOGIN"))
+            .await;
         cluster
             .sql(&format!("ALTER DATABASE {name} OWNER TO owner_{name}"))
             .await;

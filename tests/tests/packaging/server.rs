@@ -87,6 +87,23 @@ fn the_server_is_installed_confined_upgraded_and_removed_and_its_data_stays() {
     );
     let version = run(&machine, "dpkg-query -W -f '${Version}' bootserver");
     assert_eq!(version, NEW);
+    // What root does in between is the server's afterwards.
+    let with = "-c /etc/bootserver/config.toml";
+    run(
+        &machine,
+        &format!(
+            "set -e
+             bootserver backup /root/backup {with}
+             systemctl stop bootserver
+             rm -r /var/lib/bootserver/bootserver.db* /var/lib/bootserver/lock
+             bootserver restore /root/backup {with}
+             bootserver reset-password admin {with}
+             systemctl start bootserver"
+        ),
+    );
+    serving(&machine);
+    it_runs_as_it_should(&machine);
+    run(&machine, "bootserver group show before");
     // Who has stopped it finds it stopped.
     run(&machine, "systemctl stop bootserver");
     run(
