@@ -74,7 +74,7 @@ pub async fn import(from: &Path, files: &Path, to: PgConnectOptions) -> Result<u
     }
     store.close().await;
     // All of a database is for superusers, who we need not be.
-    let filled = tables.iter().map(String::as_str).chain(SEARCH);
+    let filled = tables.iter().map(String::as_str).chain(NOT_COPIED);
     let filled = filled.map(quoted).collect::<Vec<_>>();
     let count = format!("ANALYZE {}", filled.join(", "));
     sqlx::raw_sql(AssertSqlSafe(count))
