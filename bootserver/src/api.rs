@@ -8,6 +8,7 @@ pub mod download;
 pub mod enrolment_tokens;
 pub mod errcodes;
 pub mod events;
+pub mod export;
 pub mod groups;
 pub mod health;
 pub mod host_edit;

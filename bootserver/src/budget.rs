@@ -41,6 +41,8 @@ pub enum RouteClass {
     Download,
     /// What operators and their programs call.
     Operator,
+    /// Every row of a list in one answer: long work, so few at once.
+    Export,
     /// Signing in: the one thing of operators that strangers can call, so it
     /// must not take the places of those who are in.
     SignIn,
@@ -56,6 +58,7 @@ impl RouteClass {
             _ if path.starts_with("/agent/") => Self::Status,
             _ if path.starts_with("/packages/") => Self::Download,
             "/api/v1/session" => Self::SignIn,
+            _ if path.starts_with("/api/v1/exports/") => Self::Export,
             _ if path.starts_with("/api/") => Self::Operator,
             _ => Self::Other,
         }
@@ -68,6 +71,7 @@ impl RouteClass {
             Self::Status => "status",
             Self::Download => "download",
             Self::Operator => "operator",
+            Self::Export => "export",
             Self::SignIn => "sign_in",
             Self::Other => "other",
         }
@@ -115,6 +119,8 @@ pub struct Shares {
     pub download: Share,
     /// Operators.
     pub operator: Share,
+    /// Exports; a place is taken until the last row is sent, or nobody takes more.
+    pub export: Share,
     /// Those who want to be one.
     pub sign_in: Share,
 }
@@ -132,6 +138,8 @@ impl Default for Shares {
             status: share(2000, 20_000),
             download: share(256, 1000),
             operator: share(128, 1000),
+            // Half of SQLite's readers, so that lists have the others.
+            export: share(2, 100),
             sign_in: share(16, 100),
         }
     }
@@ -145,6 +153,7 @@ impl Shares {
             ("status", self.status),
             ("download", self.download),
             ("operator", self.operator),
+            ("export", self.export),
             ("sign_in", self.sign_in),
         ] {
             anyhow::ensure!(
@@ -195,6 +204,7 @@ pub struct Budgets {
     status: Class,
     download: Class,
     operator: Class,
+    export: Class,
     sign_in: Class,
 }
 
@@ -206,6 +216,7 @@ impl Budgets {
             status: Class::new(shares.status),
             download: Class::new(shares.download),
             operator: Class::new(shares.operator),
+            export: Class::new(shares.export),
             sign_in: Class::new(shares.sign_in),
         }
     }
@@ -216,14 +227,21 @@ impl Budgets {
             RouteClass::Status => Some(&self.status),
             RouteClass::Download => Some(&self.download),
             RouteClass::Operator => Some(&self.operator),
+            RouteClass::Export => Some(&self.export),
             RouteClass::SignIn => Some(&self.sign_in),
             RouteClass::Other => None,
         }
     }
 }
 
+/// A place that a handler keeps for as long as it works on its answer.
+#[derive(Debug, Clone)]
+pub struct Place(
+    #[expect(dead_code, reason = "kept until it is dropped")] Arc<OwnedSemaphorePermit>,
+);
+
 /// Lets a request in when its class has room for it.
-pub async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
+pub async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let class = RouteClass::of(request.uri().path());
     let Some(budget) = app.edge.budgets.class(class) else {
         return next.run(request).await;
@@ -234,13 +252,18 @@ pub async fn admit(State(app): State<App>, request: Request, next: Next) -> Resp
         _ => WAIT,
     };
     match budget.enter(wait).await {
-        Ok(place) => {
-            let response = next.run(request).await;
-            match class {
-                RouteClass::Download => until_sent(response, place),
-                _ => response,
+        Ok(place) => match class {
+            RouteClass::Download => until_sent(next.run(request).await, place),
+            RouteClass::Export => {
+                request.extensions_mut().insert(Place(Arc::new(place)));
+                next.run(request).await
             }
-        }
+            _ => {
+                let response = next.run(request).await;
+                drop(place);
+                response
+            }
+        },
         Err(rejection) => {
             app.edge.metrics.rejected(class, rejection);
             let chance = getrandom::u32().unwrap_or_default();
@@ -346,6 +369,7 @@ mod tests {
             ("/agent/task/pull", "status"),
             ("/packages/a/b", "download"),
             ("/api/v1/packages", "operator"),
+            ("/api/v1/exports/hosts", "export"),
             ("/api/v1/session", "sign_in"),
             ("/healthz", "other"),
             ("/nowhere", "other"),

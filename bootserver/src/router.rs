@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    api_tokens, audit, bulk, download, enrolment_tokens, errcodes, events, groups, health,
+    api_tokens, audit, bulk, download, enrolment_tokens, errcodes, events, export, groups, health,
     host_edit, host_standing, hosts, job_results, jobs, metrics, packages, register, session,
     sessions, status, upload, users,
 };
@@ -60,6 +60,10 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(job_results::list))
         .routes(routes!(events::list))
         .routes(routes!(errcodes::list))
+        .routes(routes!(export::hosts))
+        .routes(routes!(export::events))
+        .routes(routes!(export::jobs))
+        .routes(routes!(export::audit))
         // load balancers
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -86,6 +86,21 @@ pub struct AuditParams {
     limit: Option<u32>,
 }
 
+impl AuditParams {
+    /// The query.
+    pub fn query(self) -> Result<AuditQuery, Problem> {
+        Ok(AuditQuery {
+            actor: self.actor,
+            target: self.target,
+            action: self.action,
+            since: self.since,
+            until: self.until,
+            after: list::cursor(self.cursor.as_deref())?,
+            limit: list::limit(self.limit)?,
+        })
+    }
+}
+
 /// Changes, newest first.
 #[utoipa::path(
     operation_id = "list_audit",
@@ -98,15 +113,7 @@ pub async fn list(
     State(app): State<App>,
     Params(params): Params<AuditParams>,
 ) -> Result<Json<List<AuditView>>, Problem> {
-    let query = AuditQuery {
-        actor: params.actor,
-        target: params.target,
-        action: params.action,
-        since: params.since,
-        until: params.until,
-        after: list::cursor(params.cursor.as_deref())?,
-        limit: list::limit(params.limit)?,
-    };
+    let query = params.query()?;
     let page = app.store.audit(&query).await?;
     Ok(Json(page.map(AuditView::from).into()))
 }

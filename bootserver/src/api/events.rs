@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::list::{self, List};
+use crate::access::scope::Scope;
 use crate::app::App;
 use crate::auth::{May, View};
 use crate::extract::Params;
@@ -106,6 +107,20 @@ pub fn host_param(host: Option<&str>) -> Result<Option<String>, Problem> {
         .map_err(|_| Problem::malformed("host: an agentsn is expected"))
 }
 
+impl ArrivalParams {
+    /// The query for events, restricted to a scope.
+    pub fn events(self, scope: Scope) -> Result<EventQuery, Problem> {
+        Ok(EventQuery {
+            agentsn: host_param(self.host.as_deref())?,
+            since: self.since,
+            scope,
+            after: list::cursor(self.cursor.as_deref())?,
+            count: list::count(self.total),
+            limit: list::limit(self.limit)?,
+        })
+    }
+}
+
 /// Events in order of arrival.
 #[utoipa::path(
     operation_id = "list_events",
@@ -118,14 +133,7 @@ pub async fn list(
     State(app): State<App>,
     Params(params): Params<ArrivalParams>,
 ) -> Result<Json<List<EventView>>, Problem> {
-    let query = EventQuery {
-        agentsn: host_param(params.host.as_deref())?,
-        since: params.since,
-        scope: operator.scope,
-        after: list::cursor(params.cursor.as_deref())?,
-        count: list::count(params.total),
-        limit: list::limit(params.limit)?,
-    };
+    let query = params.events(operator.scope)?;
     let page = app.store.events(&query).await?;
     Ok(Json(page.map(EventView::from).into()))
 }

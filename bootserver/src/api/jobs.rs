@@ -142,6 +142,26 @@ pub struct JobParams {
     limit: Option<u32>,
 }
 
+impl JobParams {
+    /// The query, restricted to a scope.
+    pub fn query(self, scope: Scope) -> Result<JobQuery, Problem> {
+        let phase = match self.state.as_deref() {
+            None => None,
+            Some("open") => Some(JobPhase::Open),
+            Some("finished") => Some(JobPhase::Finished),
+            Some(_) => return Err(Problem::malformed("state: open or finished is expected")),
+        };
+        Ok(JobQuery {
+            agentsn: host_param(self.host.as_deref())?,
+            phase,
+            scope,
+            after: list::id_cursor(self.cursor)?,
+            count: list::count(self.total),
+            limit: list::limit(self.limit)?,
+        })
+    }
+}
+
 /// Orders something of many hosts: one job each, all or none.
 #[utoipa::path(
     operation_id = "create_jobs",
@@ -205,20 +225,7 @@ pub async fn list(
     State(app): State<App>,
     Params(params): Params<JobParams>,
 ) -> Result<Json<List<JobView>>, Problem> {
-    let phase = match params.state.as_deref() {
-        None => None,
-        Some("open") => Some(JobPhase::Open),
-        Some("finished") => Some(JobPhase::Finished),
-        Some(_) => return Err(Problem::malformed("state: open or finished is expected")),
-    };
-    let query = JobQuery {
-        agentsn: host_param(params.host.as_deref())?,
-        phase,
-        scope: operator.scope,
-        after: list::id_cursor(params.cursor)?,
-        count: list::count(params.total),
-        limit: list::limit(params.limit)?,
-    };
+    let query = params.query(operator.scope)?;
     let page = app.store.jobs(&query).await?;
     Ok(Json(page.map(JobView::from).into()))
 }

@@ -14,6 +14,7 @@ mod cluster;
 mod command_line;
 mod crowd;
 mod doors;
+mod export;
 mod groups;
 mod harness;
 mod hosts;
