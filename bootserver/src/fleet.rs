@@ -6,6 +6,7 @@ pub mod clone;
 pub mod enrol;
 pub mod group;
 pub mod handout;
+pub mod job_lost;
 pub mod job_state;
 pub mod pace;
 pub mod package_choice;

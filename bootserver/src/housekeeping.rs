@@ -17,7 +17,7 @@ use crate::store::lease::Held;
 use crate::store::retention::Kept;
 use crate::store::{Result, Store, within};
 
-/// How often the store keeps house, and expired jobs are looked for.
+/// How often the store keeps house, and jobs are looked for that expired or are lost.
 const EVERY: Duration = Duration::from_secs(5);
 /// How often is looked for what is to be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
@@ -57,6 +57,11 @@ async fn keep(store: &dyn Store, holder: &str) -> Result<()> {
     match within(step, store.expire_jobs(&lease, unix_millis())).await? {
         Held::Done(0) | Held::Lost => {}
         Held::Done(jobs) => tracing::info!(jobs, "jobs expired before they were handed out"),
+    }
+    let step = "looking for jobs that are lost";
+    match within(step, store.lose_jobs(&lease, unix_millis())).await? {
+        Held::Done(0) | Held::Lost => {}
+        Held::Done(jobs) => tracing::warn!(jobs, "jobs are lost: their hosts do not know them"),
     }
     let Some(chunks) = store.chunks() else {
         return Ok(());

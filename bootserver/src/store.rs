@@ -381,6 +381,9 @@ pub trait Store: Send + Sync + 'static {
     /// Ends jobs that were never handed out and must not begin any more.
     /// Returns how many.
     async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>>;
+    /// Ends jobs that were handed out, whose time is over, and that their hosts do
+    /// not know any more; returns how many. A few of those that are to be looked at.
+    async fn lose_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>>;
     /// The database was restored, and nobody knows what happened since it was
     /// copied: every open job ends, nobody is signed in, and no number of events,
     /// results and the like is given a second time. Returns how many jobs ended.

@@ -21,7 +21,8 @@ use crate::store::package::PackageRow;
 use hosts::hosts;
 use packages::with_packages;
 
-/// Longest time an order may wait, in seconds.
+/// How long an order may wait, in seconds: where nothing is said, and at most.
+const EXPIRES_IN: u64 = 7 * 86_400;
 const MAX_EXPIRES_IN: u64 = 366 * 86_400;
 
 /// An order for many hosts. Which fields are needed depends on the action.
@@ -67,7 +68,7 @@ pub struct CreateJobs {
     watch: Option<u64>,
     /// Whether an older version may replace a newer one.
     downgrade: Option<bool>,
-    /// Seconds from now until it must not begin any more; without it, never.
+    /// Seconds from now until it must not begin any more; 7 days when it does not say.
     expires_in: Option<u64>,
 }
 
@@ -88,7 +89,7 @@ pub async fn prepare(
     Ok(NewJobs {
         action,
         name: order_name(&groups),
-        expires,
+        expires: Some(expires),
         created: now,
         groups,
     })
@@ -106,13 +107,11 @@ fn action(word: &str) -> Result<Action, Problem> {
     }
 }
 
-fn expires(seconds: Option<u64>, now: i64) -> Result<Option<i64>, Problem> {
-    match seconds {
-        None => Ok(None),
-        Some(seconds) if (1..=MAX_EXPIRES_IN).contains(&seconds) => Ok(i64::try_from(seconds)
-            .ok()
-            .map(|seconds| now + seconds * 1000)),
-        Some(_) => Err(Problem::invalid(&format!(
+fn expires(seconds: Option<u64>, now: i64) -> Result<i64, Problem> {
+    let seconds = seconds.unwrap_or(EXPIRES_IN);
+    match i64::try_from(seconds) {
+        Ok(signed) if (1..=MAX_EXPIRES_IN).contains(&seconds) => Ok(now + signed * 1000),
+        Ok(_) | Err(_) => Err(Problem::invalid(&format!(
             "expires_in: 1 to {MAX_EXPIRES_IN} is expected"
         ))),
     }
@@ -121,7 +120,7 @@ fn expires(seconds: Option<u64>, now: i64) -> Result<Option<i64>, Problem> {
 fn group(
     order: &CreateJobs,
     action: Action,
-    expires: Option<i64>,
+    expires: i64,
     package: Option<&PackageRow>,
     hosts: &[HostSummary],
 ) -> Result<JobGroup, Problem> {
@@ -160,7 +159,7 @@ fn group(
     })
 }
 
-fn body(order: &CreateJobs, action: Action, expires: Option<i64>) -> Map<String, Value> {
+fn body(order: &CreateJobs, action: Action, expires: i64) -> Map<String, Value> {
     let text = |value: &Option<String>| value.clone().map(Value::String);
     let fields = [
         ("action", Some(Value::String(action.as_str().into()))),
@@ -177,10 +176,7 @@ fn body(order: &CreateJobs, action: Action, expires: Option<i64>) -> Map<String,
         ("svrlist", text(&order.svrlist)),
         ("step", order.step.map(Value::from)),
         // The wire counts in seconds; a broken one is still in time.
-        (
-            "expires",
-            expires.map(|millis| Value::from(millis.div_euclid(1000) + 1)),
-        ),
+        ("expires", Some(Value::from(expires.div_euclid(1000) + 1))),
         ("watch", order.watch.map(Value::from)),
         ("downgrade", order.downgrade.map(Value::from)),
     ];

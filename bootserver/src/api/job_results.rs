@@ -30,6 +30,8 @@ pub struct JobResultView {
     origin: String,
     /// When it arrived, in unix milliseconds.
     finished: i64,
+    /// Whether the job had been given up as lost before.
+    late: bool,
     /// How the job ended.
     errcode: u16,
     /// The same for a person.
@@ -48,6 +50,7 @@ impl From<ResultRow> for JobResultView {
             name,
             origin,
             finished,
+            late,
             message,
             result,
             ..
@@ -60,6 +63,7 @@ impl From<ResultRow> for JobResultView {
             name,
             origin,
             finished,
+            late,
             errcode,
             message,
             result,

@@ -49,6 +49,11 @@ pub struct JobView {
     accepted: Option<i64>,
     /// When its result came, in unix milliseconds.
     finished: Option<i64>,
+    /// Whether that was after the job had been given up as lost.
+    late: bool,
+    /// Since when the host is offline that was given it and has not answered, in unix
+    /// milliseconds.
+    offline_since: Option<i64>,
     /// How it ended.
     errcode: Option<u16>,
     /// The same for a person.
@@ -80,6 +85,8 @@ impl From<JobRow> for JobView {
             sent,
             accepted,
             finished,
+            late,
+            offline_since,
             errcode,
             message,
             result,
@@ -98,6 +105,8 @@ impl From<JobRow> for JobView {
             sent,
             accepted,
             finished,
+            late,
+            offline_since,
             message,
             body,
             result,

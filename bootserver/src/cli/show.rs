@@ -82,9 +82,8 @@ pub(super) fn fields(document: &Value) -> Result<(), Failure> {
     for (key, value) in fields {
         let how = match key.as_str() {
             "created" | "registered" | "seen" | "since" | "changed" | "expires" | "sent"
-            | "accepted" | "finished" | "received" | "revoked" | "used_at" | "signed_in" => {
-                As::Time
-            }
+            | "accepted" | "finished" | "offline_since" | "received" | "revoked" | "used_at"
+            | "signed_in" => As::Time,
             "size" => As::Size,
             _ => As::Is,
         };

@@ -130,7 +130,7 @@ pub(super) const OPTIONS: [Opt; 32] = options! {
     "scope" "scope" Scope "TAGS" "restricted to hosts with these tags";
     "tags" "tags" Text "TAGS" "tags its hosts get";
     "uses" "uses" Number "N" "how many hosts it may bring in";
-    "expires-in" "expires_in" Seconds "TIME" "until then: 90s, 15m, 12h, 7d";
+    "expires-in" "expires_in" Seconds "TIME" "until then: 90s, 15m, 12h, 7d [jobs: 7d]";
     "display-name" "display_name" Text "TEXT" "what a user or host is called";
     "notes" "notes" Text "TEXT" "what there is to know of a host";
     "description" "description" Text "TEXT" "what a group is for";

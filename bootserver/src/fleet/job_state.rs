@@ -22,6 +22,8 @@ pub enum JobState {
     Cancelled,
     /// Not begun in time.
     Expired,
+    /// Nobody knows how it ended; its host may still say.
+    Lost,
 }
 
 /// The facts.
@@ -41,6 +43,7 @@ pub fn job_state(marks: JobMarks) -> JobState {
         Some(ErrorCode::SUCCESS) => JobState::Succeeded,
         Some(ErrorCode::CANCELLED) => JobState::Cancelled,
         Some(ErrorCode::EXPIRED) => JobState::Expired,
+        Some(ErrorCode::LOST | ErrorCode::RESTORED) => JobState::Lost,
         Some(_) => JobState::Failed,
         None if marks.accepted.is_some() => JobState::Accepted,
         None if marks.sent.is_some() => JobState::Sent,
@@ -68,5 +71,7 @@ mod tests {
         assert_eq!(check(Some(1), None, Some(3001)), JobState::Failed);
         assert_eq!(check(None, None, Some(1006)), JobState::Cancelled);
         assert_eq!(check(None, None, Some(1005)), JobState::Expired);
+        assert_eq!(check(Some(1), Some(2), Some(1007)), JobState::Lost);
+        assert_eq!(check(Some(1), Some(2), Some(1008)), JobState::Lost);
     }
 }

@@ -100,6 +100,10 @@ pub struct JobRow {
     pub accepted: Option<i64>,
     /// When its result came.
     pub finished: Option<i64>,
+    /// Whether that was after it had been given up.
+    pub late: bool,
+    /// Since when the host is offline that was given it and has not answered.
+    pub offline_since: Option<i64>,
     /// How it ended.
     pub errcode: Option<ErrorCode>,
     /// Its result's message.
@@ -164,6 +168,8 @@ pub struct ResultRow {
     pub origin: String,
     /// When it arrived.
     pub finished: i64,
+    /// Whether it corrects one of the server's own, who had given the job up.
+    pub late: bool,
     /// How the job ended.
     pub errcode: ErrorCode,
     /// The same for a person.

@@ -175,6 +175,25 @@ fn a_job_that_was_not_begun_in_time_never_goes_out() {
 }
 
 #[test]
+fn a_job_that_does_not_say_how_long_it_holds_holds_for_a_week() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let order = json!({ "action": "stop", "name": "x", "hosts": [host.agentsn] });
+    let path = format!("/api/v1/jobs/{}", server.order(order)[0]);
+    let job = server.api("GET", &path).expect(200);
+    let created = job["created"].as_i64().expect("a time");
+    assert_eq!(job["expires"], created + 7 * 86_400_000);
+    // Its host is told so, too.
+    let told = server.push(&host, json!({}))["jobs"][0]["expires"].clone();
+    assert_eq!(told, (created + 7 * 86_400_000) / 1000 + 1);
+    let job = server.api("GET", &path).expect(200);
+    assert_eq!(
+        (&job["late"], &job["offline_since"]),
+        (&json!(false), &Value::Null)
+    );
+}
+
+#[test]
 fn results_and_jobs_are_listed_by_host_and_in_their_order() {
     let server = Server::start();
     let hosts: Vec<_> = ["a", "b"].map(|name| server.register(name)).into();

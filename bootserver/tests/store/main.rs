@@ -55,6 +55,9 @@ macro_rules! contract {
                 jobs_go_out_in_order_and_are_marked
                 withdrawals_go_first
                 an_expired_job_stays_here
+                a_job_its_host_does_not_know_is_lost_and_a_late_result_corrects_it
+                a_job_its_host_names_is_not_lost
+                a_silent_host_keeps_its_job
                 unknown_hosts_are_named_and_nothing_is_stored
                 a_package_has_one_place
                 a_package_in_use_stays

@@ -21,8 +21,12 @@ use crate::store::page::{Count, DISORDER_MILLIS, Page};
 /// Jobs and hosts of one order that the audit names.
 const NOTED: usize = 20;
 
-const SELECT: &str = "SELECT job.*, job_result.message, job_result.body AS result
-    FROM job LEFT JOIN job_result ON job_result.job = job.id WHERE 1 = 1";
+const SELECT: &str = "SELECT job.*, job_result.message, job_result.body AS result,
+        host.since AS offline_since
+    FROM job LEFT JOIN job_result ON job_result.job = job.id
+    LEFT JOIN host ON host.agentsn = job.agentsn AND host.state = 'offline'
+        AND job.sent IS NOT NULL AND job.finished IS NULL
+    WHERE 1 = 1";
 
 pub(super) async fn insert(
     store: &SqlStore,
@@ -152,7 +156,7 @@ fn filter(sql: &mut QueryBuilder<Db>, query: &JobQuery, bounds: &Bounds) {
 pub(super) async fn results(store: &SqlStore, query: &ResultQuery) -> Result<Page<ResultRow>> {
     let bounds = scope::bounds_of(store, &query.scope).await?;
     let mut sql: QueryBuilder<Db> = QueryBuilder::new(
-        "SELECT job_result.*, job.action, job.name
+        "SELECT job_result.*, job.action, job.name, job.late
          FROM job_result JOIN job ON job.id = job_result.job WHERE 1 = 1",
     );
     if let Some(agentsn) = &query.agentsn {
@@ -195,6 +199,8 @@ fn read(row: &DbRow) -> Result<JobRow> {
         sent: time("sent")?,
         accepted: time("accepted")?,
         finished: time("finished")?,
+        late: is_late(row)?,
+        offline_since: time("offline_since")?,
         errcode: time("errcode")?.map(error_code),
         message: text("message")?,
         result: text("result")?
@@ -215,10 +221,16 @@ fn result(row: &DbRow) -> Result<ResultRow> {
         name: row.try_get("name").map_err(failed(step))?,
         origin: required("origin")?,
         finished: number("finished")?,
+        late: is_late(row)?,
         errcode: error_code(number("errcode")?),
         message: required("message")?,
         result: from_json(step, &required("body")?)?,
     })
+}
+
+fn is_late(row: &DbRow) -> Result<bool> {
+    let late: i64 = row.try_get("late").map_err(failed("reading a job"))?;
+    Ok(late != 0)
 }
 
 /// Codes are written from 16 bits, so they come back as 16 bits.

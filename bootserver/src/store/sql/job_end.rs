@@ -17,6 +17,9 @@ use crate::store::lease::{Held, Lease};
 
 /// Jobs ended in one transaction.
 const AT_ONCE: usize = 1000;
+/// How long a withdrawal waits for its host, in milliseconds. On the wire it has no
+/// end: it is not too late as long as the job has not begun.
+const CANCEL_MILLIS: i64 = 7 * 86_400_000;
 
 /// Jobs that were never handed out and must not begin any more.
 macro_rules! due {
@@ -61,8 +64,8 @@ pub(super) async fn cancel(
         Some((agentsn, Some(_), None)) => {
             // Asking twice sends one.
             sqlx::query(
-                "INSERT INTO job (id, agentsn, action, body, created)
-                 SELECT $1, $2, 'cancel', $3, $4 WHERE NOT EXISTS (
+                "INSERT INTO job (id, agentsn, action, body, created, expires)
+                 SELECT $1, $2, 'cancel', $3, $4, $5 WHERE NOT EXISTS (
                      SELECT 1 FROM job WHERE job.agentsn = $2 AND job.finished IS NULL
                          AND job.action = 'cancel' AND job.body = $3)",
             )
@@ -70,6 +73,7 @@ pub(super) async fn cancel(
             .bind(agentsn)
             .bind(to_json(&json!({ "action": "cancel", "cancels": id })))
             .bind(now)
+            .bind(now.saturating_add(CANCEL_MILLIS))
             .execute(&mut *tx)
             .await
             .map_err(failed(step))?;
@@ -165,8 +169,8 @@ fn meaning(code: ErrorCode) -> &'static str {
     code.meaning().unwrap_or_default()
 }
 
-/// Gives jobs a result of our own.
-async fn end_here(
+/// Gives jobs a result of our own. To be called after [`one_at_a_time`].
+pub(super) async fn end_here(
     tx: &mut Write,
     ids: &[String],
     code: ErrorCode,

@@ -40,6 +40,7 @@ mod host_filter;
 mod idempotency;
 mod job;
 mod job_end;
+mod job_lost;
 mod lease;
 mod lifecycle;
 mod listing;
@@ -422,6 +423,9 @@ impl Store for SqlStore {
     }
     async fn expire_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>> {
         job_end::expire(self, lease, now).await
+    }
+    async fn lose_jobs(&self, lease: &Lease, now: i64) -> Result<Held<u64>> {
+        job_lost::lose(self, lease, now).await
     }
     async fn restored(&self, now: i64) -> Result<u64> {
         restored::restored(self, now).await

@@ -7,7 +7,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde_json::{Value, json};
 
 use super::presence::Move;
-use super::{SqlStore, Write, failed, from_json, host_agent, hot, one_at_a_time, to_json};
+use super::{
+    SqlStore, Write, failed, from_json, host_agent, hot, job_lost, one_at_a_time, to_json,
+};
 use crate::fleet::clone::{Pusher, Sightings, Verdict};
 use crate::fleet::handout::{self, hand_out};
 use crate::fleet::presence::{self, Presence};
@@ -232,10 +234,11 @@ async fn accept(tx: &mut Write, batch: &Batch<'_>) -> Result<()> {
         return Ok(());
     }
     sqlx::query(concat!(
-        "UPDATE job SET accepted = CAST(given.value ->> 'now' AS BIGINT) FROM ",
+        "UPDATE job SET accepted = coalesce(job.accepted, CAST(given.value ->> 'now' AS BIGINT)),
+                named = CAST(given.value ->> 'now' AS BIGINT) FROM ",
         given_rows!("$1"),
         " WHERE job.id = given.value ->> 'id' AND job.agentsn = given.value ->> 'agentsn'
-            AND job.accepted IS NULL"
+            AND (job.accepted IS NULL OR job.expires <= CAST(given.value ->> 'now' AS BIGINT))"
     ))
     .bind(to_json(&batch.accepted))
     .execute(&mut **tx)
@@ -252,6 +255,7 @@ async fn finish(tx: &mut Write, batch: &Batch<'_>) -> Result<HashSet<String>> {
     }
     let step = "storing results of jobs";
     let results = to_json(&batch.results);
+    job_lost::reopen(tx, &results).await?;
     let stored: Vec<String> = sqlx::query_scalar(concat!(
         "INSERT INTO job_result (job, agentsn, origin, finished, errcode, message, body)
          SELECT job.id, job.agentsn, 'host', CAST(given.value ->> 'now' AS BIGINT),

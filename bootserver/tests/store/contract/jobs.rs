@@ -3,16 +3,18 @@
 use bootagent_protocol::ErrorCode;
 use bootserver::fleet::handout::More;
 use bootserver::fleet::job_state::JobState;
+use bootserver::fleet::presence::Presence;
 use bootserver::store::Store;
 use bootserver::store::event::EventQuery;
 use bootserver::store::job::Cancelled;
 use bootserver::store::job::JobPhase;
 use bootserver::store::job::JobQuery;
+use bootserver::store::job::JobRow;
 use bootserver::store::job::JobsInserted;
 use bootserver::store::job::ResultQuery;
-use bootserver::store::lease::Held;
+use bootserver::store::lease::{Held, Lease};
 
-use super::{ids, lease, limit, stored};
+use super::{ids, lease, limit, look_until, stored};
 use crate::make;
 
 pub(crate) async fn a_job_has_one_result(store: &dyn Store) {
@@ -203,6 +205,121 @@ pub(crate) async fn an_expired_job_stays_here(store: &dyn Store) {
         .await
         .expect("a batch");
     assert_eq!(ids(&outcomes[0]), ["j2"]);
+}
+
+/// A host that was given its job at 100,000, which must not begin from 200,000 on.
+async fn overdue(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    let order = make::jobs("j1", "sn-1", None, Some(200_000));
+    let inserted = store
+        .insert_jobs(&order, &make::fleet(), &make::by(1))
+        .await;
+    assert_eq!(inserted.expect("an insert"), JobsInserted::Done);
+    assert_eq!(push(store, 100_000, &[], None).await, ["j1"]);
+}
+
+/// A push with ids of jobs it has, and perhaps the result of `j1`; returns what is
+/// handed out.
+async fn push(store: &dyn Store, now: i64, named: &[&str], errcode: Option<u16>) -> Vec<String> {
+    let mut record = make::status("sn-1", now);
+    record.accepted = named.iter().map(|id| (*id).to_owned()).collect();
+    record.results = errcode
+        .map(|code| make::outcome("j1", code))
+        .into_iter()
+        .collect();
+    let outcomes = store.record_statuses(&[record]).await.expect("a batch");
+    assert_eq!(stored(&outcomes[0]).ignored_results, [""; 0]);
+    ids(&outcomes[0]).into_iter().map(str::to_owned).collect()
+}
+
+async fn lose(store: &dyn Store, now: i64) -> u64 {
+    let lease = lease(store).await;
+    match store.lose_jobs(&lease, now).await.expect("a write") {
+        Held::Done(jobs) => jobs,
+        Held::Lost => panic!("nobody else wants it"),
+    }
+}
+
+async fn j1(store: &dyn Store) -> JobRow {
+    let job = store.job("j1", &make::fleet()).await;
+    job.expect("a read").expect("the job")
+}
+
+pub(crate) async fn a_job_its_host_does_not_know_is_lost_and_a_late_result_corrects_it(
+    store: &dyn Store,
+) {
+    overdue(store).await;
+    assert_eq!(lose(store, 199_999).await, 0);
+    // Once is seen twice, and the job is offered again.
+    assert_eq!(push(store, 210_000, &[], None).await, ["j1"]);
+    assert_eq!(lose(store, 220_000).await, 0);
+    assert_eq!(lose(store, 290_000).await, 0);
+    assert_eq!(push(store, 300_000, &[], None).await, ["j1"]);
+    let work = lease(store).await;
+    let of_another = Lease {
+        epoch: work.epoch + 1,
+        ..work
+    };
+    let lost = store.lose_jobs(&of_another, 360_000).await;
+    assert_eq!(lost.expect("a write"), Held::Lost);
+    assert_eq!(lose(store, 360_000).await, 1);
+    let job = j1(store).await;
+    assert_eq!(
+        (job.state(), job.errcode, job.finished, job.late),
+        (JobState::Lost, Some(ErrorCode::LOST), Some(360_000), false)
+    );
+    assert_eq!(push(store, 400_000, &[], None).await, [""; 0]);
+    let all = store.job_results(&ResultQuery::default()).await;
+    let first = all.expect("a list").items.remove(0);
+    assert_eq!((first.origin.as_str(), first.late), ("server", false));
+
+    push(store, 500_000, &[], Some(0)).await;
+    let job = j1(store).await;
+    assert_eq!(
+        (job.state(), job.errcode, job.finished, job.late),
+        (JobState::Succeeded, Some(ErrorCode(0)), Some(500_000), true)
+    );
+    // Who reads on from the first one finds the second; and there is one.
+    let all = store.job_results(&ResultQuery::default()).await;
+    let all = all.expect("a list").items;
+    assert_eq!((all.len(), all[0].origin.as_str()), (1, "host"));
+    assert!(all[0].late && all[0].seq > first.seq);
+    assert_eq!(lose(store, i64::MAX / 2).await, 0);
+}
+
+pub(crate) async fn a_job_its_host_names_is_not_lost(store: &dyn Store) {
+    overdue(store).await;
+    for now in (210_000..900_000).step_by(70_000) {
+        push(store, now, &["j1"], None).await;
+        assert_eq!(lose(store, now + 65_000).await, 0);
+    }
+    assert_eq!(j1(store).await.accepted, Some(210_000));
+    // Between two pushes that do not name it is one that does.
+    for (now, named) in [(1_000_000, &[][..]), (1_100_000, &["j1"]), (1_200_000, &[])] {
+        push(store, now, named, None).await;
+        assert_eq!(lose(store, now + 65_000).await, 0);
+    }
+    push(store, 1_300_000, &[], None).await;
+    assert_eq!(lose(store, 1_400_000).await, 1);
+}
+
+pub(crate) async fn a_silent_host_keeps_its_job(store: &dyn Store) {
+    overdue(store).await;
+    let lost = async |now| lose(store, now).await;
+    assert_eq!(j1(store).await.offline_since, None);
+    look_until(store, 125, 2000).await;
+    assert_eq!((lost(2_000_000).await, lost(90_000_000).await), (0, 0));
+    let job = j1(store).await;
+    assert_eq!(job.state(), JobState::Sent);
+    let host = store.host("sn-1", &make::fleet()).await;
+    let host = host.expect("a read").expect("the host").summary;
+    assert_eq!(host.state, Presence::Offline);
+    assert_eq!(job.offline_since, Some(host.since));
+    // What it says when it is back is no correction.
+    push(store, 91_000_000, &[], Some(0)).await;
+    let job = j1(store).await;
+    assert_eq!((job.state(), job.late), (JobState::Succeeded, false));
+    assert_eq!(job.offline_since, None);
 }
 
 pub(crate) async fn unknown_hosts_are_named_and_nothing_is_stored(store: &dyn Store) {

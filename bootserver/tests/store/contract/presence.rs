@@ -53,7 +53,7 @@ async fn counts(store: &dyn Store) -> [i64; 4] {
 }
 
 /// Looks every 25 s, as a platform that is there does.
-async fn look_until(store: &dyn Store, from: i64, to: i64) {
+pub(crate) async fn look_until(store: &dyn Store, from: i64, to: i64) {
     for seconds in (from..to).step_by(25) {
         look(store, seconds).await;
     }

@@ -1,0 +1,13 @@
+-- Jobs whose hosts do not know them any more.
+
+-- When its host last named it after its time was over, and the first push since
+-- then that did not. An older server beside this one writes neither; two more
+-- pushes tell.
+ALTER TABLE job ADD COLUMN named BIGINT;
+ALTER TABLE job ADD COLUMN missed BIGINT;
+-- When to look again.
+ALTER TABLE job ADD COLUMN look BIGINT;
+-- 1 when its result came after it had been given up.
+ALTER TABLE job ADD COLUMN late BIGINT NOT NULL DEFAULT 0;
+CREATE INDEX job_sent_by_look ON job (coalesce(look, expires))
+    WHERE finished IS NULL AND sent IS NOT NULL;
