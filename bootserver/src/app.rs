@@ -13,6 +13,7 @@ use crate::ingest::Ingest;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
+use crate::signature::TrustedKeys;
 use crate::store::Store;
 
 /// Uploads at once: each takes a file, a buffer and a share of the disk.
@@ -60,6 +61,8 @@ pub struct App {
     pub bounds: Bounds,
     /// Where passwords are hashed.
     pub passwords: Passwords,
+    /// Who must have signed packages.
+    pub trusted_keys: Arc<TrustedKeys>,
     /// Places for uploads.
     pub uploads: Arc<Semaphore>,
     /// What stands before the handlers.
@@ -72,7 +75,7 @@ impl App {
         store: Arc<dyn Store>,
         blobs: Blobs,
         ingest: Ingest,
-        bounds: Bounds,
+        config: &Config,
         edge: Edge,
     ) -> Self {
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
@@ -82,7 +85,8 @@ impl App {
             secrets: Arc::default(),
             fleet_size: Arc::default(),
             ingest,
-            bounds,
+            bounds: config.bounds,
+            trusted_keys: Arc::new(config.trusted_keys.clone()),
             passwords: Passwords::default(),
             uploads,
             edge,

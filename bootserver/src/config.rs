@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use crate::budget::Shares;
+use crate::signature::TrustedKeys;
 use crate::store::address::{Address, AddressText};
 pub use network::{Block, Listen, OneOrMany, Scheme, TlsFiles};
 
@@ -67,6 +68,8 @@ pub struct Settings {
     pub log_format: Option<LogFormat>,
     /// Largest package, in bytes.
     pub max_package_bytes: Option<u64>,
+    /// minisign public keys. With any, only packages they signed are taken.
+    pub trusted_keys: Option<Vec<String>>,
     /// Seconds the body of a request may take to arrive; twice that to be
     /// answered.
     pub request_timeout: Option<u64>,
@@ -174,6 +177,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What handlers keep to.
     pub bounds: Bounds,
+    /// Who must have signed packages.
+    pub trusted_keys: TrustedKeys,
     /// How long things are kept.
     pub retention: Retention,
     /// How long the head of a request may take.
@@ -224,6 +229,7 @@ impl Settings {
             log_level: self.log_level.or(other.log_level),
             log_format: self.log_format.or(other.log_format),
             max_package_bytes: self.max_package_bytes.or(other.max_package_bytes),
+            trusted_keys: self.trusted_keys.or(other.trusted_keys),
             request_timeout: self.request_timeout.or(other.request_timeout),
             header_timeout: self.header_timeout.or(other.header_timeout),
             max_connections: self.max_connections.or(other.max_connections),
@@ -325,6 +331,7 @@ impl Settings {
                 max_package_bytes,
                 request_timeout,
             },
+            trusted_keys: TrustedKeys::parse(&self.trusted_keys.unwrap_or_default())?,
             retention,
             header_timeout: seconds("header_timeout", self.header_timeout, 10)?,
             max_connections,

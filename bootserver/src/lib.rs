@@ -38,6 +38,7 @@ pub mod housekeeping;
 pub mod ingest;
 pub mod package;
 pub mod passwords;
+pub mod signature;
 pub mod store;
 pub mod wire;
 

@@ -55,6 +55,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(packages::list, upload::upload))
         .routes(routes!(packages::get, packages::delete))
         .routes(routes!(jobs::list, jobs::create))
+        .routes(routes!(jobs::preview))
         .routes(routes!(jobs::get))
         .routes(routes!(jobs::cancel))
         .routes(routes!(job_results::list))

@@ -72,7 +72,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     own_work.spawn(forget_old(store.clone(), holder.clone(), config.retention));
     let (phase, life) = Life::begin();
     let edge = Edge::new(&config, life, Metrics::new(ingest.metrics()));
-    let app = App::new(store.clone(), blobs, ingest, config.bounds, edge);
+    let app = App::new(store.clone(), blobs, ingest, &config, edge);
     own_work.spawn(watch_hosts(app.clone(), holder.clone()));
     let mut doors = open_doors(&config, app, signals.hangup).await?;
 

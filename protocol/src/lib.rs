@@ -17,6 +17,7 @@ mod limits;
 mod manifest;
 mod name;
 mod register;
+mod signed;
 mod status;
 mod text;
 mod uplink;
@@ -31,6 +32,7 @@ pub use limits::{CpuPercent, Limits, LimitsError, MemoryBytes};
 pub use manifest::{AgentType, MAX_MANIFEST_BYTES, Manifest, ManifestError, RestartOverrides};
 pub use name::{AgentName, NameError, Version};
 pub use register::{RegisterReply, RegisterRequest};
+pub use signed::SignedAs;
 pub use status::{
     AgentReport, AgentState, LimitsReport, MAX_REPLY_BYTES, MAX_STATUS_BYTES, StatusReply,
     StatusRequest,

@@ -1,5 +1,5 @@
-//! What an operator orders, made into jobs: which hosts, which file for each,
-//! and whether the wire allows it.
+//! What an operator orders, made into jobs, or only looked at: which hosts, which
+//! file for each, and whether the wire allows it.
 
 mod hosts;
 mod packages;
@@ -7,23 +7,27 @@ mod packages;
 use std::collections::BTreeMap;
 
 use bootagent_protocol::{Action, Job};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::packages::PackageView;
 use crate::access::scope::Scope;
 use crate::app::App;
 use crate::problem::Problem;
-use crate::store::host::HostSummary;
+use crate::store::host::{HostSummary, Reported};
 use crate::store::job::{JobGroup, NewJobs};
 use crate::store::package::PackageRow;
 use hosts::hosts;
-use packages::with_packages;
+use packages::{Fitted, with_packages};
 
 /// How long an order may wait, in seconds: where nothing is said, and at most.
 const EXPIRES_IN: u64 = 7 * 86_400;
 const MAX_EXPIRES_IN: u64 = 366 * 86_400;
+
+/// Most hosts without a file that are named.
+const MAX_NAMED: usize = 100;
 
 /// An order for many hosts. Which fields are needed depends on the action.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -52,7 +56,8 @@ pub struct CreateJobs {
     url: Option<String>,
     /// The SHA-256 of that package, as `SHA256:hex`.
     checksum: Option<String>,
-    /// minisign signature of the package, the text of its `.minisig`.
+    /// minisign signature of the package, the text of its `.minisig`; without it
+    /// that of the uploaded package.
     signature: Option<String>,
     /// The child's environment.
     envs: Option<BTreeMap<String, String>>,
@@ -82,8 +87,22 @@ pub async fn prepare(
     let action = action(&order.action)?;
     let expires = expires(order.expires_in, now)?;
     let hosts = hosts(app, order, scope).await?;
+    let count = hosts.len();
+    let fitted = with_packages(app, order, action, hosts).await?;
+    if !fitted.without.is_empty() {
+        let detail = format!(
+            "the package has no file for {} of the {count} hosts; nothing was started",
+            fitted.without.len()
+        );
+        let named = fitted.without.iter().take(MAX_NAMED);
+        let named = named.map(|host| {
+            let Reported { os, arch, .. } = &host.reported;
+            format!("{}: no file for {os} {arch}", host.agentsn)
+        });
+        return Err(Problem::invalid_list(&detail, named.collect()));
+    }
     let mut groups = Vec::new();
-    for (package, hosts) in with_packages(app, order, action, hosts).await? {
+    for (package, hosts) in fitted.groups {
         groups.push(group(order, action, expires, package.as_ref(), &hosts)?);
     }
     Ok(NewJobs {
@@ -92,6 +111,78 @@ pub async fn prepare(
         expires: Some(expires),
         created: now,
         groups,
+    })
+}
+
+/// What an order would do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobPreview {
+    /// Hosts it means.
+    hosts: usize,
+    /// Which files they would get; none where the action needs none.
+    files: Vec<FilePreview>,
+    /// Hosts the package has no file for. With any, the order is refused.
+    without_file: usize,
+    /// The first 100 of them.
+    without_file_hosts: Vec<HostWithoutFile>,
+}
+
+/// The hosts that would get one file.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FilePreview {
+    /// The uploaded package.
+    package: PackageView,
+    /// How many hosts would get it.
+    hosts: usize,
+}
+
+/// A host the package has no file for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HostWithoutFile {
+    /// The host.
+    agentsn: String,
+    /// Its name.
+    hostname: String,
+    /// Its operating system.
+    os: String,
+    /// Its architecture.
+    arch: String,
+}
+
+/// Looks at an order without giving it.
+pub async fn preview(
+    app: &App,
+    order: &CreateJobs,
+    scope: &Scope,
+    now: i64,
+) -> Result<JobPreview, Problem> {
+    let action = action(&order.action)?;
+    let expires = expires(order.expires_in, now)?;
+    let hosts = hosts(app, order, scope).await?;
+    let count = hosts.len();
+    let Fitted { groups, without } = with_packages(app, order, action, hosts).await?;
+    let mut files = Vec::new();
+    for (package, hosts) in groups {
+        group(order, action, expires, package.as_ref(), &hosts)?;
+        files.extend(package.map(|package| FilePreview {
+            package: package.into(),
+            hosts: hosts.len(),
+        }));
+    }
+    Ok(JobPreview {
+        hosts: count,
+        files,
+        without_file: without.len(),
+        without_file_hosts: without
+            .into_iter()
+            .take(MAX_NAMED)
+            .map(|host| HostWithoutFile {
+                agentsn: host.agentsn,
+                hostname: host.reported.hostname,
+                os: host.reported.os,
+                arch: host.reported.arch,
+            })
+            .collect(),
     })
 }
 
@@ -141,6 +232,10 @@ fn group(
             ("checksum", checksum),
         ];
         body.extend(own.map(|(key, value)| (key.to_owned(), Value::String(value))));
+        // Who orders may have signed it themselves.
+        if let (None, Some(signature)) = (&order.signature, &package.signature) {
+            body.insert("signature".into(), Value::String(signature.clone()));
+        }
     }
     // What goes out is checked as hosts check it, with an id of the same form.
     let mut on_the_wire = body.clone();

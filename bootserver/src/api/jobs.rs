@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::events::host_param;
-use super::job_order::{CreateJobs, prepare};
+use super::job_order::{self, CreateJobs, JobPreview, prepare};
 use super::list::{self, List};
 use crate::access::scope::Scope;
 use crate::app::App;
@@ -220,6 +220,26 @@ pub async fn create(
         "jobs were ordered"
     );
     Ok((StatusCode::CREATED, Json(CreatedJobs { jobs })))
+}
+
+/// Looks at an order without giving it: how many hosts it means, which file each of
+/// them would get, and which have none.
+#[utoipa::path(
+    operation_id = "preview_jobs",
+    post, path = "/api/v1/jobs/preview", tag = "jobs", request_body = CreateJobs,
+    responses(
+        (status = 200, description = "What it would do", body = JobPreview),
+        BadBody, Missing, Conflicting, Allowed
+    ),
+    security(("operator" = ["operator"]))
+)]
+pub async fn preview(
+    May { operator, .. }: May<Operate>,
+    State(app): State<App>,
+    JsonBody(order): JsonBody<CreateJobs>,
+) -> Result<Json<JobPreview>, Problem> {
+    let seen = job_order::preview(&app, &order, &operator.scope, unix_millis()).await?;
+    Ok(Json(seen))
 }
 
 /// Jobs, newest first.

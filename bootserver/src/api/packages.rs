@@ -39,6 +39,8 @@ pub struct PackageView {
     /// Where hosts fetch it, relative to this server.
     #[schema(example = "/packages/flux-push/flux-push-0.1.0-1.linux-x86_64.tar.gz")]
     url: String,
+    /// Its minisign signature, which jobs pass on.
+    signature: Option<String>,
     /// When it was uploaded, in unix milliseconds.
     created: i64,
 }
@@ -56,6 +58,7 @@ impl From<PackageRow> for PackageView {
             size,
             sha256,
             created,
+            signature,
             ..
         } = row;
         let checksum = format!("SHA256:{sha256}");
@@ -69,6 +72,7 @@ impl From<PackageRow> for PackageView {
             size,
             checksum,
             url,
+            signature,
             created,
         }
     }
@@ -81,6 +85,8 @@ impl From<PackageRow> for PackageView {
 pub struct PackageParams {
     /// Only of this agent (indexed).
     name: Option<String>,
+    /// Only of this version.
+    version: Option<String>,
     /// `next` of the page before.
     cursor: Option<String>,
     /// Rows, 100 by default.
@@ -102,7 +108,7 @@ pub async fn list(
 ) -> Result<Json<List<PackageView>>, Problem> {
     let query = PackageQuery {
         name: params.name,
-        version: None,
+        version: params.version,
         after: list::id_cursor(params.cursor)?,
         limit: list::limit(params.limit)?,
     };

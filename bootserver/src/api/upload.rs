@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use bootagent_protocol::{AgentName, Version};
+use bootagent_protocol::{AgentName, SignedAs, Version};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -23,6 +23,7 @@ use crate::fleet::package_choice::{PackageKind, canonical_arch};
 use crate::openapi::{Allowed, BadBody, Conflicting, Full};
 use crate::package::{InspectError, Inspected, inspect};
 use crate::problem::{Problem, chain};
+use crate::signature::SignatureError;
 use crate::store::audit::By;
 use crate::store::package::{PackageInserted, PackageRow};
 
@@ -49,6 +50,9 @@ pub struct UploadParams {
     arch: Option<String>,
     /// `rpm`, `deb` or `bundle`; always read from the file.
     kind: Option<String>,
+    /// minisign signature, the text of its `.minisig`, which jobs pass on. Its
+    /// trusted comment says `name=NAME version=VERSION`.
+    signature: Option<String>,
 }
 
 /// Uploads a package.
@@ -82,12 +86,15 @@ pub async fn upload(
         .map_err(|_| Problem::unavailable("too many uploads are under way"))?;
     let received = timeout(TOTAL, receive(&app, request.into_body(), max_bytes)).await;
     let finished = received.map_err(|_| Problem::timed_out())??;
-    let bytes = finished.reader()?;
-    let inspected = tokio::task::spawn_blocking(move || inspect(bytes))
-        .await
-        .map_err(|_| Problem::internal())?
-        .map_err(|error| not_inspected(&error))?;
-    let package = described(&params, &inspected, &finished)?;
+    let (mut bytes, again) = (finished.reader()?, finished.reader()?);
+    let (keys, signature) = (app.trusted_keys.clone(), params.signature.clone());
+    let looked = tokio::task::spawn_blocking(move || {
+        let inspected = inspect(&mut bytes).map_err(|error| not_inspected(&error))?;
+        let signed = keys.check(signature.as_deref(), again);
+        Ok::<_, Problem>((inspected, signed.map_err(|error| not_signed(&error))?))
+    });
+    let (inspected, signed) = looked.await.map_err(|_| Problem::internal())??;
+    let package = described(&params, &inspected, signed.as_ref(), &finished)?;
     // On a task of its own: a caller that hangs up must not leave a row
     // without its blob.
     let app = app.clone();
@@ -140,6 +147,13 @@ fn existing(
     package: &PackageRow,
 ) -> Result<(StatusCode, Json<PackageView>), Problem> {
     if there.sha256 == package.sha256 {
+        if package.signature.is_some() && package.signature != there.signature {
+            return Err(Problem::conflict(&format!(
+                "the same file is there with another signature, or none, as package {}; delete that \
+                 one first",
+                there.id
+            )));
+        }
         return Ok((StatusCode::OK, Json(there.into())));
     }
     Err(Problem::conflict(&format!(
@@ -152,6 +166,7 @@ fn existing(
 fn described(
     params: &UploadParams,
     inspected: &Inspected,
+    signed: Option<&SignedAs>,
     finished: &Finished,
 ) -> Result<PackageRow, Problem> {
     let mut wrong = Vec::new();
@@ -171,10 +186,7 @@ fn described(
     }
     let own_version = inspected.version.as_deref();
     if let (Some(given), Some(own)) = (params.version.as_deref(), own_version)
-        && own != given
-        && !own
-            .strip_prefix(given)
-            .is_some_and(|rest| rest.starts_with('-'))
+        && !means(given, own)
     {
         wrong.push(format!("version: the file says {own}"));
     }
@@ -197,6 +209,15 @@ fn described(
     }
     if let Err(error) = Version::parse(version) {
         wrong.push(format!("version: {error}; give it as ?version="));
+    }
+    if let Some(signed) = signed {
+        let (as_name, as_version) = (signed.name.as_str(), signed.version.to_string());
+        if !as_name.eq_ignore_ascii_case(name) {
+            wrong.push(format!("signature: it is for the name {as_name}"));
+        }
+        if !means(&as_version, version) {
+            wrong.push(format!("signature: it is for the version {as_version}"));
+        }
     }
     if !is_word(arch) {
         wrong.push("arch: a word such as x86_64 is expected".into());
@@ -223,8 +244,14 @@ fn described(
         size: i64::try_from(finished.size).unwrap_or(i64::MAX),
         sha256: finished.sha256.clone(),
         created: unix_millis(),
-        signature: None,
+        signature: signed.and(params.signature.clone()),
     })
+}
+
+/// Whether a version may be said so: whole, or without its release.
+fn means(given: &str, version: &str) -> bool {
+    let rest = version.strip_prefix(given);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
 /// The agent in a package's name: `bootagent-flux-push` packs `flux-push`.
@@ -250,6 +277,19 @@ fn not_inspected(error: &InspectError) -> Problem {
         }
         InspectError::NoPackage | InspectError::Damaged { .. } => {
             Problem::invalid(&error.to_string())
+        }
+    }
+}
+
+fn not_signed(error: &SignatureError) -> Problem {
+    match error {
+        SignatureError::Io(_) => {
+            tracing::error!(error = chain(error), "an upload could not be read back");
+            Problem::internal()
+        }
+        SignatureError::Refused(_) => {
+            let detail = "the package is not what the request says";
+            Problem::invalid_list(detail, vec![error.to_string()])
         }
     }
 }

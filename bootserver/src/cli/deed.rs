@@ -39,7 +39,14 @@ const MAX_BODY_BYTES: u64 = 16 << 20;
 const MOST_TRIES: u32 = 20;
 
 pub(super) fn package_add(client: &Client, said: &Said) -> Result<(), Failure> {
-    let path = format!("/api/v1/packages{}", query(&said.query()?));
+    let mut fields = said.query()?;
+    let signature = format!("{}.minisig", said.operands[0]);
+    match std::fs::read_to_string(&signature) {
+        Ok(text) => fields.push(("signature".into(), text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::Usage(format!("reading {signature}: {error}"))),
+    }
+    let path = format!("/api/v1/packages{}", query(&fields));
     let file = &Content::File(Path::new(&said.operands[0]));
     let package = client.call("POST", &path, file)?;
     one(said, &package)

@@ -1,5 +1,7 @@
 //! Which file of a package fits a host.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -104,38 +106,76 @@ pub fn canonical_arch(arch: &str) -> &str {
     }
 }
 
-/// Whether the file can run on the host at all. A host that did not say what
-/// it is takes anything: it answers 3004 or 3005 itself.
-pub fn runs_on(offer: Offer<'_>, host: HostSystem<'_>) -> bool {
-    let arch = canonical_arch(offer.arch);
-    let arch_fits = arch == "noarch" || host.arch.is_empty() || arch == canonical_arch(host.arch);
-    let os_fits = offer.os == "linux"
-        || host.os.is_empty()
-        || host.os == offer.os
-        || system_id(host.os) == offer.os;
-    arch_fits && os_fits
+/// How well a file fits a host: the more it was made for it, the more. A host that
+/// did not say what it is takes anything: it answers 3004 or 3005 itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Fit {
+    os: OsFit,
+    arch: ArchFit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum OsFit {
+    Any,
+    Distribution,
+    /// `rocky 9` for a `rocky 9.4`.
+    MajorRelease,
+    Release,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ArchFit {
+    Any,
+    Own,
+}
+
+/// How well the file fits the host; nothing when it cannot run there.
+fn fit(offer: Offer<'_>, host: HostSystem<'_>) -> Option<Fit> {
+    let of_release = || host.os.strip_prefix(offer.os)?.chars().next();
+    let os = match offer.os {
+        "linux" => OsFit::Any,
+        _ if host.os.is_empty() => OsFit::Any,
+        os if os == host.os => OsFit::Release,
+        os if os == system_id(host.os) => OsFit::Distribution,
+        _ if of_release() == Some('.') => OsFit::MajorRelease,
+        _ => return None,
+    };
+    let arch = match canonical_arch(offer.arch) {
+        "noarch" => ArchFit::Any,
+        _ if host.arch.is_empty() => ArchFit::Any,
+        arch if arch == canonical_arch(host.arch) => ArchFit::Own,
+        _ => return None,
+    };
+    Some(Fit { os, arch })
 }
 
 /// Picks the file for a host, newest first in `offers`:
 /// 1. only what runs on it counts;
-/// 2. if all that is left is of one kind, the newest of it;
-/// 3. otherwise the kind of the host's package manager, then a bundle.
+/// 2. if there are several kinds, that of the host's package manager, then a bundle;
+/// 3. what was made for its release, then for its distribution, then for any, and
+///    for its architecture before any;
+/// 4. the newest.
 pub fn choose(offers: &[Offer<'_>], host: HostSystem<'_>) -> Option<usize> {
-    let fitting = || (0..offers.len()).filter(|&index| runs_on(offers[index], host));
-    let first = fitting().next()?;
-    if fitting().all(|index| offers[index].kind == offers[first].kind) {
-        return Some(first);
-    }
+    let fitting = offers.iter().enumerate();
+    let fitting =
+        fitting.filter_map(|(index, offer)| Some((index, offer.kind, fit(*offer, host)?)));
+    let fitting: Vec<_> = fitting.collect();
+    let (_, first, _) = *fitting.first()?;
     let id = system_id(host.os);
-    let own = if RPM_SYSTEMS.contains(&id) {
-        PackageKind::Rpm
+    let kinds = if fitting.iter().all(|(_, kind, _)| *kind == first) {
+        [first, first]
+    } else if RPM_SYSTEMS.contains(&id) {
+        [PackageKind::Rpm, PackageKind::Bundle]
     } else if DEB_SYSTEMS.contains(&id) {
-        PackageKind::Deb
+        [PackageKind::Deb, PackageKind::Bundle]
     } else {
-        PackageKind::Bundle
+        [PackageKind::Bundle, PackageKind::Bundle]
     };
-    let of_kind = |kind| fitting().find(|&index| offers[index].kind == kind);
-    of_kind(own).or_else(|| of_kind(PackageKind::Bundle))
+    kinds.into_iter().find_map(|wanted| {
+        let of_kind = fitting.iter().filter(|(_, kind, _)| *kind == wanted);
+        let best = of_kind.min_by_key(|(index, _, fit)| (Reverse(*fit), *index));
+        best.map(|(index, ..)| *index)
+    })
 }
 
 fn system_id(os: &str) -> &str {
@@ -193,5 +233,23 @@ mod tests {
         let two = [("debian 11", "x86_64", Deb), ("debian", "x86_64", Deb)];
         assert_eq!(check(&two, "debian 12", "x86_64"), Some(1));
         assert_eq!(check(&two, "ubuntu 24.04", "x86_64"), None);
+    }
+
+    #[test]
+    fn what_was_made_for_a_host_goes_before_what_is_newer() {
+        let all = [
+            ("linux", "x86_64", Rpm),
+            ("rocky", "noarch", Rpm),
+            ("rocky", "x86_64", Rpm),
+            ("rocky 9", "x86_64", Rpm),
+            ("rocky 9.4", "x86_64", Rpm),
+            ("rocky 9.4", "x86_64", Bundle),
+        ];
+        assert_eq!(check(&all, "rocky 9.4", "x86_64"), Some(4));
+        assert_eq!(check(&all, "rocky 9.5", "x86_64"), Some(3));
+        assert_eq!(check(&all, "rocky 95", "x86_64"), Some(2));
+        assert_eq!(check(&all, "rocky 8.10", "aarch64"), Some(1));
+        assert_eq!(check(&all, "centos 7", "x86_64"), Some(0));
+        assert_eq!(check(&all[1..], "centos 7", "x86_64"), None);
     }
 }

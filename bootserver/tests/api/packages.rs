@@ -159,7 +159,9 @@ fn what_is_said_of_a_file_must_be_what_it_says() {
     let bytes = bundle("flux-push", "0.1.0-1", b"");
     for query in [
         "name=other",
+        "name=..%2F..%2Fx",
         "version=9",
+        "version=..%2Fx",
         "kind=rpm",
         "kind=zip",
         "os=a/b",
@@ -305,4 +307,150 @@ fn orders_that_contradict_their_package_are_refused() {
         .api("POST", "/api/v1/jobs")
         .json(&elsewhere)
         .problem(422);
+}
+
+/// The text of a `.minisig` that says what it signs, by nobody's key.
+fn minisig(comment: &str) -> String {
+    let (signature, global) = ("A".repeat(92), "A".repeat(84));
+    format!("untrusted comment: x\nRUQA{signature}AAA=\ntrusted comment: {comment}\n{global}AA==\n")
+}
+
+/// As a query has it.
+fn encoded(text: &str) -> String {
+    let byte = |byte: u8| format!("%{byte:02X}");
+    text.bytes().map(byte).collect()
+}
+
+#[test]
+fn a_signature_comes_in_with_its_package_and_goes_out_with_its_jobs() {
+    let server = Server::start();
+    let host = server.register("h1");
+    let bytes = bundle("a", "1-2", b"");
+    let upload = |text: &str| {
+        let query = format!("signature={}", encoded(text));
+        server.api("POST", &format!("/api/v1/packages?{query}"))
+    };
+    for (text, said) in [
+        ("hello", "four lines"),
+        (&minisig("built by hand"), "name=NAME"),
+        (&minisig("name=b version=1-2"), "name b"),
+        (&minisig("name=a version=1-3"), "version 1-3"),
+    ] {
+        let reply = upload(text).body(&bytes).send();
+        assert_eq!(reply.status, 422, "{text}: {}", reply.text());
+        let errors = reply.json()["errors"].to_string();
+        assert!(
+            errors.contains("signature: ") && errors.contains(said),
+            "{errors}"
+        );
+    }
+    let good = minisig("name=A version=1");
+    let package = upload(&good).body(&bytes).expect(201);
+    assert_eq!(package["signature"], json!(good));
+    // The same again is no other, one that says less neither; another one is.
+    upload(&good).body(&bytes).expect(200);
+    server
+        .api("POST", "/api/v1/packages")
+        .body(&bytes)
+        .expect(200);
+    let other = upload(&minisig("name=a version=1-2")).body(&bytes);
+    assert!(other.problem(409).contains("another signature"));
+    let order = |more: Value| {
+        let mut order =
+            json!({ "action": "install", "package": package["id"], "hosts": [host.agentsn] });
+        let fields = order.as_object_mut().expect("an object");
+        fields.extend(more.as_object().expect("an object").clone());
+        let job = server.order(order).remove(0);
+        let job = server
+            .api("GET", &format!("/api/v1/jobs/{job}"))
+            .expect(200);
+        job["body"]["signature"].clone()
+    };
+    assert_eq!(order(json!({})), json!(good));
+    assert_eq!(order(json!({ "signature": "theirs" })), json!("theirs"));
+}
+
+#[test]
+fn a_server_with_keys_takes_no_package_hosts_would_refuse() {
+    let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    let server = Server::start_with(&format!("trusted_keys = [\"{key}\"]"));
+    let bytes = bundle("a", "1", b"");
+    for (query, said) in [
+        (String::new(), "signed packages only"),
+        (
+            format!("signature={}", encoded(&minisig("name=a version=1"))),
+            "does not trust",
+        ),
+    ] {
+        let path = format!("/api/v1/packages?{query}");
+        let reply = server.api("POST", &path).body(&bytes).send();
+        assert_eq!(reply.status, 422, "{}", reply.text());
+        let errors = reply.json()["errors"].to_string();
+        assert!(errors.contains(said), "{errors}");
+    }
+    let packages = server.api("GET", "/api/v1/packages").expect(200);
+    assert_eq!(packages["items"], json!([]));
+}
+
+#[test]
+fn an_order_is_looked_at_before_it_is_given() {
+    let server = Server::start();
+    let host = |name: &str, os: &str, arch: &str| {
+        server.register_as(json!({
+            "hostname": name, "agentsn": uuid::Uuid::new_v4().to_string(), "os": os, "arch": arch,
+            "machine_id": format!("machine of {name}"),
+        }))
+    };
+    let mut hosts: Vec<_> = [
+        ("h1", "rocky 9.4", "x86_64"),
+        ("h2", "rocky 9.5", "x86_64"),
+        ("h3", "debian 12", "x86_64"),
+        ("h4", "rocky 9.4", "aarch64"),
+    ]
+    .iter()
+    .map(|(name, os, arch)| host(name, os, arch).agentsn)
+    .collect();
+    let made_for = |os: &str, more: &[u8]| {
+        let query = format!("os={}", encoded(os));
+        let package = server.upload(&query, &bundle("a", "1", more));
+        (package["id"].clone(), package["checksum"].clone())
+    };
+    let nine = made_for("rocky 9", b"nine");
+    let debian = made_for("debian", b"debian");
+    let order = json!({ "action": "install", "name": "a", "hosts": hosts });
+    let look = |order: &Value| server.api("POST", "/api/v1/jobs/preview").json(order);
+    let seen = look(&order).expect(200);
+    assert_eq!(
+        (&seen["hosts"], &seen["without_file"]),
+        (&json!(4), &json!(1))
+    );
+    let named =
+        json!([{ "agentsn": hosts[3], "hostname": "h4", "os": "rocky 9.4", "arch": "aarch64" }]);
+    assert_eq!(seen["without_file_hosts"], named);
+    let mut files: Vec<_> = seen["files"]
+        .as_array()
+        .expect("files")
+        .iter()
+        .map(|file| (file["package"]["id"].clone(), file["hosts"].clone()))
+        .collect();
+    files.sort_by_key(|(_, hosts)| hosts.as_u64());
+    assert_eq!(files, [(debian.0, json!(1)), (nine.0, json!(2))]);
+    // The order itself says the same, and nothing was started by looking.
+    let reply = server.api("POST", "/api/v1/jobs").json(&order).send();
+    assert_eq!(reply.status, 422);
+    assert!(
+        reply.text().contains("no file for 1 of the 4 hosts"),
+        "{}",
+        reply.text()
+    );
+    let jobs = server.api("GET", "/api/v1/jobs").expect(200);
+    assert_eq!(jobs["items"], json!([]));
+    hosts.pop();
+    let order = json!({ "action": "install", "name": "a", "hosts": hosts });
+    assert_eq!(look(&order).expect(200)["without_file"], 0);
+    assert_eq!(server.order(order).len(), 3);
+    // What cannot be ordered is refused in the same words.
+    look(&json!({ "action": "dance", "hosts": hosts })).problem(422);
+    let unknown = json!({ "action": "stop", "name": "a", "hosts": ["nobody"] });
+    look(&unknown).problem(404);
 }

@@ -1,4 +1,4 @@
-//! Which file of a package each host gets.
+//! Which file of a package each host gets, and which hosts have none.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,13 @@ use crate::store::host::HostSummary;
 use crate::store::package::{PackageQuery, PackageRow};
 use crate::store::page::{Limit, MAX_LIMIT};
 
-/// Most hosts that are named in one problem.
-const MAX_NAMED: usize = 100;
-
-/// Hosts by the file they get.
-pub(super) type Fitted = Vec<(Option<PackageRow>, Vec<HostSummary>)>;
+/// The hosts of an order.
+pub(super) struct Fitted {
+    /// By the file they get; without one, where the action needs none.
+    pub(super) groups: Vec<(Option<PackageRow>, Vec<HostSummary>)>,
+    /// Those for which the package has no file.
+    pub(super) without: Vec<HostSummary>,
+}
 
 /// Sorts hosts by the package each of them gets.
 pub(super) async fn with_packages(
@@ -37,34 +39,31 @@ pub(super) async fn with_packages(
                 "package: install and upgrade take one, without url",
             ));
         }
-        return Ok(vec![(None, hosts)]);
+        return Ok(Fitted {
+            groups: vec![(None, hosts)],
+            without: Vec::new(),
+        });
     }
     let offers = offers(app, order).await?;
     let mut groups: BTreeMap<usize, Vec<HostSummary>> = BTreeMap::new();
-    let mut unfit = Vec::new();
+    let rows: Vec<Offer<'_>> = offers.iter().map(PackageRow::offer).collect();
+    let mut without = Vec::new();
     for host in hosts {
         let system = HostSystem {
             os: &host.reported.os,
             arch: &host.reported.arch,
         };
-        let rows: Vec<Offer<'_>> = offers.iter().map(PackageRow::offer).collect();
         match choose(&rows, system) {
             Some(index) => groups.entry(index).or_default().push(host),
-            None => unfit.push(format!(
-                "{}: no file for {} {}",
-                host.agentsn, host.reported.os, host.reported.arch
-            )),
+            None => without.push(host),
         }
     }
-    if !unfit.is_empty() {
-        unfit.truncate(MAX_NAMED);
-        let detail = "the package has no file for some of the hosts; nothing was started";
-        return Err(Problem::invalid_list(detail, unfit));
-    }
     let groups = groups.into_iter();
-    Ok(groups
-        .map(|(index, hosts)| (offers.get(index).cloned(), hosts))
-        .collect())
+    let groups = groups.map(|(index, hosts)| (offers.get(index).cloned(), hosts));
+    Ok(Fitted {
+        groups: groups.collect(),
+        without,
+    })
 }
 
 /// The files an order may mean: the one it names, or those of one version.
