@@ -223,8 +223,17 @@ pub trait Store: Send + Sync + 'static {
     async fn insert_api_token(&self, token: &NewApiToken, by: &By) -> Result<ApiTokenInserted>;
     /// API tokens, newest first.
     async fn api_tokens(&self, query: &ApiTokenQuery) -> Result<Page<ApiTokenRow>>;
-    /// Revokes an API token; with `maker` only one of theirs.
-    async fn revoke_api_token(&self, id: &str, maker: Option<&str>, by: &By) -> Result<Revoked>;
+    /// One API token; with `maker` only one of theirs.
+    async fn api_token(&self, id: &str, maker: Option<&str>) -> Result<Option<ApiTokenRow>>;
+    /// Revokes an API token, if this is still its revision; with `maker` only one of
+    /// theirs.
+    async fn revoke_api_token(
+        &self,
+        id: &str,
+        maker: Option<&str>,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<Revoked>;
 
     /// Who did what, newest first.
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRow>>;
@@ -243,8 +252,16 @@ pub trait Store: Send + Sync + 'static {
         after: Option<String>,
         limit: Limit,
     ) -> Result<Page<EnrolmentToken>>;
-    /// Revokes an enrolment token; doing so twice keeps the first time.
-    async fn revoke_enrolment_token(&self, id: &str, by: &By) -> Result<Revoked>;
+    /// One enrolment token, by its id.
+    async fn enrolment_token_by_id(&self, id: &str) -> Result<Option<EnrolmentToken>>;
+    /// Revokes an enrolment token, if this is still its revision; doing so twice keeps
+    /// the first time.
+    async fn revoke_enrolment_token(
+        &self,
+        id: &str,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<Revoked>;
 
     /// The host a secret belongs to.
     async fn secret_owner(&self, digest: &TokenDigest) -> Result<Option<SecretOwner>>;

@@ -12,6 +12,8 @@ from bundle import bundle
 AGENTSN = os.environ["AGENTSN"]
 # Of each operation, so that the few good requests of one do not depend on those of others.
 turns = collections.defaultdict(itertools.count)
+# What there is one of, by the word of its paths.
+THINGS = {"groups": "GROUP", "users": "USER", "api-tokens": "MADE_TOKEN", "enrolment-tokens": "MADE_ENROLMENT"}
 # Hosts that may go; the one above has to stay.
 doomed = iter(os.environ["DOOMED"].split(","))
 
@@ -32,14 +34,30 @@ def before_call(context, case, kwargs):
         given["name"], given["file"] = os.environ["PACKAGE_FILE"].split("/")[-2:]
     elif path == "/api/v1/packages/{id}" and method != "DELETE":
         given["id"] = os.environ["PACKAGE"]
-    elif number % 2:
+    elif "{id}" in path and method != "DELETE" and path.split("/")[3] in THINGS:
+        given["id"] = os.environ[THINGS[path.split("/")[3]]]
+    # What was seen is any, so that some changes are let through.
+    if method in ("PUT", "PATCH") and not number % 2 and "if-match" in {name.lower() for name in case.headers or {}}:
+        case.headers = {**{name: value for name, value in case.headers.items() if name.lower() != "if-match"},
+                        "if-match": "*"}
+    if number % 2:
         return
-    elif (method, path) == ("POST", "/api/v1/packages"):
+    if (method, path) == ("POST", "/api/v1/packages"):
         case.body = bundle("made", f"1.{number}")
         case.query = {}
     elif (method, path) == ("POST", "/api/v1/jobs") and isinstance(body, dict):
         body.clear()
         body.update(action="stop", name="seed", hosts=[AGENTSN])
+    elif (method, path) == ("PUT", "/api/v1/groups/{id}") and isinstance(body, dict):
+        body.clear()
+        body.update(name=f"changed-{number}", selector="svc=ecs")
+    elif path.endswith("/hosts/bulk") and isinstance(body, dict):
+        # Hosts change their names here, and never who they are.
+        case.query = {"search": AGENTSN}
+        body.clear()
+        body.update(expected_hosts=1, **({"action": "add"} if "groups" in path else {"action": "tag", "set": "a=b"}))
+    elif path.startswith("/api/v1/exports/"):
+        case.query = {"format": "csv"}
     elif (method, path) == ("POST", "/agent/register") and isinstance(body, dict):
         body.clear()
         body.update(hostname=f"made-{number}", agentsn=f"00000000-0000-4000-8002-{number:012x}")

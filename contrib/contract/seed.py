@@ -36,7 +36,12 @@ status = {"hostname": "seed", "agentsn": agentsn, "version": "bootagent-0.1.0-x8
           "timestamp": 1, "step": 600, "agents": [], "jobs": [],
           "events": [{"seq": 1, "timestamp": 1, "category": "seed", "message": "m"}]}
 call(host["token"], "/agent/status", status)
-for key, value in {"API_TOKEN": api, "ENROLMENT_TOKEN": enrolment, "HOST_TOKEN": host["token"],
+group = call(api, "/api/v1/groups", {"name": "seed"})
+user = call(api, "/api/v1/users", {"name": "seed", "role": "viewer"})
+made_token = call(api, "/api/v1/api-tokens", {"name": "seed", "role": "viewer"})
+made_enrolment = call(api, "/api/v1/enrolment-tokens", {"name": "seed"})
+for key, value in {"GROUP": group["id"], "USER": user["id"], "MADE_TOKEN": made_token["id"],
+                   "MADE_ENROLMENT": made_enrolment["id"], "API_TOKEN": api, "ENROLMENT_TOKEN": enrolment, "HOST_TOKEN": host["token"],
                    "AGENTSN": agentsn, "PACKAGE": package["id"], "PACKAGE_FILE": package["url"], "JOB": job["id"],
                    "DOOMED": ",".join(doomed)}.items():
     print(f"{key}={value}")

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -14,8 +15,9 @@ use super::sessions::whose;
 use crate::access::role::Role;
 use crate::app::App;
 use crate::auth::{May, Operator, View};
+use crate::extract::revision::{IfMatch, etag};
 use crate::extract::{JsonBody, Params, PathId};
-use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing};
+use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing, Precondition};
 use crate::problem::Problem;
 use crate::store::api_token::{ApiTokenInserted, ApiTokenQuery, ApiTokenRow, NewApiToken};
 use crate::store::enrolment::Revoked;
@@ -65,6 +67,8 @@ pub struct ApiTokenView {
     used: Option<i64>,
     /// When it was revoked, in unix milliseconds.
     revoked: Option<i64>,
+    /// Up by one with every change; also the ETag.
+    revision: i64,
 }
 
 /// A new token with its text, which is shown this once.
@@ -80,6 +84,7 @@ pub struct NewApiTokenView {
 impl From<ApiTokenRow> for ApiTokenView {
     fn from(row: ApiTokenRow) -> Self {
         Self {
+            revision: row.revision(),
             id: row.id,
             name: row.name,
             role: row.role,
@@ -156,26 +161,56 @@ pub async fn list(
     Ok(Json(page.map(ApiTokenView::from).into()))
 }
 
+/// A token: one of one's own, or as an admin any; the ETag says which revision.
+#[utoipa::path(
+    operation_id = "get_api_token",
+    get, path = "/api/v1/api-tokens/{id}", tag = "API tokens",
+    params(("id" = String, Path, description = "The token's id")),
+    responses((status = 200, description = "The token", body = ApiTokenView), Missing, Allowed),
+    security(("operator" = ["viewer"]))
+)]
+pub async fn get(
+    May { operator, .. }: May<View>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<Response, Problem> {
+    let token = app.store.api_token(&id, whose(&operator)).await?;
+    let token = token.ok_or_else(|| Problem::not_found("API token"))?;
+    Ok((etag(token.revision()), Json(ApiTokenView::from(token))).into_response())
+}
+
 /// Revokes a token: one of one's own, or as an admin any.
 #[utoipa::path(
     operation_id = "revoke_api_token",
     delete, path = "/api/v1/api-tokens/{id}", tag = "API tokens",
-    params(("id" = String, Path, description = "The token's id")),
-    responses((status = 204, description = "It does not hold any more"), Missing, Allowed),
+    params(
+        ("id" = String, Path, description = "The token's id"),
+        ("if-match" = Option<String>, Header, description = "The ETag of the revision that is revoked")
+    ),
+    responses(
+        (status = 204, description = "It does not hold any more"), Missing, Precondition, Allowed
+    ),
     security(("operator" = ["viewer"]))
 )]
 pub async fn revoke(
     May { operator, .. }: May<View>,
+    IfMatch(revision): IfMatch,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
     let maker = whose(&operator);
-    match app.store.revoke_api_token(&id, maker, &operator.by).await? {
+    let revoked = app
+        .store
+        .revoke_api_token(&id, maker, revision, &operator.by);
+    match revoked.await? {
         Revoked::Done => {
             tracing::info!(id, "an API token was revoked");
             Ok(StatusCode::NO_CONTENT)
         }
         Revoked::Unknown => Err(Problem::not_found("API token")),
+        Revoked::Stale => Err(Problem::precondition_failed(
+            "somebody has revoked the token meanwhile; look at it again",
+        )),
     }
 }
 

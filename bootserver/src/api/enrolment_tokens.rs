@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -11,9 +12,10 @@ use super::list::{self, List};
 use crate::app::App;
 use crate::auth::{May, OperateFleet, ViewFleet};
 use crate::clock::unix_millis;
+use crate::extract::revision::{IfMatch, etag};
 use crate::extract::{JsonBody, Params, PathId};
 use crate::fleet::tags::Tags;
-use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing};
+use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing, Precondition};
 use crate::problem::Problem;
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::token::{Token, TokenKind};
@@ -62,6 +64,8 @@ pub struct EnrolmentTokenView {
     created: i64,
     /// When it was revoked, in unix milliseconds.
     revoked: Option<i64>,
+    /// Up by one with every change; also the ETag.
+    revision: i64,
 }
 
 /// A new token with its text, which is shown this once.
@@ -76,6 +80,7 @@ pub struct NewEnrolmentTokenView {
 
 impl From<EnrolmentToken> for EnrolmentTokenView {
     fn from(token: EnrolmentToken) -> Self {
+        let revision = token.revision();
         let EnrolmentToken {
             id,
             name,
@@ -95,6 +100,7 @@ impl From<EnrolmentToken> for EnrolmentTokenView {
             expires,
             created,
             revoked,
+            revision,
         }
     }
 }
@@ -163,25 +169,59 @@ pub async fn list(
     Ok(Json(page.map(EnrolmentTokenView::from).into()))
 }
 
+/// One token; the ETag says which revision.
+#[utoipa::path(
+    operation_id = "get_enrolment_token",
+    get, path = "/api/v1/enrolment-tokens/{id}", tag = "enrolment tokens",
+    params(("id" = String, Path, description = "The token's id")),
+    responses((status = 200, description = "The token", body = EnrolmentTokenView), Missing, Allowed),
+    security(("operator" = ["viewer", "fleet"]))
+)]
+pub async fn get(
+    _: May<ViewFleet>,
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<Response, Problem> {
+    let token = app.store.enrolment_token_by_id(&id).await?;
+    let token = token.ok_or_else(|| Problem::not_found("enrolment token"))?;
+    Ok((
+        etag(token.revision()),
+        Json(EnrolmentTokenView::from(token)),
+    )
+        .into_response())
+}
+
 /// Revokes a token; hosts that came with it stay.
 #[utoipa::path(
     operation_id = "revoke_enrolment_token",
     delete, path = "/api/v1/enrolment-tokens/{id}", tag = "enrolment tokens",
-    params(("id" = String, Path, description = "The token's id")),
-    responses((status = 204, description = "It does not hold any more"), Missing, Allowed),
+    params(
+        ("id" = String, Path, description = "The token's id"),
+        ("if-match" = Option<String>, Header, description = "The ETag of the revision that is revoked")
+    ),
+    responses(
+        (status = 204, description = "It does not hold any more"), Missing, Precondition, Allowed
+    ),
     security(("operator" = ["operator", "fleet"]))
 )]
 pub async fn revoke(
     May { operator, .. }: May<OperateFleet>,
+    IfMatch(revision): IfMatch,
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    match app.store.revoke_enrolment_token(&id, &operator.by).await? {
+    let revoked = app
+        .store
+        .revoke_enrolment_token(&id, revision, &operator.by);
+    match revoked.await? {
         Revoked::Done => {
             tracing::info!(id, "an enrolment token was revoked");
             Ok(StatusCode::NO_CONTENT)
         }
         Revoked::Unknown => Err(Problem::not_found("enrolment token")),
+        Revoked::Stale => Err(Problem::precondition_failed(
+            "somebody has revoked the token meanwhile; look at it again",
+        )),
     }
 }
 

@@ -133,6 +133,7 @@ fn checked(body: EditHost) -> Result<HostEdit, Problem> {
     })
 }
 
-fn stale() -> Problem {
+/// 412: the host is not as the caller saw it.
+pub(super) fn stale() -> Problem {
     Problem::precondition_failed("somebody has changed the host meanwhile; look at it again")
 }

@@ -6,12 +6,14 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::host_edit::stale;
 use super::list::{self, List};
 use crate::app::App;
 use crate::auth::{May, Operate, Operator, View, ViewFleet};
+use crate::extract::revision::IfMatch;
 use crate::extract::{Params, PathId};
 use crate::fleet::presence::Presence;
-use crate::openapi::{Allowed, BadQuery, Missing};
+use crate::openapi::{Allowed, BadQuery, Missing, Precondition};
 use crate::problem::Problem;
 use crate::store::host::{HostChange, HostChangeQuery, Removal, Removed, RotationOrdered};
 use crate::token::{Token, TokenKind};
@@ -129,16 +131,20 @@ pub async fn changes(
 #[utoipa::path(
     operation_id = "revoke_host",
     post, path = "/api/v1/hosts/{agentsn}/revoke", tag = "hosts",
-    params(("agentsn" = String, Path, description = "The host")),
-    responses((status = 204, description = "It is revoked"), Missing, Allowed),
+    params(
+        ("agentsn" = String, Path, description = "The host"),
+        ("if-match" = Option<String>, Header, description = "The ETag of the revision that is revoked")
+    ),
+    responses((status = 204, description = "It is revoked"), Missing, Precondition, Allowed),
     security(("operator" = ["operator"]))
 )]
 pub async fn revoke(
     May { operator, .. }: May<Operate>,
+    IfMatch(revision): IfMatch,
     State(app): State<App>,
     PathId(agentsn): PathId,
 ) -> Result<StatusCode, Problem> {
-    remove(&app, agentsn, Presence::Revoked, &operator).await
+    remove(&app, agentsn, Presence::Revoked, revision, &operator).await
 }
 
 /// Deletes a host. Its secret is refused at once, its open jobs end with 1006,
@@ -147,16 +153,20 @@ pub async fn revoke(
 #[utoipa::path(
     operation_id = "delete_host",
     delete, path = "/api/v1/hosts/{agentsn}", tag = "hosts",
-    params(("agentsn" = String, Path, description = "The host")),
-    responses((status = 204, description = "It is deleted"), Missing, Allowed),
+    params(
+        ("agentsn" = String, Path, description = "The host"),
+        ("if-match" = Option<String>, Header, description = "The ETag of the revision that is deleted")
+    ),
+    responses((status = 204, description = "It is deleted"), Missing, Precondition, Allowed),
     security(("operator" = ["operator"]))
 )]
 pub async fn delete(
     May { operator, .. }: May<Operate>,
+    IfMatch(revision): IfMatch,
     State(app): State<App>,
     PathId(agentsn): PathId,
 ) -> Result<StatusCode, Problem> {
-    remove(&app, agentsn, Presence::Deleted, &operator).await
+    remove(&app, agentsn, Presence::Deleted, revision, &operator).await
 }
 
 /// Has a host's secret replaced with its next status. The old one holds until
@@ -187,12 +197,14 @@ async fn remove(
     app: &App,
     agentsn: String,
     to: Presence,
+    revision: Option<i64>,
     operator: &Operator,
 ) -> Result<StatusCode, Problem> {
     let removal = Removal {
         agentsn,
         to,
         nobody: Token::generate(TokenKind::Host).digest(),
+        revision,
     };
     let (scope, by) = (&operator.scope, &operator.by);
     match app.store.remove_host(&removal, scope, by).await? {
@@ -202,5 +214,6 @@ async fn remove(
             Ok(StatusCode::NO_CONTENT)
         }
         Removed::Unknown => Err(Problem::not_found("host")),
+        Removed::Stale => Err(stale()),
     }
 }

@@ -47,6 +47,8 @@ pub struct UserView {
     created: i64,
     /// When they last signed in, in unix milliseconds.
     signed_in: Option<i64>,
+    /// Up by one with every change; also the ETag.
+    revision: i64,
 }
 
 /// A user with a one-time password, which is shown this once.
@@ -71,6 +73,7 @@ impl From<UserRow> for UserView {
             must_change_password: row.password_use == PasswordUse::OneTime,
             created: row.created,
             signed_in: row.signed_in,
+            revision: row.revision,
         }
     }
 }

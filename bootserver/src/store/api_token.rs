@@ -27,6 +27,13 @@ pub struct ApiTokenRow {
     pub revoked: Option<i64>,
 }
 
+impl ApiTokenRow {
+    /// Counts changes by operators.
+    pub fn revision(&self) -> i64 {
+        super::enrolment::revision(self.revoked)
+    }
+}
+
 /// A token to store.
 #[derive(Debug, Clone)]
 pub struct NewApiToken {

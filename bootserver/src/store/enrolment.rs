@@ -23,6 +23,19 @@ pub struct EnrolmentToken {
     pub revoked: Option<i64>,
 }
 
+impl EnrolmentToken {
+    /// Counts changes by operators.
+    pub fn revision(&self) -> i64 {
+        revision(self.revoked)
+    }
+}
+
+/// The revision of a token that was revoked at this time, if it was: nothing else
+/// ever changes about one.
+pub fn revision(revoked: Option<i64>) -> i64 {
+    1 + i64::from(revoked.is_some())
+}
+
 /// A token to store.
 #[derive(Debug, Clone)]
 pub struct NewEnrolmentToken {
@@ -49,4 +62,6 @@ pub enum Revoked {
     Done,
     /// There is no such token.
     Unknown,
+    /// Somebody has revoked it meanwhile.
+    Stale,
 }

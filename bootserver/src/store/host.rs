@@ -132,6 +132,8 @@ pub struct Removal {
     pub to: Presence,
     /// What stands in for its secret: of a token that nobody was given.
     pub nobody: TokenDigest,
+    /// Only if this is still its revision.
+    pub revision: Option<i64>,
 }
 
 /// What taking a host out found.
@@ -141,6 +143,8 @@ pub enum Removed {
     Done,
     /// There is no such host, or it was deleted.
     Unknown,
+    /// Somebody has changed it meanwhile.
+    Stale,
 }
 
 /// What a look at hosts that are due found.

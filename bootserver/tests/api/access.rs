@@ -238,8 +238,10 @@ impl Things {
             "get_user" | "delete_user" | "reset_password" => (&self.user, Value::Null),
             "change_user" => (&self.user, json!({ "display_name": "mine" })),
             "end_session" => (&self.session, Value::Null),
-            "revoke_api_token" => (&self.api_token, Value::Null),
-            "revoke_enrolment_token" => (&self.enrolment_token, Value::Null),
+            "get_api_token" | "revoke_api_token" => (&self.api_token, Value::Null),
+            "get_enrolment_token" | "revoke_enrolment_token" => {
+                (&self.enrolment_token, Value::Null)
+            }
             "get_package" | "delete_package" => (&self.package, Value::Null),
             other => panic!("{other}: a route with an id needs a row here"),
         };

@@ -23,6 +23,7 @@ mod operators;
 mod outage;
 mod packages;
 mod postgres;
+mod revisions;
 mod selftest;
 mod serving;
 mod sign_in;

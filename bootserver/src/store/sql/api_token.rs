@@ -102,22 +102,37 @@ pub(super) async fn list(store: &SqlStore, query: &ApiTokenQuery) -> Result<Page
     listing::page(store, "listing API tokens", sql, query.limit, read, key).await
 }
 
-/// Revokes a token; with `maker` only one of theirs. Doing so twice keeps the
-/// first time.
+/// A token; with `maker` only one of theirs.
+pub(super) async fn by_id(
+    store: &SqlStore,
+    id: &str,
+    maker: Option<&str>,
+) -> Result<Option<ApiTokenRow>> {
+    let row = sqlx::query("SELECT * FROM api_token WHERE id = $1 AND ($2 IS NULL OR maker = $2)")
+        .bind(id)
+        .bind(maker)
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed("looking up an API token"))?;
+    row.as_ref().map(read).transpose()
+}
+
+/// Revokes a token, if this is still its revision; with `maker` only one of theirs.
+/// Doing so twice keeps the first time.
 pub(super) async fn revoke(
     store: &SqlStore,
     id: &str,
     maker: Option<&str>,
+    revision: Option<i64>,
     by: &By,
 ) -> Result<Revoked> {
     let step = "revoking an API token";
     let mut tx = store.write(step).await?;
-    let row = sqlx::query(
-        "UPDATE api_token SET revoked = coalesce(revoked, $2)
-         WHERE id = $1 AND ($3 IS NULL OR maker = $3) RETURNING *",
-    )
+    let row = sqlx::query(concat!(
+        "SELECT * FROM api_token WHERE id = $1 AND ($2 IS NULL OR maker = $2)",
+        for_update!()
+    ))
     .bind(id)
-    .bind(by.at)
     .bind(maker)
     .fetch_optional(&mut *tx)
     .await
@@ -125,6 +140,15 @@ pub(super) async fn revoke(
     let Some(token) = row.as_ref().map(read).transpose()? else {
         return Ok(Revoked::Unknown);
     };
+    if revision.is_some_and(|revision| revision != token.revision()) {
+        return Ok(Revoked::Stale);
+    }
+    sqlx::query("UPDATE api_token SET revoked = coalesce(revoked, $2) WHERE id = $1")
+        .bind(id)
+        .bind(by.at)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
     let deed = Deed {
         action: "api-token.revoke",
         target: id,

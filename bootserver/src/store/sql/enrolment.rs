@@ -123,20 +123,43 @@ pub(super) async fn list(
     listing::page(store, "listing enrolment tokens", sql, limit, token, key).await
 }
 
-pub(super) async fn revoke(store: &SqlStore, id: &str, by: &By) -> Result<Revoked> {
+pub(super) async fn by_id(store: &SqlStore, id: &str) -> Result<Option<EnrolmentToken>> {
+    let row = sqlx::query("SELECT * FROM enrolment_token WHERE id = $1")
+        .bind(id)
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed("looking up an enrolment token"))?;
+    row.as_ref().map(token).transpose()
+}
+
+pub(super) async fn revoke(
+    store: &SqlStore,
+    id: &str,
+    revision: Option<i64>,
+    by: &By,
+) -> Result<Revoked> {
     let step = "revoking an enrolment token";
     let mut tx = store.write(step).await?;
-    let row = sqlx::query(
-        "UPDATE enrolment_token SET revoked = coalesce(revoked, $2) WHERE id = $1 RETURNING *",
-    )
+    let row = sqlx::query(concat!(
+        "SELECT * FROM enrolment_token WHERE id = $1",
+        for_update!()
+    ))
     .bind(id)
-    .bind(by.at)
     .fetch_optional(&mut *tx)
     .await
     .map_err(failed(step))?;
     let Some(revoked) = row.as_ref().map(token).transpose()? else {
         return Ok(Revoked::Unknown);
     };
+    if revision.is_some_and(|revision| revision != revoked.revision()) {
+        return Ok(Revoked::Stale);
+    }
+    sqlx::query("UPDATE enrolment_token SET revoked = coalesce(revoked, $2) WHERE id = $1")
+        .bind(id)
+        .bind(by.at)
+        .execute(&mut *tx)
+        .await
+        .map_err(failed(step))?;
     let deed = Deed {
         action: "enrolment-token.revoke",
         target: id,

@@ -104,6 +104,14 @@ pub(super) async fn remove_host(
     if !in_scope(&mut tx, scope, agentsn).await? {
         return Ok(Removed::Unknown);
     }
+    let revision: i64 = sqlx::query_scalar("SELECT revision FROM host WHERE agentsn = $1")
+        .bind(agentsn)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(failed(step))?;
+    if removal.revision.is_some_and(|seen| seen != revision) {
+        return Ok(Removed::Stale);
+    }
     if *from == Some(removal.to) {
         return Ok(Removed::Done);
     }

@@ -234,8 +234,17 @@ impl Store for SqlStore {
     async fn api_tokens(&self, query: &ApiTokenQuery) -> Result<Page<ApiTokenRow>> {
         api_token::list(self, query).await
     }
-    async fn revoke_api_token(&self, id: &str, maker: Option<&str>, by: &By) -> Result<Revoked> {
-        api_token::revoke(self, id, maker, by).await
+    async fn api_token(&self, id: &str, maker: Option<&str>) -> Result<Option<ApiTokenRow>> {
+        api_token::by_id(self, id, maker).await
+    }
+    async fn revoke_api_token(
+        &self,
+        id: &str,
+        maker: Option<&str>,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<Revoked> {
+        api_token::revoke(self, id, maker, revision, by).await
     }
 
     async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditRow>> {
@@ -259,8 +268,16 @@ impl Store for SqlStore {
     ) -> Result<Page<EnrolmentToken>> {
         enrolment::list(self, after, limit).await
     }
-    async fn revoke_enrolment_token(&self, id: &str, by: &By) -> Result<Revoked> {
-        enrolment::revoke(self, id, by).await
+    async fn enrolment_token_by_id(&self, id: &str) -> Result<Option<EnrolmentToken>> {
+        enrolment::by_id(self, id).await
+    }
+    async fn revoke_enrolment_token(
+        &self,
+        id: &str,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<Revoked> {
+        enrolment::revoke(self, id, revision, by).await
     }
 
     async fn secret_owner(&self, digest: &TokenDigest) -> Result<Option<SecretOwner>> {

@@ -111,21 +111,21 @@ pub(crate) async fn an_enrolment_token_pays_once_per_host(store: &dyn Store) {
         .expect("an insert");
     assert_eq!(
         store
-            .revoke_enrolment_token("e2", &make::by(9))
+            .revoke_enrolment_token("e2", None, &make::by(9))
             .await
             .expect("a write"),
         Revoked::Done
     );
     assert_eq!(
         store
-            .revoke_enrolment_token("e2", &make::by(10))
+            .revoke_enrolment_token("e2", None, &make::by(10))
             .await
             .expect("a write"),
         Revoked::Done
     );
     assert_eq!(
         store
-            .revoke_enrolment_token("e9", &make::by(9))
+            .revoke_enrolment_token("e9", None, &make::by(9))
             .await
             .expect("a write"),
         Revoked::Unknown

@@ -151,6 +151,7 @@ pub(crate) async fn a_group_has_the_hosts_that_are_named_selected_or_in_its_grou
         agentsn: "sn-4".into(),
         to: Presence::Deleted,
         nobody: Token::generate(TokenKind::Host).digest(),
+        revision: None,
     };
     assert_eq!(
         store

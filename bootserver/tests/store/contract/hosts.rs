@@ -366,6 +366,7 @@ pub(crate) async fn agents_of_hosts_are_a_table_one_can_ask(store: &dyn Store) {
         agentsn: "sn-1".into(),
         to: Presence::Deleted,
         nobody: Token::generate(TokenKind::Host).digest(),
+        revision: None,
     };
     let (fleet, by) = (make::fleet(), make::by(9));
     let removed = store.remove_host(&removal, &fleet, &by);

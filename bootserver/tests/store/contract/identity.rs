@@ -41,6 +41,7 @@ async fn remove(store: &dyn Store, agentsn: &str, to: Presence) -> Removed {
         agentsn: agentsn.into(),
         to,
         nobody: digest(),
+        revision: None,
     };
     store
         .remove_host(&removal, &make::fleet(), &make::by(50))

@@ -178,6 +178,7 @@ pub(crate) async fn a_deleted_host_is_forgotten_after_its_history(store: &dyn St
         agentsn: "gone".into(),
         to: Presence::Deleted,
         nobody: Token::generate(TokenKind::Host).digest(),
+        revision: None,
     };
     let removed = store
         .remove_host(&removal, &make::fleet(), &make::by(2000))

@@ -259,7 +259,9 @@ pub(crate) async fn a_token_may_what_its_maker_may_now(store: &dyn Store) {
         assert_eq!(owner().await.is_some(), holds, "{state_then:?}");
     }
     // Another user cannot revoke it; with its maker it goes.
-    let revoked = store.revoke_api_token("t1", Some("id of ann"), &by).await;
+    let revoked = store
+        .revoke_api_token("t1", Some("id of ann"), None, &by)
+        .await;
     assert_eq!(revoked.expect("a write"), Revoked::Unknown);
     store
         .delete_user(&bob.id, None, &by)
@@ -347,7 +349,7 @@ pub(crate) async fn a_change_and_its_audit_row_are_stored_together(store: &dyn S
         .await
         .expect("a write");
     store
-        .revoke_enrolment_token(&token.id, &by)
+        .revoke_enrolment_token(&token.id, None, &by)
         .await
         .expect("a write");
     let package = make::package("p1", "1", "aa");

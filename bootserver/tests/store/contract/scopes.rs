@@ -124,6 +124,7 @@ fn removal(agentsn: &str) -> Removal {
         agentsn: agentsn.into(),
         to: Presence::Deleted,
         nobody: Token::generate(TokenKind::Host).digest(),
+        revision: None,
     }
 }
 

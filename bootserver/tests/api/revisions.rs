@@ -1,0 +1,72 @@
+//! What one has seen is what one changes, whatever it is.
+
+use serde_json::{Value, json};
+
+use crate::harness::Server;
+
+/// One of everything that has a revision, by path, and what changes it.
+fn things(server: &Server) -> Vec<(String, &'static str, String, Value)> {
+    let make = |path: &str, body: Value| {
+        let made = server.api("POST", path).json(&body).expect(201);
+        format!("{path}/{}", made["id"].as_str().expect("an id"))
+    };
+    let host = format!("/api/v1/hosts/{}", server.register("h1").agentsn);
+    let revoked = format!("/api/v1/hosts/{}", server.register("h2").agentsn);
+    let user = make("/api/v1/users", json!({ "name": "ann", "role": "viewer" }));
+    let token = json!({ "name": "ci", "role": "viewer" });
+    let api_token = make("/api/v1/api-tokens", token);
+    let enrolment_token = make("/api/v1/enrolment-tokens", json!({}));
+    let group = make("/api/v1/groups", json!({ "name": "g" }));
+    let change = |path: &String, method, more: &str, body: Value| {
+        (path.clone(), method, format!("{path}{more}"), body)
+    };
+    vec![
+        change(&host, "PATCH", "", json!({ "notes": "n" })),
+        change(&host, "PUT", "/tags", json!({ "tags": "a=b" })),
+        change(&host, "DELETE", "", Value::Null),
+        change(&revoked, "POST", "/revoke", Value::Null),
+        change(&user, "PATCH", "", json!({ "display_name": "Ann" })),
+        change(&user, "DELETE", "", Value::Null),
+        change(&group, "PUT", "", json!({ "name": "h" })),
+        change(&group, "DELETE", "", Value::Null),
+        change(&api_token, "DELETE", "", Value::Null),
+        change(&enrolment_token, "DELETE", "", Value::Null),
+    ]
+}
+
+#[test]
+fn who_changes_what_somebody_else_changed_meanwhile_is_told_what_to_do() {
+    let server = Server::start();
+    for (thing, method, path, body) in things(&server) {
+        let seen = server.api("GET", &thing).send();
+        let etag = seen.header("etag").expect("an ETag").to_owned();
+        let change = |etag: &str| {
+            let call = server.api(method, &path).header("if-match", etag);
+            match &body {
+                Value::Null => call,
+                body => call.json(body),
+            }
+        };
+        let detail = change("\"99\"").problem(412);
+        assert!(
+            detail.contains("look at it again") || detail.contains("read it again"),
+            "{method} {path}: {detail}"
+        );
+        assert_eq!(server.api("GET", &thing).send().json(), seen.json());
+        let status = change(&etag).send().status;
+        assert!(status < 300, "{method} {path}: {status}");
+    }
+    // A token that was revoked is another than the one that was seen.
+    let made = server.api("POST", "/api/v1/enrolment-tokens");
+    let made = made.json(&json!({})).expect(201);
+    assert_eq!(made["revision"], 1);
+    let path = format!(
+        "/api/v1/enrolment-tokens/{}",
+        made["id"].as_str().expect("an id")
+    );
+    server.api("DELETE", &path).expect(204);
+    let again = server.api("DELETE", &path).header("if-match", "\"1\"");
+    again.problem(412);
+    server.api("DELETE", &path).expect(204);
+    assert_eq!(server.api("GET", &path).expect(200)["revision"], 2);
+}
