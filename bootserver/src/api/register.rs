@@ -25,6 +25,8 @@ const ATTEMPTS: usize = 3;
 /// Who may register: a host with an enrolment token or with its own secret.
 #[derive(Debug)]
 pub struct Registrant {
+    /// What it showed.
+    token: Token,
     credential: Credential,
     tags: Tags,
 }
@@ -33,7 +35,13 @@ impl FromRequestParts<App> for Registrant {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let token = bearer(parts)?;
+        Self::of(app, bearer(parts)?).await
+    }
+}
+
+impl Registrant {
+    /// As the token stands now.
+    async fn of(app: &App, token: Token) -> Result<Self, Problem> {
         if let Some(found) = app.store.enrolment_token(&token.digest()).await? {
             let over = found
                 .expires
@@ -47,12 +55,14 @@ impl FromRequestParts<App> for Registrant {
             let room = if used_up { Room::UsedUp } else { Room::Left };
             let tags = Tags::parse(&found.tags).unwrap_or_default();
             return Ok(Self {
+                token,
                 credential: Credential::Enrolment { id: found.id, room },
                 tags,
             });
         }
         match host(app, &token).await? {
             Some(host) => Ok(Self {
+                token,
                 credential: Credential::Host {
                     agentsn: host.agentsn,
                 },
@@ -76,7 +86,7 @@ impl FromRequestParts<App> for Registrant {
     security(("enrolment" = []), ("host" = []))
 )]
 pub async fn register(
-    registrant: Registrant,
+    mut registrant: Registrant,
     State(app): State<App>,
     HostBody(request): HostBody<RegisterRequest>,
 ) -> Result<Json<RegisterReply>, Problem> {
@@ -125,6 +135,8 @@ pub async fn register(
                 message: None,
             }));
         }
+        // Others may have taken the last of its uses.
+        registrant = Registrant::of(&app, registrant.token).await?;
     }
     Err(Problem::unavailable(
         "others register with the same identity or token; try again",

@@ -187,6 +187,29 @@ fn a_token_that_is_used_up_expired_or_revoked_lets_nobody_in() {
 }
 
 #[test]
+fn of_many_at_once_a_token_lets_in_as_many_as_it_has_uses_and_refuses_the_others() {
+    let server = Server::start();
+    let terms = json!({ "name": "three", "uses": 3 });
+    let made = server.api("POST", "/api/v1/enrolment-tokens").json(&terms);
+    let made = made.expect(201);
+    let token = made["token"].as_str().expect("a token");
+    let register = |number: u32| {
+        let host = json!({
+            "hostname": format!("h{number}"), "agentsn": uuid::Uuid::new_v4().to_string(),
+        });
+        let call = server.call("POST", "/agent/register").bearer(token);
+        call.json(&host).send().status
+    };
+    let mut statuses: Vec<u16> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..16).map(|n| scope.spawn(move || register(n))).collect();
+        let all = all.into_iter();
+        all.map(|one| one.join().expect("an answer")).collect()
+    });
+    statuses.sort_unstable();
+    assert_eq!(statuses, [[200; 3].as_slice(), &[401; 13]].concat());
+}
+
+#[test]
 fn an_order_is_given_until_its_result_comes() {
     let server = Server::start();
     let host = server.register("h1");
