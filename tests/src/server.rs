@@ -3,7 +3,7 @@
 //! The one rule: it listens on loopback, keeps everything in a folder of its
 //! own, and is gone when it is dropped.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,6 +22,8 @@ use crate::{binaries, wait};
 pub struct Server {
     child: Child,
     folder: TempDir,
+    /// What it was started with, beside its folder and its address.
+    options: Vec<OsString>,
     /// Where it listens.
     pub address: SocketAddr,
     /// Where it speaks TLS, if it was told to.
@@ -58,9 +60,39 @@ impl Server {
         ])
     }
 
+    /// Starts one on a new PostgreSQL database, with the configuration in a file.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start_on(database: &str, configuration: &Path) -> Self {
+        Self::start_with(&[
+            OsStr::new("-c"),
+            configuration.as_os_str(),
+            OsStr::new("--database"),
+            OsStr::new(database),
+        ])
+    }
+
+    /// Starts another one on the database of `self`.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn replica(&self) -> Self {
+        let folder = empty_folder();
+        std::fs::create_dir(folder.path().join("data")).expect("a folder");
+        let name = "data/first-start.txt";
+        // It is not the first start, so there are no tokens of its own.
+        std::fs::copy(self.folder.path().join(name), folder.path().join(name)).expect("a copy");
+        Self::start_in(folder, &self.options)
+    }
+
     fn start_with(more: &[&OsStr]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut child = spawn(folder.path(), "http://127.0.0.1:0", more);
+        let options: Vec<_> = more.iter().map(OsString::from).collect();
+        Self::start_in(empty_folder(), &options)
+    }
+
+    fn start_in(folder: TempDir, options: &[OsString]) -> Self {
+        let mut child = spawn(folder.path(), "http://127.0.0.1:0", options);
         let addresses = wait::until("the server's addresses", || {
             assert_running(&mut child, folder.path());
             addresses(folder.path())
@@ -78,6 +110,7 @@ impl Server {
             api_token: token("api_token="),
             enrolment_token: token("enrolment_token="),
             folder,
+            options: options.to_vec(),
         }
     }
 
@@ -86,22 +119,51 @@ impl Server {
         self.child.id()
     }
 
-    /// Kills it, as losing its machine would, and starts it again on the same
-    /// address, without TLS.
+    /// Kills it, as losing its machine would.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the child is ours");
+        self.child.wait().expect("the child is ours");
+    }
+
+    /// The same, and starts it again on its address, without TLS.
     ///
     /// # Panics
     /// When it does not come up.
     pub fn kill_and_start_again(&mut self) {
-        self.child.kill().expect("the child is ours");
-        self.child.wait().expect("the child is ours");
+        self.kill();
+        self.start_again();
+    }
+
+    /// Ends it in order and starts it again on its address, without TLS.
+    ///
+    /// # Panics
+    /// When it does not end or come up.
+    pub fn restart(&mut self) {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("the child is ours");
+        let ended = wait::until("the server's end", || {
+            self.child.try_wait().expect("the child is ours")
+        });
+        assert!(ended.success(), "{ended}");
+        self.start_again();
+    }
+
+    fn start_again(&mut self) {
+        let options: Vec<_> = match self.tls_address {
+            Some(_) => Vec::new(),
+            None => self.options.clone(),
+        };
         let folder = self.folder.path().to_owned();
         let _ = std::fs::remove_file(folder.join("address"));
         let listen = self.address.to_string();
-        self.child = spawn(&folder, &listen, &[]);
+        self.child = spawn(&folder, &listen, &options);
         wait::until("the server's address", || {
             // Somebody's outgoing connection may have the port for a moment.
             if matches!(self.child.try_wait(), Ok(Some(_))) {
-                self.child = spawn(&folder, &listen, &[]);
+                self.child = spawn(&folder, &listen, &options);
             }
             addresses(&folder)
         });
@@ -159,11 +221,20 @@ impl Server {
     /// # Panics
     /// When it is refused.
     pub fn upload(&self, package: &[u8]) -> String {
-        let kind = "application/octet-stream";
-        let reply = self.call("POST", "/api/v1/packages", kind, package);
+        let reply = self.try_upload(package, "");
         assert!([200, 201].contains(&reply.status), "{}", reply.text());
         let package = http::json("upload", reply.status, &reply);
         text(&package, "id")
+    }
+
+    /// Uploads a package with its signature, if it is not empty.
+    pub fn try_upload(&self, package: &[u8], signature: &str) -> Reply {
+        let signature: String = signature
+            .bytes()
+            .map(|byte| format!("%{byte:02X}"))
+            .collect();
+        let path = format!("/api/v1/packages?signature={signature}");
+        self.call("POST", &path, "application/octet-stream", package)
     }
 
     /// Orders `order` of one host; returns the job's id. Only who says
@@ -235,8 +306,12 @@ impl Server {
     }
 }
 
+fn empty_folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
 /// Runs the program on the data below `folder`.
-fn spawn(folder: &Path, listen: &str, more: &[&OsStr]) -> Child {
+fn spawn(folder: &Path, listen: &str, more: &[OsString]) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)

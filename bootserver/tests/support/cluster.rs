@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::unistd::{Uid, User};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// Nothing about a server takes longer.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -192,16 +191,15 @@ impl Cluster {
         self.address(&name)
     }
 
-    /// Asks the server itself for something.
+    /// Asks the server itself for something, by its own program.
     pub(crate) async fn sql(&self, statement: &str) {
-        let mut connection = PgConnection::connect(&self.address("postgres"))
-            .await
-            .expect("a connection");
-        sqlx::raw_sql(AssertSqlSafe(statement))
-            .execute(&mut connection)
-            .await
-            .expect("a statement");
-        connection.close().await.expect("a goodbye");
+        let asked = Command::new(self.programs.join("psql"))
+            .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"])
+            .arg(format!("--dbname={}", self.address("postgres")))
+            .arg(format!("--command={statement}"))
+            .output();
+        let asked = asked.expect("psql runs");
+        assert!(asked.status.success(), "{statement}: {asked:?}");
     }
 }
 
