@@ -15,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::signature::TrustedKeys;
 use crate::store::Store;
+use crate::work::Work;
 
 /// Uploads at once: each takes a file, a buffer and a share of the disk.
 const MAX_UPLOADS: usize = 8;
@@ -65,6 +66,8 @@ pub struct App {
     pub trusted_keys: Arc<TrustedKeys>,
     /// Places for uploads.
     pub uploads: Arc<Semaphore>,
+    /// What goes on without its connection.
+    pub work: Work,
     /// What stands before the handlers.
     pub edge: Edge,
 }
@@ -89,6 +92,7 @@ impl App {
             trusted_keys: Arc::new(config.trusted_keys.clone()),
             passwords: Passwords::default(),
             uploads,
+            work: Work::default(),
             edge,
         }
     }

@@ -234,7 +234,8 @@ impl Budgets {
     }
 }
 
-/// A place that a handler keeps for as long as it works on its answer.
+/// The place a request takes, for work that goes on behind its answer or after its
+/// connection.
 #[derive(Debug, Clone)]
 pub struct Place(
     #[expect(dead_code, reason = "kept until it is dropped")] Arc<OwnedSemaphorePermit>,
@@ -254,9 +255,12 @@ pub async fn admit(State(app): State<App>, mut request: Request, next: Next) -> 
     match budget.enter(wait).await {
         Ok(place) => match class {
             RouteClass::Download => until_sent(next.run(request).await, place),
-            RouteClass::Export => {
-                request.extensions_mut().insert(Place(Arc::new(place)));
-                next.run(request).await
+            RouteClass::Operator | RouteClass::Export => {
+                let place = Place(Arc::new(place));
+                request.extensions_mut().insert(place.clone());
+                let response = next.run(request).await;
+                drop(place);
+                response
             }
             _ => {
                 let response = next.run(request).await;

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::clock::unix_millis;
 use crate::config::Retention;
 use crate::problem::chain;
+use crate::store::idempotency::KEPT;
 use crate::store::lease::Held;
 use crate::store::retention::Kept;
 use crate::store::{Result, Store, within};
@@ -94,6 +95,7 @@ async fn forget(store: &dyn Store, holder: &str, retention: Retention) -> Result
         (Kept::Events, retention.events),
         (Kept::Jobs, retention.jobs),
         (Kept::Audit, retention.audit),
+        (Kept::Answers, Some(KEPT)),
         (Kept::Changes, retention.hosts),
         (Kept::Hosts, retention.hosts),
     ] {

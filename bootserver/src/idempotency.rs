@@ -4,7 +4,10 @@
 //! What was answered with success is kept for a day and answered again; what was
 //! refused changed nothing and may be tried again. The one rule: once begun, a
 //! request goes on to its end although its caller is gone, for whoever sends a
-//! key does so because connections break.
+//! key does so because connections break. It keeps its place until then, and the
+//! server does not end before it.
+
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -13,10 +16,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
 
+use crate::access::role::Role;
 use crate::app::App;
-use crate::auth::operator::{self, Operator};
+use crate::auth::operator::{self, Administer, Need, Operate, OperateFleet, Operator, Reach, View};
 use crate::auth::{bearer, cookie};
+use crate::budget::Place;
 use crate::clock::unix_millis;
 use crate::extract;
 use crate::problem::{Problem, chain};
@@ -33,39 +39,85 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const MAX_KEY: usize = 128;
 /// Largest answer that is kept, in bytes: that to the largest order.
 const MAX_ANSWER: usize = 4 << 20;
-/// What makes something, or changes many things, and takes a key. An uploaded package is its own: there
-/// is one place for it.
-const CREATING: [&str; 6] = [
-    "/api/v1/api-tokens",
-    "/api/v1/enrolment-tokens",
-    "/api/v1/groups",
-    "/api/v1/hosts/bulk",
-    "/api/v1/jobs",
-    "/api/v1/users",
+/// How often is tried to keep an answer when the database is away, and for how long.
+const AGAIN_FIRST: Duration = Duration::from_millis(500);
+const AGAIN_MOST: Duration = Duration::from_secs(5);
+const AGAIN_UNTIL: Duration = Duration::from_secs(3600);
+
+/// A route that makes something, or changes many things, and takes a key.
+struct Creating {
+    /// As in its document; an id stands for what is between two slashes.
+    path: &'static str,
+    /// What its handler needs, so that nobody else's key is written.
+    needs: (Role, Reach),
+    /// Whether what it answers is secret, a new token or password.
+    is_secret: bool,
+}
+
+const fn creating<N: Need>(path: &'static str, is_secret: bool) -> Creating {
+    Creating {
+        path,
+        needs: (N::ROLE, N::REACH),
+        is_secret,
+    }
+}
+
+/// All of them. An uploaded package takes no key: there is one place for it.
+const CREATING: [Creating; 7] = [
+    creating::<View>("/api/v1/api-tokens", true),
+    creating::<OperateFleet>("/api/v1/enrolment-tokens", true),
+    creating::<OperateFleet>("/api/v1/groups", false),
+    creating::<OperateFleet>("/api/v1/groups/{id}/hosts/bulk", false),
+    creating::<Operate>("/api/v1/hosts/bulk", false),
+    creating::<Operate>("/api/v1/jobs", false),
+    creating::<Administer>("/api/v1/users", true),
 ];
 
-fn takes_key(path: &str) -> bool {
-    let is_of_group = path.starts_with("/api/v1/groups/") && path.ends_with("/hosts/bulk");
-    CREATING.contains(&path) || is_of_group
+impl Creating {
+    fn is_at(&self, path: &str) -> bool {
+        match self.path.split_once("{id}") {
+            None => self.path == path,
+            Some((before, after)) => {
+                let id = path.strip_prefix(before);
+                let id = id.and_then(|rest| rest.strip_suffix(after));
+                id.is_some_and(|id| !id.contains('/'))
+            }
+        }
+    }
 }
 
 /// Does a request with a key once.
 pub async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
-    let takes_key = request.method() == Method::POST && takes_key(request.uri().path());
-    if !takes_key || !request.headers().contains_key(&KEY) {
+    let path = request.uri().path();
+    let route = CREATING.iter().find(|route| route.is_at(path));
+    let (Some(route), &Method::POST) = (route, request.method()) else {
+        return next.run(request).await;
+    };
+    if !request.headers().contains_key(&KEY) {
         return next.run(request).await;
     }
+    let place = request.extensions().get::<Place>().cloned();
+    let piece = app.work.begin();
     let task = tokio::spawn(request_log::with_current_id(async move {
-        let answer = answer(&app, request, next).await;
+        let answer = answer(&app, route, request, next).await;
+        drop((place, piece));
         answer.unwrap_or_else(IntoResponse::into_response)
     }));
     task.await
         .unwrap_or_else(|_| Problem::internal().into_response())
 }
 
-async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Problem> {
+async fn answer(
+    app: &App,
+    route: &Creating,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let Ok(Some(operator)) = operator::operator(&parts, app).await else {
+    let (role, reach) = route.needs;
+    let operator = operator::operator(&parts, app).await.ok().flatten();
+    let operator = operator.filter(|operator| operator::allowed(operator, role, reach).is_ok());
+    let Some(operator) = operator else {
         // The handler says why not.
         return Ok(next.run(Request::from_parts(parts, body)).await);
     };
@@ -80,7 +132,11 @@ async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Pro
         key: digest(&[b"key", key.as_bytes()]),
         request: request_digest(&parts.uri, &operator, &bytes),
     };
-    let seal = Seal::of(&["idempotency", &key, credential]);
+    // Local root shows nothing, and a key alone may be guessed.
+    let seal = match route.is_secret && credential.is_empty() {
+        true => None,
+        false => Some(Seal::of(&["idempotency", &key, credential])),
+    };
     match app.store.begin_once(&once, unix_millis()).await? {
         Begun::New => {}
         Begun::Running => {
@@ -94,16 +150,16 @@ async fn answer(app: &App, request: Request, next: Next) -> Result<Response, Pro
                 "Idempotency-Key: it came with another request before; use a new one",
             ));
         }
-        Begun::Answered(answer) => return replayed(&answer, &seal),
+        Begun::Answered(answer) => return replayed(answer, seal.as_ref()),
     }
     let response = next
         .run(Request::from_parts(parts, Body::from(bytes)))
         .await;
-    Ok(kept(app, &once, &seal, response).await)
+    Ok(kept(app, once, seal.as_ref(), response).await)
 }
 
 /// Keeps an answer that says that something was made.
-async fn kept(app: &App, once: &Once, seal: &Seal, response: Response) -> Response {
+async fn kept(app: &App, once: Once, seal: Option<&Seal>, response: Response) -> Response {
     if !response.status().is_success() {
         note(app, once, None).await;
         return response;
@@ -118,21 +174,50 @@ async fn kept(app: &App, once: &Once, seal: &Seal, response: Response) -> Respon
     let answer = KeptAnswer {
         status: parts.status.as_u16(),
         etag: etag.map(str::to_owned),
-        body: seal.seal(&bytes),
+        body: seal.map(|seal| seal.seal(&bytes)),
     };
-    note(app, once, Some(&answer)).await;
+    note(app, once, Some(answer)).await;
     Response::from_parts(parts, Body::from(bytes))
 }
 
-async fn note(app: &App, once: &Once, answer: Option<&KeptAnswer>) {
-    if let Err(error) = app.store.end_once(once, answer).await {
-        let error = chain(&error);
-        tracing::warn!(error, "how a request with a key was answered is not kept");
-    }
+/// Notes how it ended. When the database is away in this moment, the caller need
+/// not wait until it is back.
+async fn note(app: &App, once: Once, answer: Option<KeptAnswer>) {
+    let Err(error) = app.store.end_once(&once, answer.as_ref()).await else {
+        return;
+    };
+    let error = chain(&error);
+    tracing::warn!(error, "how a request with a key was answered is kept later");
+    let (store, piece) = (app.store.clone(), app.work.begin());
+    tokio::spawn(request_log::with_current_id(async move {
+        let begun = Instant::now();
+        let mut pause = AGAIN_FIRST;
+        loop {
+            sleep(pause).await;
+            match store.end_once(&once, answer.as_ref()).await {
+                Ok(()) => break,
+                Err(error) if begun.elapsed() > AGAIN_UNTIL => {
+                    let error = chain(&error);
+                    tracing::error!(error, "how a request with a key was answered is not kept");
+                    break;
+                }
+                Err(_) => pause = (pause * 2).min(AGAIN_MOST),
+            }
+        }
+        drop(piece);
+    }));
 }
 
-fn replayed(answer: &KeptAnswer, seal: &Seal) -> Result<Response, Problem> {
-    let bytes = seal.open(&answer.body).ok_or_else(|| {
+fn replayed(answer: KeptAnswer, seal: Option<&Seal>) -> Result<Response, Problem> {
+    let (Some(body), Some(seal)) = (&answer.body, seal) else {
+        return Err(Problem::conflict(&format!(
+            "a request with this Idempotency-Key was done and answered with {}; the answer held a \
+             secret, which is kept for nobody on the Unix socket: look what was made, and make \
+             another with a new key",
+            answer.status
+        )));
+    };
+    let bytes = seal.open(body).ok_or_else(|| {
         tracing::error!("an answer that was kept does not open");
         Problem::internal()
     })?;

@@ -41,6 +41,7 @@ pub mod passwords;
 pub mod signature;
 pub mod store;
 pub mod wire;
+pub mod work;
 
 pub mod clock;
 pub mod file_body;

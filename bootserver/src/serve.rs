@@ -74,6 +74,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let edge = Edge::new(&config, life, Metrics::new(ingest.metrics()));
     let app = App::new(store.clone(), blobs, ingest, &config, edge);
     own_work.spawn(watch_hosts(app.clone(), holder.clone()));
+    let work = app.work.clone();
     let mut doors = open_doors(&config, app, signals.hangup).await?;
 
     notify::tell("READY=1");
@@ -96,6 +97,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
     // With them goes the last way to the writer, which then ends.
     drop(doors);
+    if timeout(WRITE_GRACE, work.done()).await.is_err() {
+        tracing::warn!("requests with a key were still worked at; their answers are not kept");
+    }
     own_work.shutdown().await;
     if timeout(WRITE_GRACE, writer).await.is_err() {
         tracing::warn!("statuses were still being written; their hosts send them again");

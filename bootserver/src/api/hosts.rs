@@ -83,7 +83,8 @@ pub struct HostDetailView {
     notes: String,
     /// Where each of its tags is from: `enrolment`, `operator` or `host`.
     tag_origins: BTreeMap<String, String>,
-    /// The groups it is in, by name.
+    /// The groups it is in, by name; for who is restricted to some hosts, those groups
+    /// alone that restrict them.
     groups: Vec<GroupOfHostView>,
     /// Up by one with each change by an operator; also the ETag.
     revision: i64,

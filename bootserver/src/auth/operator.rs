@@ -255,7 +255,8 @@ async fn of_token(app: &App, token: &Token, origin: &Origin) -> Result<Option<Op
     }))
 }
 
-pub(super) fn allowed(operator: &Operator, role: Role, reach: Reach) -> Result<(), Problem> {
+/// Whether they may do what needs this.
+pub(crate) fn allowed(operator: &Operator, role: Role, reach: Reach) -> Result<(), Problem> {
     if operator.password_use == PasswordUse::OneTime {
         return Err(Problem::forbidden(
             "this password is for one time; choose another by PUT /api/v1/session/password",

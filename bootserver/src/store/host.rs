@@ -353,7 +353,7 @@ pub struct HostDetail {
     pub notes: String,
     /// Where each of its tags is from: `enrolment`, `operator` or `host`.
     pub tag_origins: BTreeMap<String, String>,
-    /// The groups it is in, by name.
+    /// The groups it is in, by name, as far as one may know of them.
     pub groups: Vec<GroupOfHost>,
 }
 

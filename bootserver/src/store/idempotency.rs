@@ -1,7 +1,9 @@
 //! Requests that are to be done once, as the store takes and gives them.
 
+use std::time::Duration;
+
 /// How long an answer is kept.
-pub const KEPT_MILLIS: i64 = 24 * 3_600_000;
+pub const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// A request under a key. All are digests: the store knows neither who it is
 /// nor what was asked.
@@ -22,8 +24,8 @@ pub struct KeptAnswer {
     pub status: u16,
     /// The revision it showed.
     pub etag: Option<String>,
-    /// The body, sealed.
-    pub body: Vec<u8>,
+    /// The body, sealed; none where there is nothing to seal it by.
+    pub body: Option<Vec<u8>>,
 }
 
 /// What beginning a request found.

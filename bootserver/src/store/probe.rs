@@ -43,6 +43,9 @@ pub struct Probe {
     pub ahead: i64,
 }
 
+/// The newest migration that was done, and the one a program must know.
+type Stand = (Option<i64>, Option<i64>);
+
 /// Looks.
 pub async fn probe(address: &Address) -> Result<Probe> {
     let look = async {
@@ -80,28 +83,21 @@ async fn look_at_file(path: &Path) -> Result<Probe> {
         .connect()
         .await
         .map_err(failed("opening the database"))?;
-    let exists = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
+    let exists = "SELECT count(*) FROM sqlite_master WHERE name = 'setting'";
     let exists: i64 = sqlx::query_scalar(exists)
         .fetch_one(&mut connection)
         .await
         .map_err(failed("reading the database"))?;
-    let newest: Option<i64> = match exists {
-        0 => None,
-        _ => sqlx::query_scalar(schema::DONE)
+    let stand: Stand = match exists {
+        0 => (None, None),
+        _ => sqlx::query_as(schema::STAND)
             .fetch_one(&mut connection)
-            .await
-            .map_err(failed("reading the database"))?,
-    };
-    let needs: Option<i64> = match newest {
-        None => None,
-        Some(_) => sqlx::query_scalar(schema::NEEDS)
-            .fetch_optional(&mut connection)
             .await
             .map_err(failed("reading the database"))?,
     };
     // It was only read: nothing is lost when this fails.
     let _ = connection.close().await;
-    let tables = tables(newest, needs, &sqlite::MIGRATIONS);
+    let tables = tables(stand, &sqlite::MIGRATIONS);
     Ok(Probe { tables, ahead: 0 })
 }
 
@@ -119,32 +115,25 @@ async fn look_at_server(options: PgConnectOptions) -> Result<Probe> {
         .await
         .map_err(failed("asking the database for the time"))?;
     let ahead = clock - (before + unix_millis()) / 2;
-    let exists = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+    let exists = "SELECT to_regclass('setting') IS NOT NULL";
     let exists: bool = sqlx::query_scalar(exists)
         .fetch_one(&mut connection)
         .await
         .map_err(failed("reading the database"))?;
-    let newest: Option<i64> = match exists {
-        false => None,
-        true => sqlx::query_scalar(schema::DONE)
+    let stand: Stand = match exists {
+        false => (None, None),
+        true => sqlx::query_as(schema::STAND)
             .fetch_one(&mut connection)
-            .await
-            .map_err(failed("reading the database"))?,
-    };
-    let needs: Option<i64> = match newest {
-        None => None,
-        Some(_) => sqlx::query_scalar(schema::NEEDS)
-            .fetch_optional(&mut connection)
             .await
             .map_err(failed("reading the database"))?,
     };
     // It was only read: nothing is lost when this fails.
     let _ = connection.close().await;
-    let tables = tables(newest, needs, &postgres::MIGRATIONS);
+    let tables = tables(stand, &postgres::MIGRATIONS);
     Ok(Probe { tables, ahead })
 }
 
-fn tables(newest: Option<i64>, needs: Option<i64>, known: &Migrator) -> Tables {
+fn tables((newest, needs): Stand, known: &Migrator) -> Tables {
     let Some(newest) = newest else {
         return Tables::None;
     };

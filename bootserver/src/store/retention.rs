@@ -7,6 +7,8 @@ pub enum Kept {
     Events,
     /// Finished jobs with their results, by the time of the result.
     Jobs,
+    /// Answers to requests with a key, by when these began.
+    Answers,
     /// Who did what, by its time.
     Audit,
     /// What became of hosts, by its time.

@@ -12,6 +12,9 @@ use super::{Failure, Result, StoreError};
 /// Asks for the oldest migration a program must know.
 pub(super) const NEEDS: &str =
     "SELECT CAST(value AS BIGINT) FROM setting WHERE key = 'needs_migration'";
+/// Both of the below, once there is the table `setting`.
+pub(super) const STAND: &str = "SELECT (SELECT max(version) FROM _sqlx_migrations),
+    (SELECT CAST(value AS BIGINT) FROM setting WHERE key = 'needs_migration')";
 /// Asks for the newest migration that was done.
 pub(super) const DONE: &str = "SELECT max(version) FROM _sqlx_migrations";
 

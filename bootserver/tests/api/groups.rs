@@ -88,11 +88,21 @@ fn a_group_is_made_filled_nested_changed_and_deleted() {
     server.api("DELETE", &path).expect(204);
     server.api("GET", &path).problem(404);
     let host = format!("/api/v1/hosts/{}", hosts[0].agentsn);
-    let host = server.api("GET", &host).expect(200);
+    let shown = server.api("GET", &host).expect(200);
     assert_eq!(
-        host["groups"],
+        shown["groups"],
         json!([{ "id": id(&selected), "name": "selected" }])
     );
+    // Who may not see groups is not told their names by a host.
+    let scoped = server.token("viewer", Some("svc=ecs"));
+    let shown = server.call("GET", &host).bearer(&scoped).expect(200);
+    assert_eq!(shown["groups"], json!([]));
+    let scope = json!([{ "group": id(&selected) }]);
+    let token = json!({ "name": "t", "role": "viewer", "scope": scope });
+    let made = server.api("POST", "/api/v1/api-tokens").json(&token);
+    let scoped = made.expect(201)["token"].as_str().expect("one").to_owned();
+    let shown = server.call("GET", &host).bearer(&scoped).expect(200);
+    assert_eq!(shown["groups"][0]["name"], "selected");
     let left = server.api("GET", "/api/v1/groups?limit=1").expect(200);
     assert_eq!(
         (&left["items"][0]["id"], &left["next"]),

@@ -521,7 +521,21 @@ fn a_host_is_edited_by_who_has_seen_it() {
         (&json!(""), &json!(notes))
     );
     let audit = server.api("GET", "/api/v1/audit?action=host.edit");
-    assert_eq!(audit.expect(200)["items"].as_array().map(Vec::len), Some(2));
+    let audit = audit.expect(200);
+    let details: Vec<&Value> = audit["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| &row["detail"])
+        .collect();
+    assert_eq!(details.len(), 2);
+    let both = details
+        .iter()
+        .filter(|detail| detail["before"]["notes"].is_string())
+        .count();
+    assert_eq!(both, 1, "notes are there when they change: {details:?}");
+    let text = format!("{details:?}");
+    assert!(!text.contains(notes), "and as they were before: {text}");
 }
 
 #[test]

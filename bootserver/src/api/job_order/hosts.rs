@@ -8,7 +8,7 @@ use crate::api::list;
 use crate::app::App;
 use crate::fleet::selector::Selector;
 use crate::problem::Problem;
-use crate::store::host::{HostQuery, HostSummary};
+use crate::store::host::{Direction, HostQuery, HostSort, HostSummary, SortKey};
 use crate::store::page::{Limit, MAX_LIMIT};
 use crate::wire;
 
@@ -58,6 +58,12 @@ async fn selected(
         group: order.group.clone(),
         scope: scope.clone(),
         limit,
+        // What never changes, so that a host that is renamed meanwhile is neither
+        // left out nor there twice.
+        sort: HostSort {
+            key: SortKey::Created,
+            direction: Direction::Up,
+        },
         ..HostQuery::default()
     };
     let mut hosts = Vec::new();

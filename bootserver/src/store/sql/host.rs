@@ -126,7 +126,9 @@ pub(super) async fn detail(
             .fetch_all(&store.readers)
             .await
             .map_err(failed(step))?;
-    let groups = group::of_host(store, agentsn, &summary.tags).await?;
+    let mut groups = group::of_host(store, agentsn, &summary.tags).await?;
+    // Who is restricted to some hosts knows of groups those that restrict them.
+    groups.retain(|group| scope.is_fleet() || scope.groups().any(|id| id == group.id));
     Ok(Some(HostDetail {
         summary,
         state,

@@ -58,13 +58,20 @@ pub(super) async fn edit(
         .await
         .map_err(failed(step))?;
     raise_revision(&mut tx, agentsn).await?;
+    // What did not change says nothing, and notes may be long: what they are now
+    // is with the host, or with the next change.
+    let mut detail = json!({ "before": {}, "after": {} });
+    if *display_name != known.display_name {
+        detail["before"]["display_name"] = json!(known.display_name);
+        detail["after"]["display_name"] = json!(display_name);
+    }
+    if *notes != known.notes {
+        detail["before"]["notes"] = json!(known.notes);
+    }
     let deed = Deed {
         action: "host.edit",
         target: agentsn,
-        detail: json!({
-            "before": { "display_name": known.display_name, "notes": known.notes },
-            "after": { "display_name": display_name, "notes": notes },
-        }),
+        detail,
     };
     note(&mut tx, by, deed).await?;
     tx.commit().await.map_err(failed(step))?;

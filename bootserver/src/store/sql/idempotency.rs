@@ -4,26 +4,26 @@ use sqlx::Row;
 
 use super::{SqlStore, failed};
 use crate::store::Result;
-use crate::store::idempotency::{Begun, KEPT_MILLIS, KeptAnswer, Once};
+use crate::store::idempotency::{Begun, KEPT, KeptAnswer, Once};
 
-/// Notes that a request begins, if none did under its key; forgets those whose
-/// time is over.
+/// Notes that a request begins, if none did under its key, or so long ago that
+/// nobody knows it any more.
 pub(super) async fn begin(store: &SqlStore, once: &Once, now: i64) -> Result<Begun> {
     let step = "looking whether a request was done before";
     let mut tx = store.write(step).await?;
-    sqlx::query("DELETE FROM idempotency WHERE begun < $1")
-        .bind(now.saturating_sub(KEPT_MILLIS))
-        .execute(&mut *tx)
-        .await
-        .map_err(failed(step))?;
+    let kept = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
     let begun = sqlx::query(
         "INSERT INTO idempotency (caller, key, request, begun) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (caller, key) DO NOTHING",
+         ON CONFLICT (caller, key) DO UPDATE
+             SET request = excluded.request, begun = excluded.begun, status = NULL, etag = NULL,
+                 body = NULL
+             WHERE idempotency.begun < $5",
     )
     .bind(&once.caller)
     .bind(&once.key)
     .bind(&once.request)
     .bind(now)
+    .bind(now.saturating_sub(kept))
     .execute(&mut *tx)
     .await
     .map_err(failed(step))?;
@@ -55,7 +55,7 @@ pub(super) async fn begin(store: &SqlStore, once: &Once, now: i64) -> Result<Beg
         (_, Some(status)) => Begun::Answered(KeptAnswer {
             status: u16::try_from(status).unwrap_or(500),
             etag: text("etag")?,
-            body: body.unwrap_or_default(),
+            body,
         }),
     })
 }

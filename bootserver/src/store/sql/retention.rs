@@ -40,6 +40,10 @@ pub(super) async fn forget(
             "DELETE FROM job WHERE id IN (
                  SELECT job FROM job_result WHERE finished < $1 ORDER BY finished, seq LIMIT $2)"
         }
+        Kept::Answers => {
+            "DELETE FROM idempotency WHERE (caller, key) IN (
+                 SELECT caller, key FROM idempotency WHERE begun < $1 ORDER BY begun LIMIT $2)"
+        }
         Kept::Audit => {
             "DELETE FROM audit WHERE id IN (
                  SELECT id FROM audit WHERE at < $1 ORDER BY at, id LIMIT $2)"

@@ -241,6 +241,36 @@ pub(crate) async fn hosts_are_found_by_a_part_of_their_names_and_addresses(store
     assert_eq!(page.total, Some(Total::of(1)));
 }
 
+pub(crate) async fn hosts_paged_by_age_stay_in_place_when_they_are_renamed(store: &dyn Store) {
+    for (agentsn, now) in [("sn-1", 1), ("sn-2", 2), ("sn-3", 3)] {
+        let mut host = make::registration(agentsn, create());
+        host.now = now;
+        store.register_host(&host).await.expect("a write");
+    }
+    let mut query = HostQuery {
+        sort: HostSort {
+            key: SortKey::Created,
+            direction: Direction::Up,
+        },
+        limit: limit(1),
+        ..HostQuery::default()
+    };
+    let mut seen = Vec::new();
+    loop {
+        let page = store.hosts(&query).await.expect("a list");
+        seen.extend(page.items.into_iter().map(|host| host.agentsn));
+        // The one that was there comes last by its name now, and the last one first.
+        for (agentsn, hostname) in [("sn-1", "z"), ("sn-3", "a")] {
+            let mut renamed = make::status(agentsn, 5);
+            renamed.state.hostname = hostname.into();
+            store.record_statuses(&[renamed]).await.expect("a batch");
+        }
+        let Some(next) = page.next else { break };
+        query.after = Some(serde_json::from_str(&next).expect("a key"));
+    }
+    assert_eq!(seen, ["sn-1", "sn-2", "sn-3"]);
+}
+
 pub(crate) async fn hosts_are_sorted_and_paged_from_either_end(store: &dyn Store) {
     // Two of them came at the same time.
     for (agentsn, now) in [("sn-1", 30), ("sn-2", 10), ("sn-3", 20), ("sn-4", 20)] {

@@ -1,7 +1,7 @@
 //! Requests that are to be done once.
 
 use bootserver::store::Store;
-use bootserver::store::idempotency::{Begun, KEPT_MILLIS, KeptAnswer, Once};
+use bootserver::store::idempotency::{Begun, KEPT, KeptAnswer, Once};
 
 fn once(caller: &str, request: &str) -> Once {
     Once {
@@ -26,11 +26,11 @@ pub(crate) async fn a_request_with_a_key_is_begun_once_and_its_answer_kept_for_a
     let answer = KeptAnswer {
         status: 201,
         etag: Some("1".into()),
-        body: "sealed".into(),
+        body: Some("sealed".into()),
     };
     store.end_once(&mine, Some(&answer)).await.expect("a write");
     store.end_once(&mine, None).await.expect("a write");
-    let last = 3 + KEPT_MILLIS;
+    let last = 3 + i64::try_from(KEPT.as_millis()).expect("a day");
     assert_eq!(begin(&mine, last).await, Begun::Answered(answer));
     assert_eq!(begin(&once("me", "b"), last).await, Begun::Other);
     assert_eq!(begin(&mine, last + 1).await, Begun::New, "its day is over");
