@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use tokio::sync::Semaphore;
 
+use crate::api::health::Answered;
 use crate::auth::cache::SecretCache;
 use crate::blob::Blobs;
 use crate::budget::Budgets;
@@ -66,6 +67,8 @@ pub struct App {
     pub trusted_keys: Arc<TrustedKeys>,
     /// Places for uploads.
     pub uploads: Arc<Semaphore>,
+    /// When the database last said that it is there.
+    pub answered: Answered,
     /// What goes on without its connection.
     pub work: Work,
     /// What stands before the handlers.
@@ -92,6 +95,7 @@ impl App {
             trusted_keys: Arc::new(config.trusted_keys.clone()),
             passwords: Passwords::default(),
             uploads,
+            answered: Answered::default(),
             work: Work::default(),
             edge,
         }

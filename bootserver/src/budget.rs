@@ -59,6 +59,7 @@ impl RouteClass {
             _ if path.starts_with("/packages/") => Self::Download,
             "/api/v1/session" => Self::SignIn,
             _ if path.starts_with("/api/v1/exports/") => Self::Export,
+            "/metrics" => Self::Operator,
             _ if path.starts_with("/api/") => Self::Operator,
             _ => Self::Other,
         }
@@ -375,6 +376,7 @@ mod tests {
             ("/api/v1/packages", "operator"),
             ("/api/v1/exports/hosts", "export"),
             ("/api/v1/session", "sign_in"),
+            ("/metrics", "operator"),
             ("/healthz", "other"),
             ("/nowhere", "other"),
         ] {

@@ -150,7 +150,7 @@ async fn answer(
                 "Idempotency-Key: it came with another request before; use a new one",
             ));
         }
-        Begun::Answered(answer) => return replayed(answer, seal.as_ref()),
+        Begun::Answered(answer) => return replayed(&answer, seal.as_ref()),
     }
     let response = next
         .run(Request::from_parts(parts, Body::from(bytes)))
@@ -208,7 +208,7 @@ async fn note(app: &App, once: Once, answer: Option<KeptAnswer>) {
     }));
 }
 
-fn replayed(answer: KeptAnswer, seal: Option<&Seal>) -> Result<Response, Problem> {
+fn replayed(answer: &KeptAnswer, seal: Option<&Seal>) -> Result<Response, Problem> {
     let (Some(body), Some(seal)) = (&answer.body, seal) else {
         return Err(Problem::conflict(&format!(
             "a request with this Idempotency-Key was done and answered with {}; the answer held a \

@@ -1,11 +1,13 @@
 //! GET /healthz and /readyz, for load balancers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -13,10 +15,18 @@ use crate::ingest::Writer;
 use crate::life::Phase;
 use crate::openapi::Busy;
 use crate::problem::Problem;
+use crate::store;
 
 /// How long the database may take to answer: load balancers ask every few
 /// seconds.
 const READY_WITHIN: Duration = Duration::from_secs(2);
+/// How long an answer of the database holds: anybody may ask for it, and it takes
+/// one of the few connections by which callers are looked up.
+const READY_FOR: Duration = Duration::from_secs(1);
+
+/// When the database last answered. Who holds it asks for all who wait.
+#[derive(Debug, Clone, Default)]
+pub struct Answered(Arc<Mutex<Option<Instant>>>);
 
 /// That all is well.
 #[derive(Debug, Serialize, ToSchema)]
@@ -53,8 +63,18 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
         }
         Writer::Ended => return Err(Problem::unavailable("statuses are not stored any more")),
     }
-    timeout(READY_WITHIN, app.store.ping())
+    timeout(READY_WITHIN, ask(&app))
         .await
         .map_err(|_| Problem::unavailable("the database does not answer in time"))??;
     Ok(Json(Health { status: "ok" }))
+}
+
+async fn ask(app: &App) -> store::Result<()> {
+    let mut answered = app.answered.0.lock().await;
+    if answered.is_some_and(|at| at.elapsed() < READY_FOR) {
+        return Ok(());
+    }
+    app.store.ping().await?;
+    *answered = Some(Instant::now());
+    Ok(())
 }

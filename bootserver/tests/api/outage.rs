@@ -2,16 +2,18 @@
 //! nothing that was acknowledged is lost, and nobody has to help.
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::sync::Mutex;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::{Connection, SqliteConnection};
+use tempfile::TempDir;
 
 use crate::cluster::{self, Cluster};
-use crate::harness::Server;
+use crate::harness::{Server, wait_for};
 use crate::postgres::configuration_on;
 
 /// Longest wait for a host's turn: SQLite is asked for a lock for 10 s each time,
@@ -173,4 +175,79 @@ fn an_sqlite_file_another_process_holds_means_later() {
         runtime.block_on(said).expect("a statement");
     };
     check(&server, || say("BEGIN IMMEDIATE"), || say("ROLLBACK"));
+}
+
+/// Hands on what goes between the server and the database at `path`, or holds it.
+fn hand_on(path: &str, listener: &UnixListener, hangs: &Arc<AtomicBool>) {
+    for client in listener.incoming() {
+        let Ok(client) = client else { return };
+        let Ok(database) = UnixStream::connect(path) else {
+            continue;
+        };
+        let ends = [
+            (client.try_clone(), database.try_clone()),
+            (Ok(database), Ok(client)),
+        ];
+        for (from, to) in ends {
+            let (Ok(mut from), Ok(mut to)) = (from, to) else {
+                continue;
+            };
+            let hangs = hangs.clone();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 1 << 16];
+                while let Ok(bytes @ 1..) = from.read(&mut buffer) {
+                    while hangs.load(Ordering::SeqCst) {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    if to.write_all(&buffer[..bytes]).is_err() {
+                        break;
+                    }
+                }
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    }
+}
+
+#[test]
+fn readyz_says_in_time_that_the_database_hangs_and_that_it_is_back() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    let direct = configuration_on(cluster);
+    let socket = direct
+        .split_once("host=")
+        .and_then(|(_, rest)| rest.split('&').next())
+        .expect("a folder")
+        .to_owned();
+    let folder = TempDir::new_in("/tmp").expect("a folder");
+    let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).expect("a socket");
+    let hangs = Arc::new(AtomicBool::new(false));
+    std::thread::spawn({
+        let (path, hangs) = (format!("{socket}/.s.PGSQL.5432"), hangs.clone());
+        move || hand_on(&path, &listener, &hangs)
+    });
+    let through = folder.path().display().to_string();
+    let server = Server::start_with(&direct.replace(&socket, &through));
+    server.call("GET", "/readyz").expect(200);
+    hangs.store(true, Ordering::SeqCst);
+    let reply = wait_for("a refusal", || {
+        let reply = server.call("GET", "/readyz").send();
+        (reply.status != 200).then_some(reply)
+    });
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert!(reply.header("retry-after").is_some());
+    // Many who ask at once wait no longer than one.
+    std::thread::scope(|scope| {
+        let ask = || server.call("GET", "/readyz").status();
+        let asked: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        for status in asked {
+            assert_eq!(status.join().expect("no panic"), 503);
+        }
+    });
+    server.call("GET", "/healthz").expect(200);
+    hangs.store(false, Ordering::SeqCst);
+    wait_for("the database", || {
+        (server.call("GET", "/readyz").status() == 200).then_some(())
+    });
 }

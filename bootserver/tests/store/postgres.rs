@@ -223,3 +223,42 @@ async fn an_older_server_works_with_newer_tables_unless_they_say_no() {
     }
     opened.close().await;
 }
+
+#[tokio::test]
+async fn a_list_that_takes_too_long_is_ended_and_statuses_are_stored_meanwhile() {
+    let Some(opened) = open().await else { return };
+    let store = opened.store();
+    make::host(store, "sn-1").await;
+    // Of an empty table nobody would wait for anything.
+    let mut record = make::status("sn-1", 0);
+    record.events = vec![make::event(1, "m")];
+    store.record_statuses(&[record]).await.expect("a batch");
+    let mut direct = sqlx::PgConnection::connect(&opened.address)
+        .await
+        .expect("a connection");
+    // Whoever reads events from now on takes minutes.
+    sqlx::raw_sql(
+        "ALTER TABLE event RENAME TO slow_event;
+         CREATE VIEW event AS SELECT slow_event.* FROM slow_event, pg_sleep(600)",
+    )
+    .execute(&mut direct)
+    .await
+    .expect("a view");
+    let query = EventQuery::default();
+    let mut list = Box::pin(store.events(&query));
+    let mut stored = 1;
+    let error = loop {
+        tokio::select! {
+            page = &mut list => break page.expect_err("it takes too long"),
+            () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+        }
+        let record = [make::status("sn-1", stored)];
+        store.record_statuses(&record).await.expect("a batch");
+        stored += 1;
+    };
+    assert_eq!(error.failure, Failure::Unavailable);
+    assert!(stored > 2, "{stored} statuses");
+    drop(list);
+    direct.close().await.expect("a goodbye");
+    opened.close().await;
+}
