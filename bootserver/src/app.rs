@@ -1,5 +1,6 @@
 //! What every handler shares.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -46,17 +47,29 @@ impl Edge {
     }
 }
 
-/// The platform without its sockets; cheap to clone.
+/// The platform without its sockets; cheap to clone, which happens several times
+/// for each request.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// What it consists of.
+pub struct Parts {
     /// What is remembered.
     pub store: Arc<dyn Store>,
     /// The bytes of packages.
     pub blobs: Arc<Blobs>,
     /// Whose secrets were seen lately.
-    pub secrets: Arc<SecretCache>,
+    pub secrets: SecretCache,
     /// How large the fleet is, for the pace of its statuses.
-    pub fleet_size: Arc<AtomicU64>,
+    pub fleet_size: AtomicU64,
     /// The way to the writer of statuses.
     pub ingest: Ingest,
     /// Sizes and deadlines.
@@ -85,11 +98,11 @@ impl App {
         edge: Edge,
     ) -> Self {
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
-        Self {
+        Self(Arc::new(Parts {
             store,
             blobs: Arc::new(blobs),
-            secrets: Arc::default(),
-            fleet_size: Arc::default(),
+            secrets: SecretCache::default(),
+            fleet_size: AtomicU64::default(),
             ingest,
             bounds: config.bounds,
             trusted_keys: Arc::new(config.trusted_keys.clone()),
@@ -98,6 +111,6 @@ impl App {
             answered: Answered::default(),
             work: Work::default(),
             edge,
-        }
+        }))
     }
 }

@@ -14,8 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use serde::Deserialize;
@@ -243,10 +242,14 @@ pub struct Place(
 );
 
 /// Lets a request in when its class has room for it.
-pub async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub async fn admit<F: Future<Output = Response>>(
+    app: &App,
+    mut request: Request,
+    within: impl FnOnce(Request) -> F,
+) -> Response {
     let class = RouteClass::of(request.uri().path());
     let Some(budget) = app.edge.budgets.class(class) else {
-        return next.run(request).await;
+        return within(request).await;
     };
     // A download may take its place for long; its host waits better at home.
     let wait = match class {
@@ -255,16 +258,16 @@ pub async fn admit(State(app): State<App>, mut request: Request, next: Next) -> 
     };
     match budget.enter(wait).await {
         Ok(place) => match class {
-            RouteClass::Download => until_sent(next.run(request).await, place),
+            RouteClass::Download => until_sent(within(request).await, place),
             RouteClass::Operator | RouteClass::Export => {
                 let place = Place(Arc::new(place));
                 request.extensions_mut().insert(place.clone());
-                let response = next.run(request).await;
+                let response = within(request).await;
                 drop(place);
                 response
             }
             _ => {
-                let response = next.run(request).await;
+                let response = within(request).await;
                 drop(place);
                 response
             }

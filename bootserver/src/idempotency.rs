@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
@@ -87,7 +87,7 @@ impl Creating {
 }
 
 /// Does a request with a key once.
-pub async fn once(State(app): State<App>, request: Request, next: Next) -> Response {
+pub async fn once(app: &App, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let route = CREATING.iter().find(|route| route.is_at(path));
     let (Some(route), &Method::POST) = (route, request.method()) else {
@@ -98,6 +98,7 @@ pub async fn once(State(app): State<App>, request: Request, next: Next) -> Respo
     }
     let place = request.extensions().get::<Place>().cloned();
     let piece = app.work.begin();
+    let app = app.clone();
     let task = tokio::spawn(request_log::with_current_id(async move {
         let answer = answer(&app, route, request, next).await;
         drop((place, piece));

@@ -8,9 +8,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::Response;
 
 use crate::app::App;
@@ -45,7 +44,11 @@ pub fn with_current_id<T>(future: impl Future<Output = T>) -> impl Future<Output
 }
 
 /// Gives a request its id and its [`Caller`], and tells how it was answered.
-pub async fn log(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub async fn log<F: Future<Output = Response>>(
+    app: &App,
+    mut request: Request,
+    within: impl FnOnce(Request) -> F,
+) -> Response {
     let begun = Instant::now();
     let peer = request.extensions().get().copied().unwrap_or(Peer {
         address: None,
@@ -60,7 +63,7 @@ pub async fn log(State(app): State<App>, mut request: Request, next: Next) -> Re
     let route = request.extensions().get::<MatchedPath>().cloned();
     let class = RouteClass::of(&path);
 
-    let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
+    let mut response = CURRENT.scope(id.clone(), within(request)).await;
 
     let took = begun.elapsed();
     app.edge

@@ -78,11 +78,17 @@ pub fn router(app: App) -> Router {
     router
         .fallback(async || Problem::not_found("path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(middleware::from_fn_with_state(app.clone(), once))
-        .layer(middleware::from_fn_with_state(app.clone(), deadline))
-        .layer(middleware::from_fn_with_state(app.clone(), admit))
-        .layer(middleware::from_fn_with_state(app.clone(), log))
+        .layer(middleware::from_fn_with_state(app.clone(), pass))
         .with_state(app)
+}
+
+/// What every request passes, from the outside in. One layer, because each copies
+/// all that is below it for each request.
+async fn pass(State(app): State<App>, request: Request, next: Next) -> Response {
+    let within = |request| once(&app, request, next);
+    let within = |request| deadline(&app, request, within);
+    let within = |request| admit(&app, request, within);
+    log(&app, request, within).await
 }
 
 /// What the routes say of themselves.
@@ -93,12 +99,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 /// Ends requests that take too long to be answered. A body has a deadline of its
 /// own for its arrival, an upload has two, and a download is answered before its
 /// body is sent: what ends here is our own slowness.
-async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
+async fn deadline<F: Future<Output = Response>>(
+    app: &App,
+    request: Request,
+    within: impl FnOnce(Request) -> F,
+) -> Response {
     let is_upload = request.method() == "POST" && request.uri().path() == "/api/v1/packages";
     if is_upload {
-        return next.run(request).await;
+        return within(request).await;
     }
-    match timeout(app.bounds.request_timeout * 2, next.run(request)).await {
+    match timeout(app.bounds.request_timeout * 2, within(request)).await {
         Ok(response) => response,
         Err(_) => {
             tracing::error!("a request was not answered in time");

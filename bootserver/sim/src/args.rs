@@ -36,6 +36,8 @@ The server, and whom it knows:
 How they call:
   --seconds N            how long [30]
   --warm-up N            seconds before that are not counted [0]
+  --passes N             closed loop: ends when each host has called so often,
+                         however long it takes
   --connections N        calls out at once in closed loop, and while enrolling [128]
   --connection KIND      closed loop: `keep` or `new` for each post [keep]
   --step N               open loop: seconds between two statuses of a host [600]
@@ -97,6 +99,7 @@ pub(crate) struct Options {
     pub(crate) rate: Option<f64>,
     pub(crate) duration: Duration,
     pub(crate) warm_up: Duration,
+    pub(crate) passes: Option<u64>,
     pub(crate) connections: usize,
     pub(crate) reuse: Reuse,
     pub(crate) step: Duration,
@@ -160,6 +163,9 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
             Long("warm-up") => {
                 options.warm_up = seconds(number(&mut parser, "--warm-up", 0, 86_400)?);
             }
+            Long("passes") => {
+                options.passes = Some(number(&mut parser, "--passes", 1, 1_000_000)?);
+            }
             Long("connections") => {
                 options.connections = number(&mut parser, "--connections", 1, 100_000)? as usize;
             }
@@ -192,6 +198,10 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
         (_, false) => Beginning::Steady,
     };
     ensure!(
+        mode == Mode::Saturate || options.passes.is_none(),
+        "--passes: only a closed loop, saturate, counts them"
+    );
+    ensure!(
         mode != Mode::Enrol || options.identities.is_some(),
         "--identities: where to save the fleet must be said"
     );
@@ -215,6 +225,7 @@ impl Options {
             rate: None,
             duration: seconds(30),
             warm_up: Duration::ZERO,
+            passes: None,
             connections: 128,
             // An open loop is a fleet: a connection per push, as BootAgent has.
             reuse: match mode {
@@ -310,6 +321,7 @@ mod tests {
             ("fleet", "--server"),
             ("fleet -s a --hosts 0", "--hosts"),
             ("fleet -s a --hosts many", "--hosts"),
+            ("fleet -s a --passes 1", "--passes"),
             ("fleet -s a --step 4000", "--step"),
             ("fleet -s a --changed 2", "--changed"),
             ("fleet -s a --changed 101%", "--changed"),

@@ -28,6 +28,8 @@ const HOSTS_PER_ORDER: u32 = 500;
 pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     pub(crate) duration: Duration,
+    /// How often each host calls in closed loop at most.
+    pub(crate) passes: Option<u64>,
     /// Jobs ordered per second.
     pub(crate) jobs: f64,
     pub(crate) operator: Option<Operator>,
@@ -208,6 +210,11 @@ pub(crate) async fn saturate(
         let _ = posts.send(post).await;
         workers.push(posts);
     }
+    let hosts = world.machines.len() as u64;
+    let mut left = plan
+        .passes
+        .map_or(u64::MAX, |passes| passes.saturating_mul(hosts))
+        .saturating_sub(connections as u64);
     let measure_at = Instant::now() + plan.warm_up;
     let end = measure_at + plan.duration;
     let mut ordering = Ordering::new();
@@ -234,6 +241,8 @@ pub(crate) async fn saturate(
             note = noted.recv() => match note.expect("one sender is ours") {
                 Note::Posted(worker, posted) => {
                     world.hear(*posted);
+                    is_over |= left == 0;
+                    left = left.saturating_sub(1);
                     if is_over {
                         out -= 1;
                         continue;

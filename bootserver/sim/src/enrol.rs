@@ -10,9 +10,10 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::http::{Broken, Connection, Reply, Reuse, Target};
-use crate::machine::{self, Copy, Kind, Machine, Secret};
+use crate::machine::{self, Copy, Kind, Machine, Pending, Secret, UPTIME};
 use crate::random::mix;
 use crate::stop::Stop;
+use crate::world::unix_seconds;
 
 /// How long one host may be refused before the enrolment is given up.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -110,21 +111,45 @@ async fn one(
     let request = enrolment
         .target
         .request("POST", "/agent/register", bearer, &body, Reuse::Always);
+    let machine = read(&told(enrolment, connection, &request, "registering a host").await?)?;
+    // As BootAgent does: it is not in before its first status.
+    let status = machine::status_request(
+        &kind,
+        &machine,
+        host,
+        Copy::Original,
+        &Pending::default(),
+        unix_seconds(),
+        UPTIME,
+    );
+    let body = serde_json::to_vec(&status).context("writing a status")?;
+    let bearer = |bytes: &mut Vec<u8>| machine.secret.write_to(bytes);
+    let request = enrolment
+        .target
+        .request("POST", "/agent/status", bearer, &body, Reuse::Always);
+    told(enrolment, connection, &request, "a host's first status").await?;
+    Ok(machine)
+}
+
+/// The body of the answer, once there is a good one.
+async fn told(
+    enrolment: &Enrolment,
+    connection: &mut Option<Connection>,
+    request: &[u8],
+    what: &str,
+) -> anyhow::Result<Vec<u8>> {
     let begun = Instant::now();
     loop {
-        let pause = match ask(enrolment, connection, &request).await {
-            Ok(reply) if reply.status == 200 => return read(&reply.body),
+        let pause = match ask(enrolment, connection, request).await {
+            Ok(reply) if reply.status == 200 => return Ok(reply.body),
             Ok(reply) if matches!(reply.status, 429 | 503) => reply.retry_after.unwrap_or(PAUSE),
             Ok(reply) => bail!(
-                "registering a host: status {} {}",
+                "{what}: status {} {}",
                 reply.status,
                 String::from_utf8_lossy(&reply.body)
             ),
             Err(broken) if begun.elapsed() > PATIENCE => {
-                bail!(
-                    "registering a host: {broken:?} for {} s",
-                    PATIENCE.as_secs()
-                )
+                bail!("{what}: {broken:?} for {} s", PATIENCE.as_secs())
             }
             Err(_) => PAUSE,
         };

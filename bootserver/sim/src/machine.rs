@@ -27,6 +27,9 @@ const AGENTS: [&str; 5] = [
     "task-runner",
 ];
 
+/// Seconds for which a host's BootAgent ran before the simulation began.
+pub(crate) const UPTIME: u64 = 86_400;
+
 /// What is kept of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Machine {
@@ -84,9 +87,10 @@ impl Secret {
 /// What all hosts of a run have in common.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
-    /// This run; in every boot id.
+    /// This run; in the boot id of every event, so that it is found again.
     pub(crate) run: u64,
-    /// Of which machine ids are made; the same for the same fleet.
+    /// Of which machine ids and boots are made; the same for the same fleet, so
+    /// that another run finds it as it was.
     pub(crate) seed: u64,
     /// Sub-agents of each.
     pub(crate) agents: u32,
@@ -187,7 +191,7 @@ pub(crate) fn register_request(
         os: Some("debian 12".into()),
         arch: Some(bootagent_protocol::ARCH.into()),
         machine_id: Some(machine_id(kind, host, copy)),
-        boot_id: Some(boot_id(kind.run, host, machine.boot).to_string()),
+        boot_id: Some(boot_id(kind.seed, host, machine.boot).to_string()),
     }
 }
 
@@ -207,7 +211,6 @@ pub(crate) fn status_request(
         // A clone booted by itself.
         Copy::Clone => u16::MAX,
     };
-    let current = boot_id(kind.run, host, boot);
     StatusRequest {
         hostname: hostname(host),
         agentsn: machine.agentsn.hyphenated().to_string(),
@@ -224,17 +227,17 @@ pub(crate) fn status_request(
             .map(|id| JobResult::new(id, ErrorCode::SUCCESS, "done"))
             .collect(),
         machine_id: Some(machine_id(kind, host, copy)),
-        boot_id: Some(current.to_string()),
+        boot_id: Some(boot_id(kind.seed, host, boot).to_string()),
         events: carried
             .events
             .iter()
-            .map(|key| event(kind, *key, machine, now))
+            .map(|key| event(kind, *key, now))
             .collect(),
         ..StatusRequest::default()
     }
 }
 
-fn event(kind: &Kind, key: EventKey, machine: &Machine, now: i64) -> Event {
+fn event(kind: &Kind, key: EventKey, now: i64) -> Event {
     Event {
         seq: u64::from(key.seq),
         timestamp: now,
@@ -246,7 +249,7 @@ fn event(kind: &Kind, key: EventKey, machine: &Machine, now: i64) -> Event {
             "reading counters".into(),
             "nobody listens on the other side".into(),
         ],
-        boot_id: (key.boot != machine.boot).then(|| key.boot_id(kind.run).to_string()),
+        boot_id: Some(key.boot_id(kind.run).to_string()),
     }
 }
 
@@ -339,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_an_earlier_boot_says_which() {
+    fn an_event_says_in_which_boot_of_which_run_it_was() {
         let mut machine = Machine::new(Uuid::from_u128(5), Secret([0; 32]));
         let early = machine.next_event(9);
         machine.reboot();
@@ -351,8 +354,8 @@ mod tests {
         };
         let said = status_request(&KIND, &machine, 9, Copy::Original, &pending, 0, 0);
         assert_eq!(said.events[0].boot_id, Some(early.boot_id(1).to_string()));
-        assert_eq!(said.events[1].boot_id, None);
-        assert_eq!(said.boot_id, Some(late.boot_id(1).to_string()));
+        assert_eq!(said.events[1].boot_id, Some(late.boot_id(1).to_string()));
+        assert_eq!(said.boot_id, Some(late.boot_id(KIND.seed).to_string()));
         assert_eq!(said.jobs[0].id, "j");
     }
 }

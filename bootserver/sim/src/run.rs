@@ -27,6 +27,8 @@ use crate::{disk, process};
 const MAX_TOKENS_BYTES: u64 = 64 * 1024;
 /// Hosts of a fleet nobody gave a size.
 const HOSTS: usize = 1000;
+/// Longer than any run.
+const LONG: Duration = Duration::from_secs(30 * 86_400);
 /// How often the server's memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -80,7 +82,11 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
     let mut world = World::new(target, kind, machines, options.mix, options.reuse, random);
     let plan = Plan {
         warm_up: options.warm_up,
-        duration: options.duration,
+        duration: match options.passes {
+            Some(_) => LONG,
+            None => options.duration,
+        },
+        passes: options.passes,
         jobs: options.jobs,
         operator: operator.clone(),
     };

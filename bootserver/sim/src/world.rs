@@ -133,7 +133,7 @@ impl World {
             copy,
             &carried,
             unix_seconds(),
-            86_400 + self.began.elapsed().as_secs(),
+            machine::UPTIME + self.began.elapsed().as_secs(),
         );
         for key in &carried.events {
             self.ledger.event_sent(*key);
@@ -320,7 +320,8 @@ fn outcome_of(broken: Broken) -> Outcome {
     }
 }
 
-fn unix_seconds() -> i64 {
+/// Now.
+pub(crate) fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

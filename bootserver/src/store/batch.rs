@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Serialize, Serializer};
 
 use super::status::{StateBody, StatusRecord};
-use crate::fleet::clone::Pusher;
 
 /// When hosts were seen: one row per host, sorted. Of several statuses of one
 /// host it is that with the newest secret, and of these the last one.
@@ -36,12 +35,10 @@ pub struct Batch<'a> {
     pub accepted: Vec<AcceptedRow<'a>>,
     /// One per event.
     pub events: Vec<EventRow<'a>>,
-    /// The hosts of the batch.
-    pub agentsns: Vec<&'a str>,
 }
 
 /// What changes with every push.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 #[expect(missing_docs, reason = "the columns of the table host_seen")]
 pub struct SeenRow<'a> {
     pub agentsn: &'a str,
@@ -52,6 +49,8 @@ pub struct SeenRow<'a> {
     pub uptime: i64,
     /// JSON.
     pub readings: String,
+    /// Of the state that came with it.
+    pub digest: &'a str,
 }
 
 /// What seldom changes.
@@ -69,10 +68,10 @@ pub struct StateRow<'a> {
     /// Made JSON only for the few that are written.
     #[serde(serialize_with = "as_text")]
     pub body: &'a StateBody,
-    /// Who pushed with this identity in the batch, in order: more than one when
+    /// What came with this identity in the batch, in order: more than one when
     /// two machines share it.
     #[serde(skip)]
-    pub pushers: Vec<Pusher>,
+    pub pushes: Vec<&'a StatusRecord>,
 }
 
 /// How a job ended.
@@ -119,16 +118,14 @@ impl<'a> Batch<'a> {
     /// Puts admitted records together; of several from one host the last one is its
     /// state, while results and events of all of them count.
     pub fn collect(records: impl IntoIterator<Item = &'a StatusRecord>) -> Self {
-        let mut latest = BTreeMap::new();
-        let mut pushers: BTreeMap<&str, Vec<Pusher>> = BTreeMap::new();
+        let mut pushes: BTreeMap<&str, Vec<&StatusRecord>> = BTreeMap::new();
         let mut results = BTreeMap::new();
         let mut accepted = BTreeMap::new();
         let mut events = Vec::new();
         let mut known_events = HashSet::new();
         for record in records {
             let agentsn = record.agentsn.as_str();
-            latest.insert(agentsn, record);
-            pushers.entry(agentsn).or_default().push(record.pusher());
+            pushes.entry(agentsn).or_default().push(record);
             for outcome in &record.results {
                 // The first result wins, here as in the table.
                 let id = outcome.id.as_str();
@@ -169,12 +166,7 @@ impl<'a> Batch<'a> {
             }
         }
         Self {
-            states: latest
-                .values()
-                .zip(pushers.into_values())
-                .map(|(record, pushers)| state_row(record, pushers))
-                .collect(),
-            agentsns: latest.into_keys().collect(),
+            states: pushes.into_values().filter_map(state_row).collect(),
             results: results.into_values().collect(),
             accepted: accepted.into_values().collect(),
             events,
@@ -191,12 +183,15 @@ fn seen_row(record: &StatusRecord) -> SeenRow<'_> {
         reported: record.seen.timestamp,
         uptime: record.seen.uptime,
         readings: json(&record.seen.readings),
+        digest: &record.state.digest,
     }
 }
 
-fn state_row(record: &StatusRecord, pushers: Vec<Pusher>) -> StateRow<'_> {
+/// The last one says how the host is.
+fn state_row<'a>(pushes: Vec<&'a StatusRecord>) -> Option<StateRow<'a>> {
+    let record = pushes.last()?;
     let state = &record.state;
-    StateRow {
+    Some(StateRow {
         agentsn: &record.agentsn,
         digest: &state.digest,
         changed: record.now,
@@ -206,8 +201,8 @@ fn state_row(record: &StatusRecord, pushers: Vec<Pusher>) -> StateRow<'_> {
         machine_id: state.machine_id.as_deref(),
         boot_id: state.boot_id.as_deref(),
         body: &state.body,
-        pushers,
-    }
+        pushes,
+    })
 }
 
 /// JSON in a text, as the column wants it.

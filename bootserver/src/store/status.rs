@@ -186,9 +186,22 @@ pub enum Rotation {
     Due,
 }
 
-/// A host that was touched, with what its row says: agentsn, the state before
-/// this push, and when its secret shall be replaced.
-pub type Touched = (String, String, Option<i64>);
+/// What is odd about a host that pushes; about most nothing is.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Odd {
+    /// Its place in the batch.
+    pub place: i64,
+    /// The number of the secret in force; none if the host is not there.
+    pub number: Option<i64>,
+    /// How it stood before this push.
+    pub state: Option<String>,
+    /// When its secret shall be replaced.
+    pub rotate_due: Option<i64>,
+    /// Of the state that was stored last.
+    pub digest: Option<String>,
+    /// Whether jobs wait for it.
+    pub has_jobs: bool,
+}
 
 /// An open job as a batch needs it: agentsn, id, order, and whether it was
 /// handed out before.

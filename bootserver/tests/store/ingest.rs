@@ -12,15 +12,19 @@ use crate::{make, sqlite};
 async fn one_bad_record_does_not_fail_its_neighbours() {
     let opened = sqlite::open().await.expect("a store");
     let store: Arc<dyn Store> = Arc::new(opened.sqlite());
-    for n in 0..40 {
+    sqlite::refuse(&opened).await;
+    for n in 0..42 {
         make::host(store.as_ref(), &format!("sn-{n}")).await;
     }
     let (ingest, writer) = Ingest::start(store.clone());
     let pushes: Vec<_> = (0..42)
         .map(|n| {
-            // Two of them are hosts nobody knows, which no foreign key allows.
             let ingest = ingest.clone();
-            let record = make::status(&format!("sn-{n}"), 7);
+            let agentsn = format!("sn-{n}");
+            let record = match n {
+                0..40 => make::status(&agentsn, 7),
+                _ => make::refused(&agentsn),
+            };
             tokio::spawn(async move { ingest.submit(record).await })
         })
         .collect();

@@ -48,7 +48,7 @@ macro_rules! contract {
                 agents_of_hosts_are_a_table_one_can_ask
                 a_request_with_a_key_is_begun_once_and_its_answer_kept_for_a_day
                 names_are_sorted_by_their_bytes
-                a_batch_is_stored_whole_or_not_at_all
+                a_host_nobody_knows_leaves_its_neighbours_alone
                 after_a_restore_no_number_is_given_twice_and_nobody_is_signed_in
                 of_two_statuses_in_one_batch_the_last_is_the_state
                 an_event_has_one_row

@@ -142,6 +142,20 @@ pub(crate) fn outcome(id: &str, errcode: u16) -> Outcome {
     }
 }
 
+/// A status the database refuses: PostgreSQL for the U+0000 of its event, SQLite
+/// where `sqlite::refuse` was called.
+pub(crate) fn refused(agentsn: &str) -> StatusRecord {
+    let mut status = status(agentsn, 1);
+    status.events.push(NewEvent {
+        subject: REFUSED.into(),
+        ..event(1, "\0")
+    });
+    status
+}
+
+/// The subject of that event.
+pub(crate) const REFUSED: &str = "refused";
+
 pub(crate) fn event(seq: i64, message: &str) -> NewEvent {
     NewEvent {
         source: "bootagent".into(),

@@ -86,6 +86,13 @@ async fn connect(address: &str) -> PostgresStore {
 }
 
 #[tokio::test]
+async fn a_batch_is_stored_whole_or_not_at_all() {
+    let Some(opened) = open().await else { return };
+    crate::contract::a_batch_is_stored_whole_or_not_at_all(opened.store()).await;
+    opened.close().await;
+}
+
+#[tokio::test]
 async fn every_text_is_compared_by_its_bytes() {
     let Some(opened) = open().await else { return };
     let mut connection = sqlx::PgConnection::connect(&opened.address)

@@ -59,6 +59,31 @@ pub(crate) async fn open() -> Option<Opened> {
     Some(Opened { store, directory })
 }
 
+/// Has the database refuse what `make::refused` makes.
+pub(crate) async fn refuse(opened: &Opened) {
+    let path = opened.directory.path().join("a.db");
+    let path = path.to_str().expect("a path");
+    let mut connection = SqliteConnection::connect(path).await.expect("a connection");
+    let trigger = format!(
+        "CREATE TRIGGER refuse BEFORE INSERT ON event WHEN NEW.subject = '{}'
+         BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        crate::make::REFUSED
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(trigger))
+        .execute(&mut connection)
+        .await
+        .expect("a trigger");
+    connection.close().await.expect("no error");
+}
+
+#[tokio::test]
+async fn a_batch_is_stored_whole_or_not_at_all() {
+    let opened = open().await.expect("a store");
+    refuse(&opened).await;
+    crate::contract::a_batch_is_stored_whole_or_not_at_all(opened.store()).await;
+    opened.close().await;
+}
+
 #[tokio::test]
 async fn the_file_is_made_for_many_readers_and_for_shrinking() {
     let opened = open().await.expect("a store");

@@ -4,22 +4,78 @@
 
 use super::{Write, failed};
 use crate::fleet::handout::MAX_JOBS;
+use crate::fleet::presence::Presence;
 use crate::store::Result;
 use crate::store::batch::{SeenRow, StateRow, json};
-use crate::store::status::{OpenJob, Touched};
+use crate::store::status::{Odd, OpenJob};
 
-/// Notes when hosts were seen, of those whose secret has the number of the one
-/// in force.
-pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>]) -> Result<Vec<Touched>> {
-    sqlx::query_as(
-        "INSERT INTO host_seen (agentsn, number, every, seen, reported, uptime, readings)
-         SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
-                              $6::bigint[], $7::text[])
-         ON CONFLICT (agentsn) DO UPDATE SET every = excluded.every, seen = excluded.seen,
-                reported = excluded.reported, uptime = excluded.uptime,
-                readings = excluded.readings
-             WHERE host_seen.number = excluded.number
-         RETURNING agentsn, state, rotate_due",
+/// An [`Odd`] as its row comes.
+type Found = (
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+    bool,
+);
+
+/// What is odd about these hosts. Nothing is locked: whether it still holds is
+/// asked when they are touched.
+pub(super) async fn look(tx: &mut Write, rows: &[SeenRow<'_>], now: i64) -> Result<Vec<Odd>> {
+    let found: Vec<Found> = sqlx::query_as(
+        "SELECT given.place - 1, host_seen.number, state, rotate_due, host_seen.digest,
+                has_jobs
+         FROM UNNEST($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY
+             AS given (agentsn, number, digest, place)
+         LEFT JOIN host_seen USING (agentsn)
+         CROSS JOIN LATERAL (SELECT EXISTS (
+             SELECT 1 FROM job WHERE job.agentsn = given.agentsn AND job.finished IS NULL)
+         ) AS waiting (has_jobs)
+         WHERE has_jobs OR state <> 'online' OR rotate_due <= $4
+               OR host_seen.number IS DISTINCT FROM given.number
+               OR host_seen.digest IS DISTINCT FROM given.digest",
+    )
+    .bind(column(rows, |row| row.agentsn))
+    .bind(column(rows, |row| row.number))
+    .bind(column(rows, |row| row.digest))
+    .bind(now)
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed("looking how hosts stand"))?;
+    let odd = |(place, number, state, rotate_due, digest, has_jobs)| Odd {
+        place,
+        number,
+        state,
+        rotate_due,
+        digest,
+        has_jobs,
+    };
+    Ok(found.into_iter().map(odd).collect())
+}
+
+/// Notes when hosts were seen, and locks them. False if one of them is not any
+/// more as it was when it was looked at.
+pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>], odds: &[Odd]) -> Result<bool> {
+    let mut before: Vec<_> = rows
+        .iter()
+        .map(|row| (Presence::Online.word(), Some(row.digest)))
+        .collect();
+    for odd in odds {
+        let place = usize::try_from(odd.place).unwrap_or(usize::MAX);
+        if let (Some(before), Some(state)) = (before.get_mut(place), &odd.state) {
+            *before = (state, odd.digest.as_deref());
+        }
+    }
+    let touched = sqlx::query(
+        "UPDATE host_seen SET every = given.every, seen = given.seen, reported = given.reported,
+                uptime = given.uptime, readings = given.readings, digest = given.digest
+         FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+                     $6::bigint[], $7::text[], $8::text[], $9::text[], $10::text[])
+             AS given (agentsn, number, every, seen, reported, uptime, readings, digest,
+                       state_before, digest_before)
+         WHERE host_seen.agentsn = given.agentsn AND host_seen.number = given.number
+           AND host_seen.state = given.state_before
+           AND host_seen.digest IS NOT DISTINCT FROM given.digest_before",
     )
     .bind(column(rows, |row| row.agentsn))
     .bind(column(rows, |row| row.number))
@@ -28,51 +84,31 @@ pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>]) -> Result<Vec<To
     .bind(column(rows, |row| row.reported))
     .bind(column(rows, |row| row.uptime))
     .bind(column(rows, |row| row.readings.as_str()))
-    .fetch_all(&mut **tx)
+    .bind(column(rows, |row| row.digest))
+    .bind(column(&before, |(state, _)| *state))
+    .bind(column(&before, |(_, digest)| *digest))
+    .execute(&mut **tx)
     .await
-    .map_err(failed("storing when hosts were seen"))
+    .map_err(failed("storing when hosts were seen"))?;
+    Ok(touched.rows_affected() == rows.len() as u64)
 }
 
-/// Writes the states whose digest changed, and returns them.
-///
-/// Most have not changed: those are found by reading, because an upsert would
-/// lock, and so write, each of them.
-pub(super) async fn write_states<'r, 'a>(
-    tx: &mut Write,
-    rows: &'r [StateRow<'a>],
-) -> Result<Vec<&'r StateRow<'a>>> {
-    let places: Vec<i64> = sqlx::query_scalar(
-        "SELECT given.place FROM UNNEST($1::text[], $2::text[]) WITH ORDINALITY
-             AS given (agentsn, digest, place)
-         LEFT JOIN host_state USING (agentsn)
-         WHERE host_state.digest IS DISTINCT FROM given.digest ORDER BY given.place",
-    )
-    .bind(column(rows, |row| row.agentsn))
-    .bind(column(rows, |row| row.digest))
-    .fetch_all(&mut **tx)
-    .await
-    .map_err(failed("looking for states that changed"))?;
-    let changed: Vec<_> = places
-        .into_iter()
-        .filter_map(|place| rows.get(usize::try_from(place).ok()?.checked_sub(1)?))
-        .collect();
-    if changed.is_empty() {
-        return Ok(changed);
-    }
+/// Writes states that changed.
+pub(super) async fn write_states(tx: &mut Write, changed: &[&StateRow<'_>]) -> Result<()> {
     sqlx::query(
         "INSERT INTO host_state (agentsn, digest, changed, body)
          SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[], $4::text[])
          ON CONFLICT (agentsn) DO UPDATE
              SET digest = excluded.digest, changed = excluded.changed, body = excluded.body",
     )
-    .bind(column(&changed, |row| row.agentsn))
-    .bind(column(&changed, |row| row.digest))
-    .bind(column(&changed, |row| row.changed))
-    .bind(column(&changed, |row| json(row.body)))
+    .bind(column(changed, |row| row.agentsn))
+    .bind(column(changed, |row| row.digest))
+    .bind(column(changed, |row| row.changed))
+    .bind(column(changed, |row| json(row.body)))
     .execute(&mut **tx)
     .await
     .map_err(failed("storing the states of hosts"))?;
-    Ok(changed)
+    Ok(())
 }
 
 /// The first open jobs of each host in the order they were given, withdrawals

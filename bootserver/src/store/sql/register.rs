@@ -234,7 +234,7 @@ async fn revive(tx: &mut Write, registration: &Registration, enrolment: &str) ->
     let step = "storing a host that comes back";
     let seen = sqlx::query(
         "UPDATE host_seen SET number = number + 1, rotate_due = $2, seen = NULL, reported = NULL,
-                uptime = NULL, readings = NULL
+                uptime = NULL, readings = NULL, digest = NULL
          WHERE agentsn = $1 AND state = 'deleted'",
     )
     .bind(&registration.agentsn)
@@ -330,7 +330,7 @@ async fn renew(tx: &mut Write, registration: &Registration) -> Result<bool> {
     .map_err(failed("storing a host's renewal"))?;
     // What was said here wins until the next status, even if that one says what
     // the last one said.
-    sqlx::query("UPDATE host_state SET digest = '' WHERE agentsn = $1")
+    sqlx::query("UPDATE host_seen SET digest = NULL WHERE agentsn = $1")
         .bind(&registration.agentsn)
         .execute(&mut **tx)
         .await

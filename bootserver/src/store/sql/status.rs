@@ -13,9 +13,12 @@ use super::{
 use crate::fleet::clone::{Pusher, Sightings, Verdict};
 use crate::fleet::handout::{self, hand_out};
 use crate::fleet::presence::{self, Presence};
-use crate::store::Result;
-use crate::store::batch::{self, Batch, StateRow};
-use crate::store::status::{Rotation, StatusOutcome, StatusRecord, Stored};
+use crate::store::batch::{self, Batch, SeenRow, StateRow};
+use crate::store::status::{Odd, Rotation, StatusOutcome, StatusRecord, Stored};
+use crate::store::{Failure, Result, StoreError};
+
+/// How often a batch is tried whose hosts somebody else changes in that moment.
+const ATTEMPTS: u32 = 5;
 
 pub(super) async fn record(
     store: &SqlStore,
@@ -24,6 +27,26 @@ pub(super) async fn record(
     let Some(now) = records.iter().map(|record| record.now).max() else {
         return Ok(Vec::new());
     };
+    let seen = batch::seen(records);
+    for _ in 0..ATTEMPTS {
+        if let Some(outcomes) = attempt(store, records, &seen, now).await? {
+            return Ok(outcomes);
+        }
+    }
+    Err(StoreError {
+        step: "storing a batch of statuses",
+        failure: Failure::Unavailable,
+        source: "somebody else keeps changing its hosts".into(),
+    })
+}
+
+/// None if a host was changed between being looked at and being touched.
+async fn attempt(
+    store: &SqlStore,
+    records: &[StatusRecord],
+    seen: &[SeenRow<'_>],
+    now: i64,
+) -> Result<Option<Vec<StatusOutcome>>> {
     let mut tx = store.write("beginning a batch of statuses").await?;
     let is_numbered =
         |record: &StatusRecord| !(record.results.is_empty() && record.events.is_empty());
@@ -31,12 +54,17 @@ pub(super) async fn record(
         // Who reads on from a number must not miss one that comes later.
         one_at_a_time(&mut tx).await?;
     }
-    let admitted = admit(&mut tx, records).await?;
+    let Some(admitted) = admit(&mut tx, seen, now).await? else {
+        return Ok(None);
+    };
     let batch = Batch::collect(records.iter().filter(|record| admitted.is_in(record)));
-    let changed = hot::write_states(&mut tx, &batch.states).await?;
-    let changed: HashSet<&str> = changed.iter().map(|row| row.agentsn).collect();
+    let is_changed = |row: &&StateRow<'_>| admitted.host(row.agentsn).is_some_and(|it| it.changed);
+    let changed: Vec<_> = batch.states.iter().filter(is_changed).collect();
+    if !changed.is_empty() {
+        hot::write_states(&mut tx, &changed).await?;
+    }
     // Of two that always push together, the last one's state never changes.
-    let is_noted = |row: &&StateRow<'_>| changed.contains(row.agentsn) || row.pushers.len() > 1;
+    let is_noted = |row: &&StateRow<'_>| is_changed(row) || row.pushes.len() > 1;
     let noted: Vec<_> = batch.states.iter().filter(is_noted).collect();
     let copies = note_facts(&mut tx, &noted).await?;
     host_agent::note(&mut tx, &noted).await?;
@@ -53,14 +81,15 @@ pub(super) async fn record(
     };
     accept(&mut tx, &of_originals).await?;
     let stored = finish(&mut tx, &of_originals).await?;
-    let open = open_jobs(&mut tx, &of_originals, now).await?;
+    let open = open_jobs(&mut tx, &of_originals, &admitted, now).await?;
     let outcomes = outcomes(records, &admitted, &copies, &stored, &open);
     mark_sent(&mut tx, &outcomes, now).await?;
     arrive(&mut tx, &admitted, now).await?;
     tx.commit()
         .await
         .map_err(failed("committing a batch of statuses"))?;
-    Ok(outcomes.into_iter().map(|(outcome, _)| outcome).collect())
+    let outcomes = outcomes.into_iter().map(|(outcome, _)| outcome);
+    Ok(Some(outcomes.collect()))
 }
 
 /// The hosts whose secret is the one in force, with what their rows say.
@@ -75,39 +104,85 @@ struct Host {
     seen: i64,
     state: Option<Presence>,
     rotate_due: Option<i64>,
+    /// Whether it says something else than before.
+    changed: bool,
+    has_jobs: bool,
 }
 
 impl Admitted<'_> {
+    fn host(&self, agentsn: &str) -> Option<&Host> {
+        self.hosts.get(agentsn)
+    }
+
     fn is_in(&self, record: &StatusRecord) -> bool {
-        self.hosts
-            .get(record.agentsn.as_str())
+        self.host(&record.agentsn)
             .is_some_and(|host| host.number == record.number)
     }
 }
 
 /// Notes when hosts were seen. Their rows are locked from then on, so that
-/// nobody's secret is taken away while the rest is written.
-async fn admit<'a>(tx: &mut Write, records: &'a [StatusRecord]) -> Result<Admitted<'a>> {
-    let rows = batch::seen(records);
-    let touched = hot::touch(tx, &rows).await?;
-    let mut touched: HashMap<String, (String, Option<i64>)> = touched
-        .into_iter()
-        .map(|(agentsn, state, rotate_due)| (agentsn, (state, rotate_due)))
-        .collect();
-    let mut admitted = Admitted::default();
-    for row in rows {
-        if let Some((state, rotate_due)) = touched.remove(row.agentsn) {
-            let host = Host {
-                number: row.number,
-                every: u64::try_from(row.every).unwrap_or_default(),
-                seen: row.seen,
-                state: Presence::parse(&state),
-                rotate_due,
-            };
-            admitted.hosts.insert(row.agentsn, host);
+/// nobody's secret is taken away while the rest is written. None if one was
+/// changed in this moment.
+async fn admit<'a>(tx: &mut Write, rows: &[SeenRow<'a>], now: i64) -> Result<Option<Admitted<'a>>> {
+    let odds = hot::look(tx, rows, now).await?;
+    let mut found: Vec<Option<&Odd>> = vec![None; rows.len()];
+    for odd in &odds {
+        if let Some(place) = usize::try_from(odd.place)
+            .ok()
+            .and_then(|at| found.get_mut(at))
+        {
+            *place = Some(odd);
         }
     }
-    Ok(admitted)
+    let mut admitted = Admitted::default();
+    for (row, odd) in rows.iter().zip(&found) {
+        if odd.is_some_and(|odd| odd.number != Some(row.number)) {
+            continue;
+        }
+        let state = odd.and_then(|odd| odd.state.as_deref());
+        let host = Host {
+            number: row.number,
+            every: u64::try_from(row.every).unwrap_or_default(),
+            seen: row.seen,
+            state: state.map_or(Some(Presence::Online), Presence::parse),
+            rotate_due: odd.and_then(|odd| odd.rotate_due),
+            changed: odd.is_some_and(|odd| odd.digest.as_deref() != Some(row.digest)),
+            has_jobs: odd.is_some_and(|odd| odd.has_jobs),
+        };
+        admitted.hosts.insert(row.agentsn, host);
+    }
+    let is_whole = match admitted.hosts.len() == rows.len() {
+        true => hot::touch(tx, rows, &odds).await?,
+        false => {
+            let (rows, odds) = only(&admitted, rows, &found);
+            rows.is_empty() || hot::touch(tx, &rows, &odds).await?
+        }
+    };
+    Ok(is_whole.then_some(admitted))
+}
+
+/// The rows of those that are admitted, and what is odd about them.
+fn only<'a>(
+    admitted: &Admitted<'_>,
+    rows: &[SeenRow<'a>],
+    found: &[Option<&Odd>],
+) -> (Vec<SeenRow<'a>>, Vec<Odd>) {
+    let mut kept = Vec::new();
+    let mut odds = Vec::new();
+    for (row, odd) in rows.iter().zip(found) {
+        if admitted.host(row.agentsn).is_none() {
+            continue;
+        }
+        if let Some(odd) = odd {
+            let place = i64::try_from(kept.len()).unwrap_or(i64::MAX);
+            odds.push(Odd {
+                place,
+                ..(*odd).clone()
+            });
+        }
+        kept.push(row.clone());
+    }
+    (kept, odds)
 }
 
 /// Hosts that were not online are, from this push on.
@@ -137,7 +212,7 @@ fn is_copy(copies: &HashSet<CopyOf>, record: &StatusRecord) -> bool {
 async fn look_again(tx: &mut Write, copies: &HashSet<CopyOf>) -> Result<()> {
     let agentsns: BTreeSet<&str> = copies.iter().map(|(agentsn, _)| agentsn.as_str()).collect();
     sqlx::query(concat!(
-        "UPDATE host_state SET digest = '' WHERE agentsn IN (SELECT given.value FROM ",
+        "UPDATE host_seen SET digest = NULL WHERE agentsn IN (SELECT given.value FROM ",
         given_texts!("$1"),
         ")"
     ))
@@ -192,9 +267,9 @@ async fn note_facts(tx: &mut Write, changed: &[&StateRow<'_>]) -> Result<HashSet
         let mut sightings: Sightings = from_json(step, &facts.sightings)?;
         let before = sightings.clone();
         let owner = facts.machine_id.as_deref();
-        for pusher in &row.pushers {
-            if sightings.observe(pusher, owner, row.changed, row.step) == Verdict::Copy {
-                copies.insert((row.agentsn.to_owned(), pusher.clone()));
+        for pusher in row.pushes.iter().map(|record| record.pusher()) {
+            if sightings.observe(&pusher, owner, row.changed, row.step) == Verdict::Copy {
+                copies.insert((row.agentsn.to_owned(), pusher));
             }
         }
         let machine_id = owner.or(row.machine_id);
@@ -321,9 +396,16 @@ struct Open {
 async fn open_jobs(
     tx: &mut Write,
     batch: &Batch<'_>,
+    admitted: &Admitted<'_>,
     now: i64,
 ) -> Result<HashMap<String, Vec<Open>>> {
-    let rows = hot::open_jobs(tx, &batch.agentsns, now).await?;
+    let agentsns = batch.states.iter().map(|row| row.agentsn);
+    let has_jobs = |agentsn: &&str| admitted.host(agentsn).is_some_and(|host| host.has_jobs);
+    let agentsns: Vec<&str> = agentsns.filter(has_jobs).collect();
+    if agentsns.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = hot::open_jobs(tx, &agentsns, now).await?;
     let mut open: HashMap<String, Vec<Open>> = HashMap::new();
     for (agentsn, id, body, sent) in rows {
         open.entry(agentsn)

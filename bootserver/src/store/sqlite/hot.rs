@@ -1,68 +1,83 @@
 //! The statements every status needs, as SQLite has them quickest: one list of
-//! JSON each.
+//! JSON each. What is asked of many hosts comes back as one row of JSON: a row
+//! each would wake this thread for each.
 
 use super::{Write, failed};
 use crate::fleet::handout::MAX_JOBS;
-use crate::store::Result;
 use crate::store::batch::{SeenRow, StateRow, json};
-use crate::store::status::{OpenJob, Touched};
+use crate::store::status::{Odd, OpenJob};
+use crate::store::{Failure, Result, StoreError};
 
-/// Notes when hosts were seen, of those whose secret has the number of the one
-/// in force.
-pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>]) -> Result<Vec<Touched>> {
-    // `WHERE true` tells SQLite's parser that ON belongs to the INSERT.
-    sqlx::query_as(
-        "INSERT INTO host_seen (agentsn, number, every, seen, reported, uptime, readings)
-         SELECT value ->> 'agentsn', value ->> 'number', value ->> 'every', value ->> 'seen',
-                value ->> 'reported', value ->> 'uptime', value ->> 'readings'
-         FROM json_each($1) WHERE true
-         ON CONFLICT (agentsn) DO UPDATE SET every = excluded.every, seen = excluded.seen,
-                reported = excluded.reported, uptime = excluded.uptime,
-                readings = excluded.readings
-             WHERE host_seen.number = excluded.number
-         RETURNING agentsn, state, rotate_due",
+/// What is odd about these hosts. There is one writer, so it holds until the
+/// commit. The index is named because SQLite would take that of all jobs a host
+/// ever had.
+pub(super) async fn look(tx: &mut Write, rows: &[SeenRow<'_>], now: i64) -> Result<Vec<Odd>> {
+    let step = "looking how hosts stand";
+    let given: Vec<_> = rows
+        .iter()
+        .map(|row| (row.agentsn, row.number, row.digest))
+        .collect();
+    let found: String = sqlx::query_scalar(
+        "SELECT json_group_array(json_object(
+                    'place', given.key, 'number', number, 'state', state,
+                    'rotate_due', rotate_due, 'digest', digest, 'has_jobs', json(
+                        CASE WHEN has_jobs THEN 'true' ELSE 'false' END)))
+         FROM (SELECT given.key, number, state, rotate_due, digest,
+                      EXISTS (SELECT 1 FROM job INDEXED BY job_open_by_host
+                              WHERE job.agentsn = host_seen.agentsn AND job.finished IS NULL)
+                          AS has_jobs,
+                      given.value ->> 1 AS given_number, given.value ->> 2 AS given_digest
+               FROM json_each($1) AS given
+               LEFT JOIN host_seen ON host_seen.agentsn = given.value ->> 0) AS given
+         WHERE has_jobs OR state <> 'online' OR rotate_due <= $2
+               OR number IS NOT given_number OR digest IS NOT given_digest",
     )
-    .bind(json(rows))
-    .fetch_all(&mut **tx)
+    .bind(json(&given))
+    .bind(now)
+    .fetch_one(&mut **tx)
     .await
-    .map_err(failed("storing when hosts were seen"))
+    .map_err(failed(step))?;
+    serde_json::from_str(&found).map_err(|error| StoreError {
+        step,
+        failure: Failure::Rejected,
+        source: Box::new(error),
+    })
 }
 
-/// Writes the states whose digest changed, and returns them. Most have not:
-/// those are found by their digests, so that their bodies are never made JSON.
-pub(super) async fn write_states<'r, 'a>(
-    tx: &mut Write,
-    rows: &'r [StateRow<'a>],
-) -> Result<Vec<&'r StateRow<'a>>> {
-    let digests: Vec<_> = rows.iter().map(|row| (row.agentsn, row.digest)).collect();
-    let places: Vec<i64> = sqlx::query_scalar(
-        "SELECT given.key FROM json_each($1) AS given
-         LEFT JOIN host_state ON host_state.agentsn = given.value ->> 0
-         WHERE host_state.digest IS NOT given.value ->> 1 ORDER BY given.key",
-    )
-    .bind(json(&digests))
-    .fetch_all(&mut **tx)
-    .await
-    .map_err(failed("looking for states that changed"))?;
-    let changed: Vec<_> = places
-        .into_iter()
-        .filter_map(|place| rows.get(usize::try_from(place).ok()?))
-        .collect();
-    if changed.is_empty() {
-        return Ok(changed);
-    }
+/// Notes when hosts were seen that were looked at in this transaction. Always
+/// true: nobody comes between.
+///
+/// `OR FAIL`, because the transaction is given up after an error anyway: it
+/// spares SQLite a copy of each page for taking this statement alone back.
+pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>], _: &[Odd]) -> Result<bool> {
     sqlx::query(
-        "INSERT INTO host_state (agentsn, digest, changed, body)
+        "UPDATE OR FAIL host_seen
+         SET every = given.value ->> 'every', seen = given.value ->> 'seen',
+             reported = given.value ->> 'reported', uptime = given.value ->> 'uptime',
+             readings = given.value ->> 'readings', digest = given.value ->> 'digest'
+         FROM json_each($1) AS given WHERE host_seen.agentsn = given.value ->> 'agentsn'",
+    )
+    .bind(json(rows))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("storing when hosts were seen"))?;
+    Ok(true)
+}
+
+/// Writes states that changed.
+pub(super) async fn write_states(tx: &mut Write, changed: &[&StateRow<'_>]) -> Result<()> {
+    sqlx::query(
+        "INSERT OR FAIL INTO host_state (agentsn, digest, changed, body)
          SELECT value ->> 'agentsn', value ->> 'digest', value ->> 'changed', value ->> 'body'
          FROM json_each($1) WHERE true
          ON CONFLICT (agentsn) DO UPDATE
              SET digest = excluded.digest, changed = excluded.changed, body = excluded.body",
     )
-    .bind(json(&changed))
+    .bind(json(changed))
     .execute(&mut **tx)
     .await
     .map_err(failed("storing the states of hosts"))?;
-    Ok(changed)
+    Ok(())
 }
 
 /// The first open jobs of each host in the order they were given, withdrawals

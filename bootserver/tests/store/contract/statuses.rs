@@ -5,20 +5,38 @@ use bootserver::store::Failure;
 use bootserver::store::Store;
 use bootserver::store::event::EventQuery;
 use bootserver::store::session::{NewSession, SessionBegun};
+use bootserver::store::status::StatusOutcome;
 use bootserver::token::{Token, TokenKind};
 
 use super::{event_count, limit};
 use crate::make;
 
-pub(crate) async fn a_batch_is_stored_whole_or_not_at_all(store: &dyn Store) {
+pub(crate) async fn a_host_nobody_knows_leaves_its_neighbours_alone(store: &dyn Store) {
     make::host(store, "sn-1").await;
     let mut good = make::status("sn-1", 1);
     good.events.push(make::event(1, "m"));
-    let records = [good.clone(), make::status("a host nobody knows", 1)];
+    let mut unknown = make::status("a host nobody knows", 1);
+    unknown.events.push(make::event(1, "m"));
+    let outcomes = store
+        .record_statuses(&[unknown, good])
+        .await
+        .expect("a batch");
+    assert_eq!(outcomes[0], StatusOutcome::SecretChanged);
+    assert!(matches!(outcomes[1], StatusOutcome::Stored(_)));
+    assert_eq!(event_count(store).await, 1);
+}
+
+/// What the database refuses is a status with `make::refused`'s event.
+pub(crate) async fn a_batch_is_stored_whole_or_not_at_all(store: &dyn Store) {
+    make::host(store, "sn-1").await;
+    make::host(store, "sn-2").await;
+    let mut good = make::status("sn-1", 1);
+    good.events.push(make::event(1, "m"));
+    let records = [good.clone(), make::refused("sn-2")];
     let error = store
         .record_statuses(&records)
         .await
-        .expect_err("no such host");
+        .expect_err("an event the database refuses");
     assert_eq!(error.failure, Failure::Rejected);
     assert_eq!(event_count(store).await, 0);
     assert_eq!(
