@@ -38,6 +38,15 @@ macro_rules! given_rows {
         )
     };
 }
+macro_rules! one_row {
+    ($columns:literal) => {
+        concat!(
+            "CAST(coalesce(json_agg(json_build_array(",
+            $columns,
+            ")), '[]') AS text)"
+        )
+    };
+}
 macro_rules! for_update {
     () => {
         " FOR UPDATE"

@@ -33,6 +33,12 @@ macro_rules! given_rows {
         given_texts!($parameter)
     };
 }
+// Rows as one list of JSON: each row of its own would wake the thread that waits.
+macro_rules! one_row {
+    ($columns:literal) => {
+        concat!("json_group_array(json_array(", $columns, "))")
+    };
+}
 macro_rules! for_update {
     () => {
         ""
@@ -119,7 +125,12 @@ impl SqliteStore {
             .auto_vacuum(SqliteAutoVacuum::Incremental)
             .pragma("wal_autocheckpoint", "0")
             .pragma("journal_size_limit", "67108864");
-        let writer = pool(1, options.clone().pragma("cache_size", WRITER_CACHE))
+        let writer = options
+            .clone()
+            .pragma("cache_size", WRITER_CACHE)
+            // What a statement may have to take back is kept beside, not in a file.
+            .pragma("temp_store", "MEMORY");
+        let writer = pool(1, writer)
             .await
             .map_err(failed("opening the database"))?;
         MIGRATIONS.run(&writer).await.map_err(|error| StoreError {

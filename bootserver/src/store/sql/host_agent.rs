@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 use sqlx::QueryBuilder;
 
-use super::{Db, Write, failed, to_json};
+use super::{Db, Write, failed, from_json, to_json};
 use crate::store::Result;
 use crate::store::batch::StateRow;
 use crate::store::host::AgentCondition;
@@ -26,16 +26,18 @@ pub(super) async fn note(tx: &mut Write, hosts: &[&StateRow<'_>]) -> Result<()> 
         return Ok(());
     }
     let agentsns: Vec<&str> = hosts.iter().map(|row| row.agentsn).collect();
-    let rows: Vec<(String, String, String, String)> = sqlx::query_as(concat!(
-        "SELECT agentsn, name, version, state FROM host_agent
-         WHERE agentsn IN (SELECT given.value FROM ",
+    let rows: String = sqlx::query_scalar(concat!(
+        "SELECT ",
+        one_row!("agentsn, name, version, state"),
+        " FROM host_agent WHERE agentsn IN (SELECT given.value FROM ",
         given_texts!("$1"),
         ")"
     ))
     .bind(to_json(&agentsns))
-    .fetch_all(&mut **tx)
+    .fetch_one(&mut **tx)
     .await
     .map_err(failed(step))?;
+    let rows: Vec<(String, String, String, String)> = from_json(step, &rows)?;
     let before: BTreeMap<Key, Said> = rows
         .into_iter()
         .map(|(agentsn, name, version, state)| ((agentsn, name), (version, state)))

@@ -10,6 +10,7 @@
 //! - the macros `given_texts!("$1")` and `given_rows!("$1")`: a parameter that
 //!   holds a JSON list, as a table `given` with a column `value`; fields are
 //!   `given.value ->> 'name'`, with `CAST(... AS BIGINT)` for numbers;
+//! - the macro `one_row!("a, b")`: these columns of all rows as one text of JSON;
 //! - the macro `database_now!()`: its clock in unix milliseconds;
 //! - the macros `for_update!()`, `skip_locked!()` and `for_share!()`: locks rows
 //!   until the commit, where more than one may write. Of a host the row of

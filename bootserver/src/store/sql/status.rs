@@ -224,7 +224,7 @@ async fn look_again(tx: &mut Write, copies: &HashSet<CopyOf>) -> Result<()> {
 }
 
 /// What a host's row said of it so far.
-#[derive(sqlx::FromRow)]
+#[derive(serde::Deserialize)]
 struct Facts {
     agentsn: String,
     hostname: String,
@@ -244,16 +244,19 @@ async fn note_facts(tx: &mut Write, changed: &[&StateRow<'_>]) -> Result<HashSet
         return Ok(HashSet::new());
     }
     let agentsns: Vec<&str> = changed.iter().map(|row| row.agentsn).collect();
-    let facts: Vec<Facts> = sqlx::query_as(concat!(
-        "SELECT agentsn, hostname, version, machine_id, boot_id, sightings FROM host
-         WHERE agentsn IN (SELECT given.value FROM ",
+    let facts: String = sqlx::query_scalar(concat!(
+        "SELECT ",
+        one_row!("agentsn, hostname, version, machine_id, boot_id, sightings"),
+        " FROM host WHERE agentsn IN (SELECT given.value FROM ",
         given_texts!("$1"),
         ")"
     ))
     .bind(to_json(&agentsns))
-    .fetch_all(&mut **tx)
+    .fetch_one(&mut **tx)
     .await
     .map_err(failed(step))?;
+    // A list is read by serde as the fields in their order.
+    let facts: Vec<Facts> = from_json(step, &facts)?;
     let facts: HashMap<String, Facts> = facts
         .into_iter()
         .map(|facts| (facts.agentsn.clone(), facts))
