@@ -21,7 +21,7 @@ COLUMNS = "agentsn, secret, hostname, ip"
 STATEMENTS = [
     """INSERT INTO host (agentsn, secret, created, registered, hostname, version, os, arch, ip, since)
        SELECT agentsn, secret, {now}, {now}, hostname, 'bootagent', 'debian 12', 'x86_64', ip, {now} FROM fleet""",
-    "INSERT INTO host_seen (agentsn, rotate_due) SELECT agentsn, {now} + 30 * 86400000 FROM fleet",
+    "INSERT INTO host_seen (agentsn, rotate_due) SELECT agentsn, {due} FROM fleet",
     """INSERT INTO host_count (state, hosts) SELECT 'new', count(*) FROM fleet
        WHERE true ON CONFLICT (state) DO UPDATE SET hosts = host_count.hosts + excluded.hosts""",
     "DROP TABLE fleet",
@@ -45,7 +45,8 @@ def identities(hosts, path):
 
 def statements():
     now = int(time.time() * 1000)
-    return [statement.format(now=now) for statement in STATEMENTS]
+    due = now + 30 * 86_400_000
+    return [statement.format(now=now, due=due) for statement in STATEMENTS]
 
 
 def into_sqlite(path, rows):

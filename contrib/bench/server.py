@@ -241,11 +241,13 @@ def row(name, database, kind, goal, reports):
 
 def enrol(options, server, database, hosts):
     """A fleet of a stopped server; it has pushed nothing yet."""
-    rows = fleet.identities(hosts, server.folder / "fleet")
+    unfinished = server.folder / "fleet.part"
+    rows = fleet.identities(hosts, unfinished)
     if database.name == "SQLite":
         fleet.into_sqlite(server.folder / "data/bootserver.db", rows)
     else:
         fleet.into_postgres(database.psql, rows)
+    unfinished.rename(server.folder / "fleet")
 
 
 def measure(options, kind, hosts, tls):
