@@ -7,9 +7,9 @@
 //!    every request has a deadline.
 //! 2. A start of BootAgent is followed by a call within [`Timing::first_within`].
 //! 3. A registration that was accepted is followed at once by a status.
-//! 4. A failed round backs off: 30 s, doubled each time, at most 30 min, and
-//!    of that a random part (full jitter, after the cap: a cap applied last
-//!    would bring a whole fleet back in one second).
+//! 4. A failed round backs off: 30 s, doubled each time, at most a step and a
+//!    third or 30 min, and of that a random part (full jitter, after the cap: a
+//!    cap applied last would bring a whole fleet back in one second).
 //! 5. A server that says when (`Retry-After`) is obeyed, between 1 s and 1 d,
 //!    and up to a quarter later, so that those it told the same spread out.
 //! 6. A refused secret (401) is tried again slowly, after 30 to 60 min.
@@ -32,7 +32,9 @@ pub use event::{Call, Enrolment, Event, Standing, Timing, Why};
 
 /// The first backoff, before jitter.
 pub const BACKOFF_BASE: Duration = Duration::from_secs(30);
-/// The largest backoff, before jitter.
+/// The largest backoff, before jitter, of any step. It is a step and a third where
+/// that is shorter: after any outage everybody is back within one and a half, and
+/// a server that is away is asked at most half as often again as one that is there.
 pub const BACKOFF_CAP: Duration = Duration::from_secs(30 * 60);
 /// The bounds of `Retry-After`. A longer one would lose a host to a typing
 /// error in somebody's proxy.
@@ -201,7 +203,7 @@ impl Schedule {
                 // Once is an order; again and again is a server in trouble.
                 let delay = match self.renewals {
                     0 => part_of(self.timing.first_within, random),
-                    renewals => backoff(renewals, random),
+                    renewals => backoff(renewals, self.timing.step, random),
                 };
                 self.renewals = self.renewals.saturating_add(1);
                 self.wait(now + delay, Why::First);
@@ -250,7 +252,8 @@ impl Schedule {
 
     fn back_off(&mut self, now: Uptime, random: u32) {
         self.failures = self.failures.saturating_add(1);
-        self.wait(now + backoff(self.failures, random), Why::Failure);
+        let delay = backoff(self.failures, self.timing.step, random);
+        self.wait(now + delay, Why::Failure);
     }
 
     fn wait_for_turn(&mut self, now: Uptime) {
@@ -267,10 +270,13 @@ impl Schedule {
 }
 
 /// How long to wait after this many failures in a row: a random part of
-/// [`BACKOFF_BASE`] doubled each time, up to [`BACKOFF_CAP`]; 1 s at least.
-pub fn backoff(failures: u32, random: u32) -> Duration {
+/// [`BACKOFF_BASE`] doubled each time, up to a step and a third and up to
+/// [`BACKOFF_CAP`]; 1 s at least.
+pub fn backoff(failures: u32, step: Duration, random: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    let most = BACKOFF_BASE.saturating_mul(1 << doublings).min(BACKOFF_CAP);
+    let cap = step.saturating_add(step / 3);
+    let cap = cap.clamp(BACKOFF_BASE, BACKOFF_CAP);
+    let most = BACKOFF_BASE.saturating_mul(1 << doublings).min(cap);
     part_of(most, random).max(SECOND)
 }
 

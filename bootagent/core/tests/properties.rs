@@ -293,12 +293,16 @@ proptest! {
     }
 
     #[test]
-    fn a_backoff_keeps_its_bounds(failures in any::<u32>(), random in any::<u32>()) {
-        let delay = backoff(failures, random);
+    fn a_backoff_keeps_its_bounds(
+        failures in any::<u32>(), step in 1_u64..7200, random in any::<u32>(),
+    ) {
+        let step = Duration::from_secs(step);
+        let delay = backoff(failures, step, random);
         prop_assert!(delay >= Duration::from_secs(1));
         prop_assert!(delay <= BACKOFF_CAP);
-        prop_assert!(delay <= backoff(failures, u32::MAX));
-        prop_assert!(backoff(failures, u32::MAX) <= backoff(failures.saturating_add(1), u32::MAX));
+        let most = |failures| backoff(failures, step, u32::MAX);
+        prop_assert!(delay <= most(failures));
+        prop_assert!(most(failures) <= most(failures.saturating_add(1)));
     }
 
     #[test]

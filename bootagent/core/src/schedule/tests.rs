@@ -38,11 +38,22 @@ fn phases_of_a_fleet_spread_over_the_step() {
 
 #[test]
 fn a_backoff_doubles_up_to_its_cap_and_is_jittered_after_it() {
-    let most = [1, 2, 3, 4, 5, 6, 7, 8, u32::MAX].map(|n| backoff(n, u32::MAX).as_secs());
-    assert_eq!(most, [30, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
-    let half = backoff(40, u32::MAX / 2);
-    assert_eq!(half, Duration::from_secs(900), "spread also at the cap");
-    assert_eq!(backoff(40, 0), Duration::from_secs(1), "never at once");
+    let most = |step| {
+        let step = Duration::from_secs(step);
+        [1, 2, 3, 4, 5, 6, 7, 8, u32::MAX].map(|n| backoff(n, step, u32::MAX).as_secs())
+    };
+    assert_eq!(most(3600), [30, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
+    assert_eq!(most(600), [30, 60, 120, 240, 480, 800, 800, 800, 800]);
+    assert_eq!(most(60), [30, 60, 80, 80, 80, 80, 80, 80, 80]);
+    assert_eq!(most(1), [30; 9]);
+    let step = Duration::from_secs(600);
+    let half = backoff(40, step, u32::MAX / 2);
+    assert_eq!(half, Duration::from_secs(400), "spread also at the cap");
+    assert_eq!(
+        backoff(40, step, 0),
+        Duration::from_secs(1),
+        "never at once"
+    );
 }
 
 #[test]
@@ -109,17 +120,20 @@ fn a_fleet_comes_back_spread_after_its_server_was_away_for_a_day() {
     // Each host once per 600 s: 200 a minute on average.
     let calm = minute(1200, 2400);
     assert!(calm < 200 * 13 / 10, "{calm} in a minute of a calm hour");
-    // A server that is away is asked less, not more: once per 15 min on
+    // A server that is away is asked half as often again: once per 400 s on
     // average, once the backoff is at its cap.
     let away = minute(3600 + 2 * 3600, DAY - 2 * 3600);
-    assert!(away < 200, "{away} in a minute while it is away");
+    assert!(away < 300 * 13 / 10, "{away} in a minute while it is away");
     // Its return: those whose backoff ends, and those that are in their phase
-    // again. Everybody within half an hour.
+    // again. Everybody within one step and a half.
     let back = 3600 + DAY;
-    let returning = minute(back, 1800);
+    let returning = minute(back, 900);
     assert!(returning < 200 * 2, "{returning} in a minute of its return");
-    let first: u32 = seconds[back..back + 1800].iter().sum();
-    assert!(first >= HOSTS, "{first} calls in the first half hour");
+    let first: u32 = seconds[back..back + 900].iter().sum();
+    assert!(
+        first >= HOSTS,
+        "{first} calls in the first quarter of an hour"
+    );
     let calm = minute(back + 3600, 3600);
     assert!(calm < 200 * 13 / 10, "{calm} in a minute after an hour");
 }

@@ -28,6 +28,7 @@
 //!
 //! The one rule: what is here runs on both, and the contract suite shows it.
 
+mod admit;
 mod api_token;
 mod audit;
 mod bulk;

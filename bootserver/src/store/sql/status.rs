@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
+use super::admit::{Admitted, admit};
 use super::presence::Move;
 use super::{
     SqlStore, Write, failed, from_json, host_agent, hot, job_lost, one_at_a_time, to_json,
@@ -14,7 +15,7 @@ use crate::fleet::clone::{Pusher, Sightings, Verdict};
 use crate::fleet::handout::{self, hand_out};
 use crate::fleet::presence::{self, Presence};
 use crate::store::batch::{self, Batch, SeenRow, StateRow};
-use crate::store::status::{Odd, Rotation, StatusOutcome, StatusRecord, Stored};
+use crate::store::status::{Rotation, StatusOutcome, StatusRecord, Stored};
 use crate::store::{Failure, Result, StoreError};
 
 /// How often a batch is tried whose hosts somebody else changes in that moment.
@@ -90,99 +91,6 @@ async fn attempt(
         .map_err(failed("committing a batch of statuses"))?;
     let outcomes = outcomes.into_iter().map(|(outcome, _)| outcome);
     Ok(Some(outcomes.collect()))
-}
-
-/// The hosts whose secret is the one in force, with what their rows say.
-#[derive(Default)]
-struct Admitted<'a> {
-    hosts: HashMap<&'a str, Host>,
-}
-
-struct Host {
-    number: i64,
-    every: u64,
-    seen: i64,
-    state: Option<Presence>,
-    rotate_due: Option<i64>,
-    /// Whether it says something else than before.
-    changed: bool,
-    has_jobs: bool,
-}
-
-impl Admitted<'_> {
-    fn host(&self, agentsn: &str) -> Option<&Host> {
-        self.hosts.get(agentsn)
-    }
-
-    fn is_in(&self, record: &StatusRecord) -> bool {
-        self.host(&record.agentsn)
-            .is_some_and(|host| host.number == record.number)
-    }
-}
-
-/// Notes when hosts were seen. Their rows are locked from then on, so that
-/// nobody's secret is taken away while the rest is written. None if one was
-/// changed in this moment.
-async fn admit<'a>(tx: &mut Write, rows: &[SeenRow<'a>], now: i64) -> Result<Option<Admitted<'a>>> {
-    let odds = hot::look(tx, rows, now).await?;
-    let mut found: Vec<Option<&Odd>> = vec![None; rows.len()];
-    for odd in &odds {
-        if let Some(place) = usize::try_from(odd.place)
-            .ok()
-            .and_then(|at| found.get_mut(at))
-        {
-            *place = Some(odd);
-        }
-    }
-    let mut admitted = Admitted::default();
-    for (row, odd) in rows.iter().zip(&found) {
-        if odd.is_some_and(|odd| odd.number != Some(row.number)) {
-            continue;
-        }
-        let state = odd.and_then(|odd| odd.state.as_deref());
-        let host = Host {
-            number: row.number,
-            every: u64::try_from(row.every).unwrap_or_default(),
-            seen: row.seen,
-            state: state.map_or(Some(Presence::Online), Presence::parse),
-            rotate_due: odd.and_then(|odd| odd.rotate_due),
-            changed: odd.is_some_and(|odd| odd.digest.as_deref() != Some(row.digest)),
-            has_jobs: odd.is_some_and(|odd| odd.has_jobs),
-        };
-        admitted.hosts.insert(row.agentsn, host);
-    }
-    let is_whole = match admitted.hosts.len() == rows.len() {
-        true => hot::touch(tx, rows, &odds).await?,
-        false => {
-            let (rows, odds) = only(&admitted, rows, &found);
-            rows.is_empty() || hot::touch(tx, &rows, &odds).await?
-        }
-    };
-    Ok(is_whole.then_some(admitted))
-}
-
-/// The rows of those that are admitted, and what is odd about them.
-fn only<'a>(
-    admitted: &Admitted<'_>,
-    rows: &[SeenRow<'a>],
-    found: &[Option<&Odd>],
-) -> (Vec<SeenRow<'a>>, Vec<Odd>) {
-    let mut kept = Vec::new();
-    let mut odds = Vec::new();
-    for (row, odd) in rows.iter().zip(found) {
-        if admitted.host(row.agentsn).is_none() {
-            continue;
-        }
-        if let Some(odd) = odd {
-            let place = i64::try_from(kept.len()).unwrap_or(i64::MAX);
-            odds.push(Odd {
-                place,
-                ..(*odd).clone()
-            });
-        }
-        kept.push(row.clone());
-    }
-    (kept, odds)
 }
 
 /// Hosts that were not online are, from this push on.
