@@ -240,13 +240,15 @@ def row(name, database, kind, goal, reports):
 
 
 def enrol(options, server, database, hosts):
-    """A fleet of a stopped server; it has pushed nothing yet."""
+    """A fleet of a stopped server."""
     unfinished = server.folder / "fleet.part"
-    rows = fleet.identities(hosts, unfinished)
+    said = subprocess.run([options.programs / "bootserver-sim", "-V"], capture_output=True, text=True, check=True)
+    now = int(time.time() * 1000)
+    rows = fleet.identities(hosts, unfinished, said.stdout.split()[1], now)
     if database.name == "SQLite":
-        fleet.into_sqlite(server.folder / "data/bootserver.db", rows)
+        fleet.into_sqlite(server.folder / "data/bootserver.db", rows, now)
     else:
-        fleet.into_postgres(database.psql, rows)
+        fleet.into_postgres(database.psql, rows, now)
     unfinished.rename(server.folder / "fleet")
 
 
