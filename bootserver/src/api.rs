@@ -26,5 +26,6 @@ pub mod scope_view;
 pub mod session;
 pub mod sessions;
 pub mod status;
+pub mod stream;
 pub mod upload;
 pub mod users;

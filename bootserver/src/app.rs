@@ -13,6 +13,7 @@ use crate::budget::Budgets;
 use crate::config::{Block, Bounds, Config};
 use crate::ingest::Ingest;
 use crate::life::Life;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::signature::TrustedKeys;
@@ -84,6 +85,8 @@ pub struct Parts {
     pub answered: Answered,
     /// What goes on without its connection.
     pub work: Work,
+    /// Who follows what changes.
+    pub live: Live,
     /// What stands before the handlers.
     pub edge: Edge,
 }
@@ -98,6 +101,7 @@ impl App {
         edge: Edge,
     ) -> Self {
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
+        let live = Live::new(store.clone(), edge.metrics.streams.clone());
         Self(Arc::new(Parts {
             store,
             blobs: Arc::new(blobs),
@@ -110,6 +114,7 @@ impl App {
             uploads,
             answered: Answered::default(),
             work: Work::default(),
+            live,
             edge,
         }))
     }

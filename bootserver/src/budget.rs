@@ -42,6 +42,8 @@ pub enum RouteClass {
     Operator,
     /// Every row of a list in one answer: long work, so few at once.
     Export,
+    /// An operator listens to what changes, for as long as they want.
+    Stream,
     /// Signing in: the one thing of operators that strangers can call, so it
     /// must not take the places of those who are in.
     SignIn,
@@ -59,6 +61,7 @@ impl RouteClass {
             "/api/v1/session" => Self::SignIn,
             _ if path.starts_with("/api/v1/exports/") => Self::Export,
             "/metrics" => Self::Operator,
+            "/api/v1/stream" => Self::Stream,
             _ if path.starts_with("/api/") => Self::Operator,
             _ => Self::Other,
         }
@@ -73,6 +76,7 @@ impl RouteClass {
             Self::Operator => "operator",
             Self::Export => "export",
             Self::SignIn => "sign_in",
+            Self::Stream => "stream",
             Self::Other => "other",
         }
     }
@@ -123,6 +127,10 @@ pub struct Shares {
     pub export: Share,
     /// Those who want to be one.
     pub sign_in: Share,
+    /// Who follows what changes; a place is taken until the stream ends.
+    pub stream: Share,
+    /// Streams one user or token may have at once.
+    pub streams_per_operator: usize,
 }
 
 impl Default for Shares {
@@ -141,6 +149,9 @@ impl Default for Shares {
             // Half of SQLite's readers, so that lists have the others.
             export: share(2, 100),
             sign_in: share(16, 100),
+            stream: share(1000, 100),
+            // Some screens with some windows each.
+            streams_per_operator: 30,
         }
     }
 }
@@ -155,6 +166,7 @@ impl Shares {
             ("operator", self.operator),
             ("export", self.export),
             ("sign_in", self.sign_in),
+            ("stream", self.stream),
         ] {
             anyhow::ensure!(
                 (1..=1_000_000).contains(&share.at_once)
@@ -162,6 +174,10 @@ impl Shares {
                 "budget.{name}: at_once and per_second are 1 to 1000000"
             );
         }
+        anyhow::ensure!(
+            (1..=1_000_000).contains(&self.streams_per_operator),
+            "budget.streams_per_operator: 1 to 1000000 is expected"
+        );
         Ok(())
     }
 }
@@ -206,6 +222,9 @@ pub struct Budgets {
     operator: Class,
     export: Class,
     sign_in: Class,
+    stream: Class,
+    /// Streams one user or token may have at once.
+    pub streams_per_operator: usize,
 }
 
 impl Budgets {
@@ -218,6 +237,8 @@ impl Budgets {
             operator: Class::new(shares.operator),
             export: Class::new(shares.export),
             sign_in: Class::new(shares.sign_in),
+            stream: Class::new(shares.stream),
+            streams_per_operator: shares.streams_per_operator,
         }
     }
 
@@ -229,6 +250,7 @@ impl Budgets {
             RouteClass::Operator => Some(&self.operator),
             RouteClass::Export => Some(&self.export),
             RouteClass::SignIn => Some(&self.sign_in),
+            RouteClass::Stream => Some(&self.stream),
             RouteClass::Other => None,
         }
     }
@@ -251,14 +273,14 @@ pub async fn admit<F: Future<Output = Response>>(
     let Some(budget) = app.edge.budgets.class(class) else {
         return within(request).await;
     };
-    // A download may take its place for long; its host waits better at home.
+    // These may take their places for long: who finds none waits better at home.
     let wait = match class {
-        RouteClass::Download => Duration::ZERO,
+        RouteClass::Download | RouteClass::Stream => Duration::ZERO,
         _ => WAIT,
     };
     match budget.enter(wait).await {
         Ok(place) => match class {
-            RouteClass::Download => until_sent(within(request).await, place),
+            RouteClass::Download | RouteClass::Stream => until_sent(within(request).await, place),
             RouteClass::Operator | RouteClass::Export => {
                 let place = Place(Arc::new(place));
                 request.extensions_mut().insert(place.clone());
@@ -276,7 +298,9 @@ pub async fn admit<F: Future<Output = Response>>(
             app.edge.metrics.rejected(class, rejection);
             let chance = getrandom::u32().unwrap_or_default();
             match (class, rejection) {
-                (RouteClass::Download, _) | (_, Rejection::Rate) => Problem::too_many(chance),
+                (RouteClass::Download | RouteClass::Stream, _) | (_, Rejection::Rate) => {
+                    Problem::too_many(chance)
+                }
                 (_, Rejection::Places) => Problem::busy(chance),
             }
             .into_response()
@@ -380,6 +404,7 @@ mod tests {
             ("/api/v1/exports/hosts", "export"),
             ("/api/v1/session", "sign_in"),
             ("/metrics", "operator"),
+            ("/api/v1/stream", "stream"),
             ("/healthz", "other"),
             ("/nowhere", "other"),
         ] {

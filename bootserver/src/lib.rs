@@ -3,7 +3,7 @@
 //! Hosts call `/agent/...` and fetch `/packages/...`; operators use
 //! `/api/v1/...`. In reading order: `router` is the table of contents, `auth`
 //! says who calls and `access` what they may, `api` holds the handlers, `fleet` decides without clock, store or HTTP, `store`
-//! remembers (and alone knows SQL), `ingest` is the one writer of statuses.
+//! remembers (and alone knows SQL), `ingest` is the one writer of statuses, `live` passes on what changed.
 //! Nothing here ever connects to a host.
 
 pub mod backup;
@@ -36,6 +36,7 @@ pub mod fleet;
 pub mod host_watch;
 pub mod housekeeping;
 pub mod ingest;
+pub mod live;
 pub mod package;
 pub mod passwords;
 pub mod signature;

@@ -142,6 +142,17 @@ impl Default for IngestMetrics {
     }
 }
 
+/// What streams of changes measure; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct StreamMetrics {
+    /// Streams that are open.
+    pub open: Gauge,
+    /// Changes sent, to each of them.
+    pub messages: Counter,
+    /// How often one was told to fetch everything anew.
+    pub resets: Counter,
+}
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -155,6 +166,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// TLS handshakes that failed.
     pub failed_handshakes: Counter,
+    /// Streams of changes.
+    pub streams: StreamMetrics,
 }
 
 impl Metrics {
@@ -169,6 +182,7 @@ impl Metrics {
             hosts: Family::default(),
             connections: Gauge::default(),
             failed_handshakes: Counter::default(),
+            streams: StreamMetrics::default(),
             registry: Registry::default(),
         };
         let build: Family<Build, Gauge> = Family::default();
@@ -204,6 +218,21 @@ impl Metrics {
             "bootserver_tls_failed_handshakes",
             "TLS handshakes that failed",
             metrics.failed_handshakes.clone(),
+        );
+        registry.register(
+            "bootserver_streams",
+            "Streams of changes that are open",
+            metrics.streams.open.clone(),
+        );
+        registry.register(
+            "bootserver_stream_messages",
+            "Changes sent, to each stream",
+            metrics.streams.messages.clone(),
+        );
+        registry.register(
+            "bootserver_stream_resets",
+            "How often a stream was told to fetch everything: at its beginning, and after a gap",
+            metrics.streams.resets.clone(),
         );
         registry.register(
             "bootserver_store_failures",

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use crate::api::{
     api_tokens, audit, bulk, download, enrolment_tokens, errcodes, events, export, groups, health,
     host_edit, host_standing, hosts, job_results, jobs, metrics, packages, register, session,
-    sessions, status, upload, users,
+    sessions, status, stream, upload, users,
 };
 use crate::app::App;
 use crate::budget::admit;
@@ -60,6 +60,7 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(jobs::cancel))
         .routes(routes!(job_results::list))
         .routes(routes!(events::list))
+        .routes(routes!(stream::follow))
         .routes(routes!(errcodes::list))
         .routes(routes!(export::hosts))
         .routes(routes!(export::events))

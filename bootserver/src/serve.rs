@@ -75,6 +75,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let app = App::new(store.clone(), blobs, ingest, &config, edge);
     own_work.spawn(watch_hosts(app.clone(), holder.clone()));
     let work = app.work.clone();
+    own_work.spawn(app.live.clone().run());
     let mut doors = open_doors(&config, app, signals.hangup).await?;
 
     notify::tell("READY=1");

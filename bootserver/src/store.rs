@@ -12,6 +12,7 @@ pub mod api_token;
 pub mod audit;
 pub mod batch;
 pub mod bulk;
+pub mod change;
 pub mod enrolment;
 pub mod event;
 pub mod group;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
 
 use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};
@@ -44,6 +46,7 @@ use address::Address;
 use api_token::{ApiTokenInserted, ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
 use audit::{AuditQuery, AuditRow, By};
 use bulk::{BulkChange, BulkPart, PartChanged};
+use change::{Heard, Topic};
 use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
 use group::{Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming};
@@ -149,6 +152,11 @@ pub trait Store: Send + Sync + 'static {
     async fn close(&self);
     /// Housekeeping that must stay off the hot path; called every few seconds.
     async fn maintain(&self) -> Result<()>;
+    /// Passes on what is committed from now on, here or by another server on the
+    /// same database, beginning with a gap; until nobody takes it any more.
+    async fn hear(&self, listener: mpsc::Sender<Heard>);
+    /// Of the things a change names, those in the scope as it is now.
+    async fn visible(&self, topic: Topic, ids: &[String], scope: &Scope) -> Result<Vec<String>>;
     /// Takes or prolongs a lease for some milliseconds; nothing while somebody
     /// else has it.
     async fn take_lease(

@@ -6,7 +6,7 @@ _bootserver() {
     local commands='serve migrate backup restore close-jobs import reset-password openapi'
     local nouns='host tag group token package job event user api'
     local client='--server --token-file --ca-file --json'
-    local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --sort --limit --host --since --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
+    local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --sort --limit --host --since --topics --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
     local serve='-T -c --config --listen --tls-cert --tls-key --trusted-proxy --socket --metrics-listen --data
         --database --database-file --address-file -l --log-level --log-format'
     local first='' second='' index choices=''
@@ -25,6 +25,7 @@ _bootserver() {
         ;;
     -l | --log-level) choices='error warn info debug trace' ;;
     --log-format) choices='text json' ;;
+    --topics) choices='host event job package group' ;;
     --role) choices='viewer operator admin' ;;
     --agent-state) choices='running stoped fatal killed' ;;
     --sort) choices='hostname -hostname created -created since -since' ;;
@@ -38,7 +39,7 @@ _bootserver() {
         'token ') choices='create list revoke' ;;
         'package ') choices='add list delete' ;;
         'job ') choices='create list show cancel' ;;
-        'event ') choices='list' ;;
+        'event ') choices='list follow' ;;
         'user ') choices='create list reset delete' ;;
         'token '*) choices="api enrolment $client $verbs" ;;
         'package add' | 'api '* | backup* | restore* | import*)

@@ -128,6 +128,21 @@ impl<N: Need> FromRequestParts<App> for May<N> {
     }
 }
 
+/// The token or session a request shows; none from local root.
+#[derive(Debug)]
+pub struct Shown(pub Option<Token>);
+
+impl FromRequestParts<App> for Shown {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        match is_local_admin(parts) {
+            true => Ok(Self(None)),
+            false => shown(parts).map(|token| Self(Some(token))),
+        }
+    }
+}
+
 impl FromRequestParts<App> for SignedIn {
     type Rejection = Problem;
 
@@ -169,21 +184,24 @@ pub(crate) async fn operator(parts: &Parts, app: &App) -> Result<Option<Operator
             expires: None,
         }));
     }
-    let has_header = parts
-        .headers
-        .contains_key(axum::http::header::AUTHORIZATION);
-    let cookie = cookie::token(&parts.headers);
-    let token = match cookie {
-        Some(token) if !has_header => {
-            cookie::refuse_forged(parts)?;
-            token
-        }
-        _ => bearer(parts)?,
-    };
+    let token = shown(parts)?;
     match token.kind() {
         Some(TokenKind::Session) => of_session(app, &token, &origin).await,
         Some(TokenKind::Api) => of_token(app, &token, &origin).await,
         Some(TokenKind::Host | TokenKind::Enrolment) | None => Ok(None),
+    }
+}
+
+fn shown(parts: &Parts) -> Result<Token, Problem> {
+    let has_header = parts
+        .headers
+        .contains_key(axum::http::header::AUTHORIZATION);
+    match cookie::token(&parts.headers) {
+        Some(token) if !has_header => {
+            cookie::refuse_forged(parts)?;
+            Ok(token)
+        }
+        _ => bearer(parts),
     }
 }
 

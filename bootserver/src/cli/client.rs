@@ -6,6 +6,7 @@
 //! broke is nothing that would then be done twice.
 
 mod connection;
+mod follow;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! What each verb does: which calls it makes, and how their answers are shown.
 
 mod account;
+mod follow;
 mod group;
 mod host;
 mod order;
@@ -22,6 +23,7 @@ use super::words::Said;
 pub(super) use account::{
     token_create, token_list, token_revoke, user_create, user_delete, user_list, user_reset,
 };
+pub(super) use follow::event_follow;
 pub(super) use group::{
     group_add, group_create, group_delete, group_edit, group_list, group_remove, group_show,
 };

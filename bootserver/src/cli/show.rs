@@ -36,6 +36,14 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// The same at once, for what comes bit by bit; that nobody reads it any more is
+/// worth knowing.
+pub(super) fn print_now(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// A document for programs.
 pub(super) fn json(document: &Value) -> Result<(), Failure> {
     let text = match io::stdout().is_terminal() {
@@ -142,7 +150,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// `2026-11-21 22:45:03Z`
-fn time(millis: i64) -> String {
+pub(super) fn time(millis: i64) -> String {
     let seconds = millis.div_euclid(1000);
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Years begin in March here, so that a leap day is the last one (Hinnant's

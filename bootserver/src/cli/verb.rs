@@ -78,7 +78,7 @@ macro_rules! options {
 }
 
 /// Every verb, in the order of the help.
-pub(super) const VERBS: [Verb; 29] = verbs! {
+pub(super) const VERBS: [Verb; 30] = verbs! {
     "host" "list" "" ["selector" "group" "hostname" "search" "agent" "agent-version" "agent-state" "os" "arch" "version" "ip" "state" "sort" "limit"] "hosts by name" => host_list;
     "host" "show" "HOST" [] "one host and its agents" => host_show;
     "host" "edit" "HOST" ["display-name" "notes"] "what operators call it and write about it" => host_edit;
@@ -103,6 +103,7 @@ pub(super) const VERBS: [Verb; 29] = verbs! {
     "job" "show" "ID" [] "one job and its result" => job_show;
     "job" "cancel" "ID" [] "withdraw a job that has not begun" => job_cancel;
     "event" "list" "" ["host" "since" "limit"] "what happened on hosts, oldest first" => event_list;
+    "event" "follow" "" ["topics"] "what changes from now on, until Ctrl-C" => event_follow;
     "user" "create" "NAME" ["role" "display-name" "scope"] "a new user with a one-time password" => user_create;
     "user" "list" "" ["limit"] "users" => user_list;
     "user" "reset" "NAME" [] "a new one-time password for a user" => user_reset;
@@ -111,7 +112,7 @@ pub(super) const VERBS: [Verb; 29] = verbs! {
 };
 
 /// Every option of verbs.
-pub(super) const OPTIONS: [Opt; 32] = options! {
+pub(super) const OPTIONS: [Opt; 33] = options! {
     "selector" "selector" Text "TAGS" "hosts like svc=ecs,cmpt!=DB,region in (cn,eu),!old";
     "group" "" Own "GROUP" "hosts of this group, or the group itself; group add takes several";
     "expected-hosts" "expected_hosts" Number "N" "order it only when it is for as many hosts";
@@ -126,6 +127,7 @@ pub(super) const OPTIONS: [Opt; 32] = options! {
     "limit" "" Own "N" "rows at most [1000]";
     "host" "" Own "HOST" "on, or of, this host; job create takes several";
     "since" "since" Ago "TIME" "received since then: 90s, 15m, 12h, 7d";
+    "topics" "topics" Text "TOPICS" "of these: host,event,job,package,group";
     "role" "role" Text "ROLE" "viewer, operator or admin";
     "scope" "scope" Scope "TAGS" "restricted to hosts with these tags";
     "tags" "tags" Text "TAGS" "tags its hosts get";
@@ -196,7 +198,7 @@ HOST is an agentsn or a whole host name, GROUP an id or a name. Options of verbs
                            token in BOOTSERVER_TOKEN
   --ca-file FILE           certificates to trust beside the system's; else BOOTSERVER_CA_FILE
   --json                   one JSON document: the API's own, lists as {items, next}, what
-                           was refused as its problem document
+                           was refused as its problem document; event follow: one per line
   -d, --data JSON          a body: JSON, @FILE or - (api and job create)
   -H, --header NAME:VALUE  a header more (api), such as If-Match; never a token
 ";

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
-use sqlx::{Connection, Postgres, QueryBuilder, Row, Transaction};
+use sqlx::{Connection, Postgres, QueryBuilder, Row};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::change::Heard;
 use super::{Failure, IDS_LEFT_OUT, Result, StoreError, schema};
 
 // What the queries say through their parent; `sql/queries.rs` explains it.
@@ -70,6 +72,7 @@ macro_rules! database_now {
 
 pub mod chunk;
 mod hot;
+mod listen;
 #[path = "sql/queries.rs"]
 #[expect(
     clippy::duplicate_mod,
@@ -80,10 +83,12 @@ mod queries;
 use PgRow as DbRow;
 use PostgresStore as SqlStore;
 use chunk::Chunks;
-use queries::failed;
+use listen::commit_and_tell;
+use queries::{Write, failed};
 
 type Db = Postgres;
-type Write = Transaction<'static, Db>;
+/// The database itself tells what a transaction changed.
+type Ears = ();
 
 pub(super) static MIGRATIONS: LazyLock<Migrator> =
     LazyLock::new(|| schema::lenient(sqlx::migrate!("migrations/postgres")));
@@ -136,6 +141,7 @@ pub struct PostgresStore {
     readers: PgPool,
     lookups: PgPool,
     packages: PgPool,
+    listener: PgConnectOptions,
 }
 
 impl PostgresStore {
@@ -177,6 +183,7 @@ impl PostgresStore {
                 .connect_lazy_with(options)
         };
         Ok(Self {
+            listener: options.clone().application_name("bootserver changes"),
             writer: pool(WRITERS, options.clone()),
             packages: pool(PACKAGES, options),
             readers: pool(READERS, hurried.clone()),
@@ -185,7 +192,12 @@ impl PostgresStore {
     }
 
     async fn write(&self, step: &'static str) -> Result<Write> {
-        self.writer.begin().await.map_err(failed(step))
+        let begun = self.writer.begin().await;
+        Ok(Write::new(begun.map_err(failed(step))?, ()))
+    }
+
+    async fn listen(&self, listener: mpsc::Sender<Heard>) {
+        listen::hear(&self.listener, listener).await;
     }
 
     /// Where the bytes of packages are kept.

@@ -16,8 +16,10 @@ use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, Transaction};
+use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection};
+use tokio::sync::{broadcast, mpsc};
 
+use super::change::{Change, Heard};
 use super::postgres::chunk::Chunks;
 use super::{Failure, IDS_LEFT_OUT, Result, StoreError, schema};
 
@@ -63,6 +65,7 @@ macro_rules! database_now {
 mod chunk;
 pub mod copy;
 mod hot;
+mod listen;
 #[path = "sql/queries.rs"]
 #[expect(
     clippy::duplicate_mod,
@@ -72,10 +75,12 @@ mod queries;
 
 use SqliteRow as DbRow;
 use SqliteStore as SqlStore;
-use queries::failed;
+use listen::commit_and_tell;
+use queries::{Write, failed};
 
 type Db = Sqlite;
-type Write = Transaction<'static, Db>;
+/// Where a transaction tells what it changed.
+type Ears = broadcast::Sender<Vec<Change>>;
 
 pub(super) static MIGRATIONS: LazyLock<Migrator> =
     LazyLock::new(|| schema::lenient(sqlx::migrate!("migrations/sqlite")));
@@ -108,6 +113,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     lookups: SqlitePool,
     checkpoints: SqlitePool,
+    ears: Ears,
 }
 
 impl SqliteStore {
@@ -159,16 +165,19 @@ impl SqliteStore {
             readers,
             lookups,
             checkpoints,
+            ears: listen::ears(),
         })
     }
 
     /// A transaction that writes. It takes the lock at once: one that began
     /// with reading could find the database changed when it comes to writing.
     async fn write(&self, step: &'static str) -> Result<Write> {
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(failed(step))
+        let begun = self.writer.begin_with("BEGIN IMMEDIATE").await;
+        Ok(Write::new(begun.map_err(failed(step))?, self.ears.clone()))
+    }
+
+    async fn listen(&self, listener: mpsc::Sender<Heard>) {
+        listen::hear(&self.ears, listener).await;
     }
 
     /// The bytes of packages are files beside the database.

@@ -56,7 +56,7 @@ fn status_in_full(host: &TestHost) -> Arc<str> {
     .into()
 }
 
-fn raise_open_files() {
+pub(crate) fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the soft limit can be raised");

@@ -28,5 +28,6 @@ mod selftest;
 mod serving;
 mod sign_in;
 mod standing;
+mod stream;
 mod telling;
 mod users;

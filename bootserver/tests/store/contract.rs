@@ -1,6 +1,7 @@
 //! The promises.
 
 mod bulk;
+mod changes;
 mod enrolment;
 mod groups;
 mod hosts;
@@ -20,6 +21,7 @@ use bootserver::store::page::Limit;
 use bootserver::store::status::{StatusOutcome, Stored};
 
 pub(crate) use bulk::*;
+pub(crate) use changes::*;
 pub(crate) use enrolment::*;
 pub(crate) use groups::*;
 pub(crate) use hosts::*;

@@ -90,6 +90,8 @@ macro_rules! contract {
                 every_form_of_a_selector_finds_its_hosts
                 a_group_has_the_hosts_that_are_named_selected_or_in_its_groups
                 no_group_is_in_itself_and_none_is_lost_to_another
+                what_is_committed_is_told_and_nothing_else
+                who_may_not_see_a_host_hears_nothing_of_it
             );
         }
     };

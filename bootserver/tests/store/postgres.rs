@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bootserver::blob::Blobs;
+use bootserver::store::change::{Heard, Topic};
 use bootserver::store::event::EventQuery;
 use bootserver::store::postgres::PostgresStore;
 use bootserver::store::{Failure, FirstStart, FirstTokens, Store};
@@ -266,6 +267,49 @@ async fn a_list_that_takes_too_long_is_ended_and_statuses_are_stored_meanwhile()
     assert_eq!(error.failure, Failure::Unavailable);
     assert!(stored > 2, "{stored} statuses");
     drop(list);
+    direct.close().await.expect("a goodbye");
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_committed_yet_is_not_told() {
+    let Some(opened) = open().await else { return };
+    make::host(opened.store(), "sn-1").await;
+    make::host(opened.store(), "sn-2").await;
+    let mut direct = sqlx::PgConnection::connect(&opened.address)
+        .await
+        .expect("a connection");
+    // The last thing an arrival needs: all else is written, and waits.
+    let mut held = direct.begin().await.expect("a transaction");
+    sqlx::query("UPDATE host_count SET hosts = hosts")
+        .execute(&mut *held)
+        .await
+        .expect("a lock");
+    let (listener, mut heard) = tokio::sync::mpsc::channel(10);
+    let store = opened.store.clone();
+    let hearing = tokio::spawn(async move { store.hear(listener).await });
+    assert_eq!(heard.recv().await, Some(Heard::Gap));
+    let store = opened.store.clone();
+    let arriving =
+        tokio::spawn(async move { store.record_statuses(&[make::status("sn-1", 1)]).await });
+    let first = |heard: Option<Heard>| match heard {
+        Some(Heard::Changes(changes)) => changes[0].topic,
+        other => panic!("{other:?}"),
+    };
+    // Told, and then refused for the character PostgreSQL has not.
+    let mut bad = make::status("sn-2", 1);
+    bad.events.push(make::event(1, "bad \0"));
+    let refused = opened.store().record_statuses(&[bad]).await;
+    assert_eq!(refused.expect_err("refused").failure, Failure::Rejected);
+    let (package, by) = (make::package("p1", "1", "x"), make::by(1));
+    let inserted = opened.store().insert_package(&package, None, &by).await;
+    inserted.expect("a write");
+    assert_eq!(first(heard.recv().await), Topic::Package);
+    assert!(!arriving.is_finished());
+    held.rollback().await.expect("no lock any more");
+    arriving.await.expect("no panic").expect("a batch");
+    assert_eq!(first(heard.recv().await), Topic::Host);
+    hearing.abort();
     direct.close().await.expect("a goodbye");
     opened.close().await;
 }

@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::queries::failed;
-use super::{Result, StoreError, one_at_a_time};
+use super::{Result, StoreError, Write, one_at_a_time};
 use crate::store::Failure;
 
 /// Bytes of every chunk but the last.
@@ -109,7 +109,8 @@ impl Chunks {
     /// Keeps a blob whose package is there already. Returns whether it is.
     pub async fn adopt(&self, blob: &str, sha256: &str) -> Result<bool> {
         let step = "taking over the bytes of a package";
-        let mut tx = self.pool.begin().await.map_err(failed(step))?;
+        let begun = self.pool.begin().await;
+        let mut tx = Write::new(begun.map_err(failed(step))?, ());
         one_at_a_time(&mut tx).await?;
         let is_named: bool = sqlx::query_scalar(IS_NAMED)
             .bind(sha256)

@@ -19,6 +19,7 @@ use crate::fleet::tags::{MAX_TAGS, Tags};
 use crate::store::Result;
 use crate::store::audit::By;
 use crate::store::bulk::{BulkChange, BulkPart, PartChanged};
+use crate::store::change::Topic;
 use crate::store::host::HostQuery;
 
 /// Hosts looked up at once: a read of its own each, so that no snapshot is held.
@@ -119,6 +120,12 @@ pub(super) async fn change(
         return Ok(PartChanged::Done(0));
     }
     note(&mut tx, by, deed(change, &changed)).await?;
+    match change {
+        BulkChange::Tag { .. } => tx.tell(Topic::Host, "tagged", &changed),
+        BulkChange::Name(id) | BulkChange::NameNot(id) => tx.tell(Topic::Group, "edited", [id]),
+        // Told with what became of them.
+        BulkChange::TakeOut(_) => {}
+    }
     tx.commit().await.map_err(failed("changing many hosts"))?;
     Ok(PartChanged::Done(changed.len()))
 }

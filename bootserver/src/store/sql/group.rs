@@ -14,6 +14,7 @@ use crate::fleet::group::{self, Edges};
 use crate::fleet::selector::Selector;
 use crate::fleet::tags::Tags;
 use crate::store::audit::By;
+use crate::store::change::Topic;
 use crate::store::group::{
     Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming,
 };
@@ -83,6 +84,7 @@ pub(super) async fn insert(store: &SqlStore, terms: &GroupTerms, by: &By) -> Res
     }
     store_children(&mut tx, terms).await?;
     note(&mut tx, by, deed("group.create", terms)).await?;
+    tx.tell(Topic::Group, "new", [&terms.id]);
     stored(tx, &terms.id).await
 }
 
@@ -127,6 +129,7 @@ pub(super) async fn update(
     .map_err(failed(step))?;
     store_children(&mut tx, terms).await?;
     note(&mut tx, by, deed("group.change", terms)).await?;
+    tx.tell(Topic::Group, "edited", [&terms.id]);
     stored(tx, &terms.id).await
 }
 
@@ -174,6 +177,7 @@ pub(super) async fn delete(
         detail: json!({ "name": name, "selector": selector }),
     };
     note(&mut tx, by, deed).await?;
+    tx.tell(Topic::Group, "deleted", [id]);
     tx.commit().await.map_err(failed(step))?;
     Ok(GroupDeleted::Done)
 }
@@ -233,6 +237,7 @@ pub(super) async fn name_hosts(store: &SqlStore, naming: &Naming, by: &By) -> Re
         }),
     };
     note(&mut tx, by, deed).await?;
+    tx.tell(Topic::Group, "edited", [&naming.id]);
     match stored(tx, &naming.id).await? {
         GroupStored::Done(group) => Ok(Named::Done(group)),
         _ => Ok(Named::Unknown),

@@ -13,6 +13,7 @@ use crate::access::scope::Scope;
 use crate::fleet::tags::Tags;
 use crate::store::Result;
 use crate::store::audit::By;
+use crate::store::change::Topic;
 use crate::store::host::{HostEdit, HostEdited, TagsSet};
 
 /// What operators said so far.
@@ -74,6 +75,7 @@ pub(super) async fn edit(
         detail,
     };
     note(&mut tx, by, deed).await?;
+    tx.tell(Topic::Host, "edited", [agentsn]);
     tx.commit().await.map_err(failed(step))?;
     Ok(HostEdited::Done)
 }
@@ -133,6 +135,7 @@ pub(super) async fn set_tags(
         detail: json!({ "before": before.to_string(), "after": tags.to_string() }),
     };
     note(&mut tx, by, deed).await?;
+    tx.tell(Topic::Host, "tagged", [agentsn]);
     tx.commit().await.map_err(failed(step))?;
     Ok(TagsSet::Done)
 }

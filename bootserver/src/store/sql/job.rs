@@ -13,6 +13,7 @@ use super::{Db, DbRow, SqlStore, failed, from_json, listing, orders_come, to_jso
 use crate::access::scope::Scope;
 use crate::store::Result;
 use crate::store::audit::By;
+use crate::store::change::Topic;
 use crate::store::job::{
     JobPhase, JobQuery, JobRow, JobsInserted, NewJobs, ResultQuery, ResultRow,
 };
@@ -106,6 +107,7 @@ pub(super) async fn insert(
         }),
     };
     note(&mut tx, by, deed).await?;
+    tx.tell(Topic::Job, "ordered", ids);
     tx.commit().await.map_err(failed(step))?;
     Ok(JobsInserted::Done)
 }

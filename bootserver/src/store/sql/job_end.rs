@@ -12,6 +12,7 @@ use super::{SqlStore, Write, failed, one_at_a_time, to_json};
 use crate::access::scope::Scope;
 use crate::store::Result;
 use crate::store::audit::By;
+use crate::store::change::Topic;
 use crate::store::job::Cancelled;
 use crate::store::lease::{Held, Lease};
 
@@ -63,7 +64,7 @@ pub(super) async fn cancel(
         }
         Some((agentsn, Some(_), None)) => {
             // Asking twice sends one.
-            sqlx::query(
+            let asked = sqlx::query(
                 "INSERT INTO job (id, agentsn, action, body, created, expires)
                  SELECT $1, $2, 'cancel', $3, $4, $5 WHERE NOT EXISTS (
                      SELECT 1 FROM job WHERE job.agentsn = $2 AND job.finished IS NULL
@@ -77,6 +78,10 @@ pub(super) async fn cancel(
             .execute(&mut *tx)
             .await
             .map_err(failed(step))?;
+            if asked.rows_affected() > 0 {
+                tx.tell(Topic::Job, "ordered", [cancel_id]);
+                tx.tell(Topic::Job, "cancelling", [id]);
+            }
             Cancelled::Asked
         }
     };
@@ -209,5 +214,10 @@ pub(super) async fn end_here(
     .execute(&mut **tx)
     .await
     .map_err(failed(step))?;
+    let what = match code {
+        ErrorCode::CANCELLED => "cancelled",
+        _ => "finished",
+    };
+    tx.tell(Topic::Job, what, ids);
     Ok(())
 }

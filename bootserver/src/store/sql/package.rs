@@ -9,6 +9,7 @@ use super::{Db, DbRow, SqlStore, chunk, failed, listing, one_at_a_time, to_json}
 use crate::fleet::package_choice::PackageKind;
 use crate::store::Result;
 use crate::store::audit::By;
+use crate::store::change::Topic;
 use crate::store::lease::{Held, Lease};
 use crate::store::package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use crate::store::page::Page;
@@ -58,6 +59,7 @@ pub(super) async fn insert(
         detail: json!({ "after": brief(package) }),
     };
     note(&mut tx, by, deed).await?;
+    tx.tell(Topic::Package, "new", [&package.id]);
     tx.commit().await.map_err(failed(step))?;
     Ok(PackageInserted::Done)
 }
@@ -146,6 +148,7 @@ pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<Packag
         detail: json!({ "before": brief(&package) }),
     };
     note(&mut tx, by, deed).await?;
+    tx.tell(Topic::Package, "deleted", [id]);
     let sha256 = package.sha256;
     let shared = sqlx::query("SELECT 1 FROM package WHERE sha256 = $1 LIMIT 1")
         .bind(&sha256)

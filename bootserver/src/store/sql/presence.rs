@@ -11,6 +11,7 @@ use super::scope::bounds_of;
 use super::{Db, DbRow, SqlStore, Write, failed, listing, to_json};
 use crate::fleet::presence::{self, Presence};
 use crate::store::Result;
+use crate::store::change::Topic;
 use crate::store::host::{HostChange, HostChangeQuery, Looked};
 use crate::store::lease::{Held, Lease};
 use crate::store::page::Page;
@@ -88,6 +89,7 @@ pub(super) async fn set(tx: &mut Write, moves: &[Move<'_>], now: i64) -> Result<
     .map_err(failed(step))?;
     let mut differences = BTreeMap::new();
     for one in moves {
+        tx.tell(Topic::Host, one.state, [one.agentsn]);
         *differences.entry(one.to).or_insert(0_i64) += 1;
         if let Some(from) = one.from {
             *differences.entry(from).or_insert(0_i64) -= 1;

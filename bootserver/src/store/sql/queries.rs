@@ -4,9 +4,10 @@
 //! its types and what the databases do not say alike from whoever includes it.
 //! The parent has:
 //!
-//! - `Db`, `DbRow`, `Write` (a transaction) and `SqlStore`, with the pools
-//!   `readers`, `lookups` (who calls, which no list may hold up) and `writer`, and
-//!   `write(step)`, which begins one;
+//! - `Db`, `DbRow` and `SqlStore`, with the pools `readers`, `lookups` (who calls,
+//!   which no list may hold up) and `writer`, `write(step)`, which begins a
+//!   transaction (`Write`), and `listen(listener)`, who hears what they tell;
+//! - `Ears` and `commit_and_tell(transaction, ears, changes)`, by which they tell it;
 //! - the macros `given_texts!("$1")` and `given_rows!("$1")`: a parameter that
 //!   holds a JSON list, as a table `given` with a column `value`; fields are
 //!   `given.value ->> 'name'`, with `CAST(... AS BIGINT)` for numbers;
@@ -32,6 +33,7 @@ mod admit;
 mod api_token;
 mod audit;
 mod bulk;
+mod change;
 mod enrolment;
 mod event;
 mod group;
@@ -57,12 +59,14 @@ mod search;
 mod session;
 mod status;
 mod user;
+mod write;
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
 
 use super::{
-    Db, DbRow, SqlStore, Write, chunk, failure_of, hot, no_orders_come, one_at_a_time, orders_come,
-    raise_ids,
+    Db, DbRow, Ears, SqlStore, chunk, commit_and_tell, failure_of, hot, no_orders_come,
+    one_at_a_time, orders_come, raise_ids,
 };
 use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};
@@ -74,6 +78,7 @@ use crate::store::api_token::{
 };
 use crate::store::audit::{AuditQuery, AuditRow, By};
 use crate::store::bulk::{BulkChange, BulkPart, PartChanged};
+use crate::store::change::{Heard, Topic};
 use crate::store::enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use crate::store::event::{EventQuery, EventRow};
 use crate::store::group::{
@@ -100,6 +105,8 @@ use crate::store::user::{
 };
 use crate::store::{Failure, FirstStart, FirstTokens, Result, Store, StoreError};
 use crate::token::TokenDigest;
+
+pub(super) use write::Write;
 
 /// Makes a database's error the store's.
 pub(super) fn failed(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
@@ -138,6 +145,12 @@ impl Store for SqlStore {
     }
     async fn close(&self) {
         self.close_all().await;
+    }
+    async fn hear(&self, listener: mpsc::Sender<Heard>) {
+        self.listen(listener).await;
+    }
+    async fn visible(&self, topic: Topic, ids: &[String], scope: &Scope) -> Result<Vec<String>> {
+        change::visible(self, topic, ids, scope).await
     }
     async fn take_lease(
         &self,

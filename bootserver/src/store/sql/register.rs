@@ -6,6 +6,7 @@ use crate::fleet::enrol::{KnownHost, Standing};
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::store::Result;
+use crate::store::change::Topic;
 use crate::store::host::{
     OpenOrders, Registered, Registration, RegistrationEffect, SecretOwner, SecretStanding,
 };
@@ -146,6 +147,7 @@ pub(super) async fn register_host(
                 one_at_a_time(&mut tx).await?;
             }
             let is_stored = renew(&mut tx, registration).await?;
+            tx.tell(Topic::Host, "changed", [&registration.agentsn]);
             if is_stored && *orders == OpenOrders::End {
                 let why = "the host enrolled anew";
                 job_end::end_open(&mut tx, &[&registration.agentsn], why, registration.now).await?;

@@ -15,6 +15,7 @@ use crate::fleet::clone::{Pusher, Sightings, Verdict};
 use crate::fleet::handout::{self, hand_out};
 use crate::fleet::presence::{self, Presence};
 use crate::store::batch::{self, Batch, SeenRow, StateRow};
+use crate::store::change::Topic;
 use crate::store::status::{Rotation, StatusOutcome, StatusRecord, Stored};
 use crate::store::{Failure, Result, StoreError};
 
@@ -63,6 +64,11 @@ async fn attempt(
     let changed: Vec<_> = batch.states.iter().filter(is_changed).collect();
     if !changed.is_empty() {
         hot::write_states(&mut tx, &changed).await?;
+        tx.tell(
+            Topic::Host,
+            "changed",
+            changed.iter().map(|row| row.agentsn),
+        );
     }
     // Of two that always push together, the last one's state never changes.
     let is_noted = |row: &&StateRow<'_>| is_changed(row) || row.pushes.len() > 1;
@@ -219,17 +225,20 @@ async fn accept(tx: &mut Write, batch: &Batch<'_>) -> Result<()> {
     if batch.accepted.is_empty() {
         return Ok(());
     }
-    sqlx::query(concat!(
+    let rows: Vec<(String, Option<i64>, Option<i64>)> = sqlx::query_as(concat!(
         "UPDATE job SET accepted = coalesce(job.accepted, CAST(given.value ->> 'now' AS BIGINT)),
                 named = CAST(given.value ->> 'now' AS BIGINT) FROM ",
         given_rows!("$1"),
         " WHERE job.id = given.value ->> 'id' AND job.agentsn = given.value ->> 'agentsn'
-            AND (job.accepted IS NULL OR job.expires <= CAST(given.value ->> 'now' AS BIGINT))"
+            AND (job.accepted IS NULL OR job.expires <= CAST(given.value ->> 'now' AS BIGINT))
+         RETURNING job.id, job.accepted, job.named"
     ))
     .bind(to_json(&batch.accepted))
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await
     .map_err(failed("storing which jobs hosts have"))?;
+    let new = rows.into_iter().filter(|(_, first, named)| first == named);
+    tx.tell(Topic::Job, "accepted", new.map(|(id, ..)| id));
     Ok(())
 }
 
@@ -269,6 +278,7 @@ async fn finish(tx: &mut Write, batch: &Batch<'_>) -> Result<HashSet<String>> {
     .execute(&mut **tx)
     .await
     .map_err(failed(step))?;
+    tx.tell(Topic::Job, "finished", &stored);
     Ok(stored.into_iter().collect())
 }
 
@@ -277,7 +287,7 @@ async fn write_events(tx: &mut Write, batch: &Batch<'_>) -> Result<()> {
         return Ok(());
     }
     // `WHERE TRUE` tells SQLite's parser that ON belongs to the INSERT.
-    sqlx::query(concat!(
+    let new: Vec<i64> = sqlx::query_scalar(concat!(
         "INSERT INTO event (agentsn, source, boot_id, seq, received, timestamp, category, subject,
                             version, message, tail)
          SELECT given.value ->> 'agentsn', given.value ->> 'source', given.value ->> 'boot_id',
@@ -288,12 +298,14 @@ async fn write_events(tx: &mut Write, batch: &Batch<'_>) -> Result<()> {
                 given.value ->> 'tail'
          FROM ",
         given_rows!("$1"),
-        " WHERE TRUE ON CONFLICT (agentsn, source, boot_id, seq) DO NOTHING"
+        " WHERE TRUE ON CONFLICT (agentsn, source, boot_id, seq) DO NOTHING
+         RETURNING id"
     ))
     .bind(to_json(&batch.events))
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await
     .map_err(failed("storing events"))?;
+    tx.tell(Topic::Event, "new", new.iter().map(i64::to_string));
     Ok(())
 }
 
@@ -405,5 +417,6 @@ async fn mark_sent(
     .execute(&mut **tx)
     .await
     .map_err(failed("marking jobs as handed out"))?;
+    tx.tell(Topic::Job, "sent", fresh);
     Ok(())
 }

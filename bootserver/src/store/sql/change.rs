@@ -1,0 +1,47 @@
+//! Who may hear of a change: of the things it names, those in a scope.
+
+use sqlx::QueryBuilder;
+
+use super::scope::bounds_of;
+use super::{Db, SqlStore, failed};
+use crate::access::scope::Scope;
+use crate::store::Result;
+use crate::store::change::Topic;
+
+/// Of these things, those in the scope as it is now. Packages are everybody's,
+/// groups belong to who may see every host.
+pub(super) async fn visible(
+    store: &SqlStore,
+    topic: Topic,
+    ids: &[String],
+    scope: &Scope,
+) -> Result<Vec<String>> {
+    let (select, agentsn) = match topic {
+        Topic::Package => return Ok(ids.to_vec()),
+        _ if scope.is_fleet() => return Ok(ids.to_vec()),
+        Topic::Group => return Ok(Vec::new()),
+        Topic::Host => (
+            "SELECT host.agentsn FROM host WHERE host.agentsn IN (",
+            "host.agentsn",
+        ),
+        Topic::Job => ("SELECT job.id FROM job WHERE job.id IN (", "job.agentsn"),
+        Topic::Event => (
+            "SELECT CAST(event.id AS TEXT) FROM event WHERE event.id IN (",
+            "event.agentsn",
+        ),
+    };
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new(select);
+    let mut list = sql.separated(", ");
+    for id in ids {
+        match topic {
+            Topic::Event => list.push_bind(id.parse::<i64>().unwrap_or_default()),
+            _ => list.push_bind(id.as_str()),
+        };
+    }
+    sql.push(")");
+    bounds_of(store, scope).await?.restrict(&mut sql, agentsn);
+    sql.build_query_scalar()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed("looking who may hear of a change"))
+}
