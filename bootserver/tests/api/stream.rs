@@ -107,6 +107,21 @@ impl Listener {
     }
 }
 
+/// A server that hears what is changed; on PostgreSQL it serves a moment before.
+fn start(configuration: &str) -> Server {
+    let server = Server::start_with(configuration);
+    if configuration.contains("postgres://") {
+        wait_until_it_hears(&server);
+    }
+    server
+}
+
+fn wait_until_it_hears(server: &Server) {
+    wait_for("a server that hears", || {
+        server.log().contains("changes are heard of").then_some(())
+    });
+}
+
 fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
@@ -123,7 +138,7 @@ fn order(server: &Server, host: &TestHost) -> String {
 
 /// From a host's coming to its going, everything is told.
 fn check_all(configuration: &str) {
-    let server = Server::start_with(configuration);
+    let server = start(configuration);
     let mut listener = Listener::begin(&server, &server.api_token);
     for header in [
         "content-type: text/event-stream",
@@ -217,7 +232,7 @@ fn every_change_is_told_on_postgres_too() {
 
 /// A host out of the scope changes first: it would be heard of first.
 fn check_scope(configuration: &str) {
-    let server = Server::start_with(configuration);
+    let server = start(configuration);
     let (mine, other) = (server.register("mine"), server.register("other"));
     let tag = |host: &TestHost, tags: &str| {
         let path = format!("/api/v1/hosts/{}/tags", host.agentsn);
@@ -375,17 +390,12 @@ fn replicas_hear_of_each_other_and_of_a_gap() {
     .expect("a copy");
     let second = Server::start_in(directory.path(), &configuration);
     let mut listener = Listener::begin(&second, &first.api_token);
-    // It may have begun before its server listened; from the second reset on it
-    // hears everything. A change until then may be in neither.
     let heard = |listener: &mut Listener, name: &str| {
         let host = first.register(name);
         assert_eq!(listener.until("host", "new"), [host.agentsn]);
     };
-    wait_for("two who listen", || {
-        let log = [first.log(), second.log()];
-        let listen = |log: &String| log.contains("changes are heard of");
-        log.iter().all(listen).then_some(())
-    });
+    wait_until_it_hears(&first);
+    wait_until_it_hears(&second);
     heard(&mut listener, "h1");
     let database = configuration
         .split("postgres:///")
