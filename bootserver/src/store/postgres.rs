@@ -88,7 +88,8 @@ use queries::{Write, failed};
 
 type Db = Postgres;
 /// The database itself tells what a transaction changed.
-type Ears = ();
+#[derive(Debug, Clone, Copy)]
+struct Ears;
 
 pub(super) static MIGRATIONS: LazyLock<Migrator> =
     LazyLock::new(|| schema::lenient(sqlx::migrate!("migrations/postgres")));
@@ -193,7 +194,7 @@ impl PostgresStore {
 
     async fn write(&self, step: &'static str) -> Result<Write> {
         let begun = self.writer.begin().await;
-        Ok(Write::new(begun.map_err(failed(step))?, ()))
+        Ok(Write::new(begun.map_err(failed(step))?, Ears))
     }
 
     async fn listen(&self, listener: mpsc::Sender<Heard>) {

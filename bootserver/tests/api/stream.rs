@@ -67,7 +67,11 @@ impl Listener {
             if self.stream.read_line(&mut line).unwrap_or_default() == 0 {
                 return None;
             }
-            // Between these stand the sizes of chunks.
+            // Between these stand the sizes of chunks, the last of which is 0; the
+            // connection may stay.
+            if line.trim_end() == "0" {
+                return None;
+            }
             if let Some(id) = line.strip_prefix("id: ") {
                 self.id = id.trim().to_owned();
             }

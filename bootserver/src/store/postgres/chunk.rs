@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::queries::failed;
-use super::{Result, StoreError, Write, one_at_a_time};
+use super::{Ears, Result, StoreError, Write, one_at_a_time};
 use crate::store::Failure;
 
 /// Bytes of every chunk but the last.
@@ -110,7 +110,7 @@ impl Chunks {
     pub async fn adopt(&self, blob: &str, sha256: &str) -> Result<bool> {
         let step = "taking over the bytes of a package";
         let begun = self.pool.begin().await;
-        let mut tx = Write::new(begun.map_err(failed(step))?, ());
+        let mut tx = Write::new(begun.map_err(failed(step))?, Ears);
         one_at_a_time(&mut tx).await?;
         let is_named: bool = sqlx::query_scalar(IS_NAMED)
             .bind(sha256)

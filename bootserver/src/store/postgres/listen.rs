@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::{ACQUIRE_TIMEOUT, ANSWER_WITHIN, Db};
+use super::{ACQUIRE_TIMEOUT, ANSWER_WITHIN, Db, Ears};
 use crate::problem::chain;
 use crate::store::change::{self, Change, Heard};
 
@@ -24,7 +24,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Tells, and commits: whoever listens hears of it after the commit, or never.
 pub(super) async fn commit_and_tell(
     mut transaction: Transaction<'static, Db>,
-    (): (),
+    _: Ears,
     changes: Vec<Change>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_notify($1, $2)")
