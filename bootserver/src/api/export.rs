@@ -69,9 +69,24 @@ const EVENT_COLUMNS: [&str; 12] = [
     "boot_id",
     "seq",
 ];
-const JOB_COLUMNS: [&str; 15] = [
-    "id", "agentsn", "action", "name", "version", "package", "state", "created", "expires", "sent",
-    "accepted", "finished", "errcode", "message", "result",
+const JOB_COLUMNS: [&str; 17] = [
+    "id",
+    "agentsn",
+    "action",
+    "name",
+    "version",
+    "package",
+    "state",
+    "created",
+    "expires",
+    "sent",
+    "accepted",
+    "offline_since",
+    "finished",
+    "errcode",
+    "message",
+    "late",
+    "result",
 ];
 const AUDIT_COLUMNS: [&str; 11] = [
     "id",

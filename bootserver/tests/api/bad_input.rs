@@ -401,7 +401,9 @@ fn nothing_a_caller_says_becomes_a_header() {
             let Some(parameters) = operation["parameters"].as_array() else {
                 continue;
             };
-            for hit in parameters {
+            // A header of the call cannot hold a line's end.
+            let hits = parameters.iter().filter(|it| it["in"] != "header");
+            for hit in hits {
                 let mut url = path.clone();
                 for parameter in parameters {
                     let name = parameter["name"].as_str().expect("a name");
