@@ -2,13 +2,14 @@
 # Measures what BENCHMARKS.md claims, ours and the peers in one run, and writes that file.
 #
 #   contrib/bench.sh           as root: cgroups and the peers' packages need it
-#   contrib/bench.sh server    only the server, with simulated fleets (about two hours): its section of that file
+#   contrib/bench.sh server    only the server, with simulated fleets (about an hour): its section of that file
 #   contrib/bench.sh growth    restarts children 10,000 times (about 5 minutes) and prints what daemon and
 #                              logger hold before and after; to be written into BENCHMARKS.md "By hand"
 #
 # Figures are medians of BENCH_ROUNDS rounds (5). BENCH_FLEETS (100000,1000000), BENCH_DATABASES
-# (SQLite,PostgreSQL) and BENCH_SECONDS (20) make the server's part shorter. Nothing here passes or fails: a figure that is too large
-# is read by a person.
+# (SQLite,PostgreSQL) and BENCH_SECONDS (20) make the server's part shorter, and so does BENCH_FOLDER: a folder, anybody's to
+# enter, in which databases and fleets stay for the next run. Nothing here passes or fails: a figure that is too large is read
+# by a person.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$repository"
@@ -35,8 +36,13 @@ if [ "${1:-}" = server ]; then
     say "building"
     cargo build --locked --profile server --quiet -p bootserver -p bootserver-sim
     # The user of PostgreSQL must get to its files, wherever the repository is.
-    server=$(mktemp -d /var/tmp/bench-server.XXXXXX)
-    trap 'rm -rf "$memory" "$server"' EXIT
+    server=${BENCH_FOLDER:-}
+    if [ -n "$server" ]; then
+        mkdir -p "$server"
+    else
+        server=$(mktemp -d /var/tmp/bench-server.XXXXXX)
+        trap 'rm -rf "$memory" "$server"' EXIT
+    fi
     say "measuring the server, ${BENCH_SECONDS:-20} s a run, $rounds rounds"
     python3 contrib/bench/server.py --programs "${programs%/release}/server" --work "$server" --rounds "$rounds" \
         --seconds "${BENCH_SECONDS:-20}" --fleets "${BENCH_FLEETS:-100000,1000000}" \

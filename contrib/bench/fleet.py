@@ -91,7 +91,7 @@ def into_sqlite(path, rows, now):
     database = sqlite3.connect(path)
     database.execute("PRAGMA cache_size = -1000000")
     with database:
-        database.execute(f"CREATE TABLE fleet ({', '.join(COLUMNS)})")
+        database.execute(f"CREATE TEMPORARY TABLE fleet ({', '.join(COLUMNS)})")
         database.executemany(f"INSERT INTO fleet VALUES ({', '.join('?' * len(COLUMNS))})", rows)
         for statement in statements(now):
             database.execute(statement)
@@ -103,7 +103,7 @@ def into_postgres(psql, rows, now):
     """`psql` is the command line that reaches the database."""
     columns = ", ".join(f"{column} text" for column in COLUMNS)
     with subprocess.Popen([*psql, "-q", "-v", "ON_ERROR_STOP=1"], stdin=subprocess.PIPE, text=True) as client:
-        client.stdin.write(f"BEGIN; CREATE TABLE fleet ({columns});\nCOPY fleet FROM STDIN;\n")
+        client.stdin.write(f"BEGIN; CREATE TEMPORARY TABLE fleet ({columns});\nCOPY fleet FROM STDIN;\n")
         client.stdin.writelines("\t".join(row) + "\n" for row in rows)
         client.stdin.write("\\.\n" + ";\n".join(statements(now)) + ";\nCOMMIT; VACUUM ANALYZE;\n")
     if client.returncode:

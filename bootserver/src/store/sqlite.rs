@@ -187,12 +187,10 @@ impl SqliteStore {
 
     async fn keep_house(&self) -> Result<()> {
         let failed = failed("writing the log back into the database");
-        // Wait for nobody; what cannot be written back now is next time.
-        let (_, log, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)")
-            .fetch_one(&self.checkpoints)
-            .await
-            .map_err(&failed)?;
+        let mut log = self.write_log_back().await.map_err(&failed)?;
         if log > LONG_LOG {
+            // Again, for what came meanwhile: statuses wait for the rest of it.
+            log = self.write_log_back().await.map_err(&failed)?;
             self.restart_log(log).await.map_err(&failed)?;
         }
         sqlx::raw_sql("PRAGMA incremental_vacuum(64)")
@@ -200,6 +198,15 @@ impl SqliteStore {
             .await
             .map_err(&failed)?;
         Ok(())
+    }
+
+    /// Waits for nobody; what cannot be written back now is next time. Returns how
+    /// many pages the log has.
+    async fn write_log_back(&self) -> std::result::Result<i64, sqlx::Error> {
+        let (_, log, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)")
+            .fetch_one(&self.checkpoints)
+            .await?;
+        Ok(log)
     }
 
     /// Holds the writer back until nobody reads from the log any more, so that the
