@@ -1,0 +1,158 @@
+//! Reads what came in on a raw ICMP socket.
+//!
+//! The one rule: every field is looked at only where the bytes reach it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Answer, ECHO_HEADER, Family, Kind, OURS, Sequence, extension};
+use crate::report::Unreachable;
+
+/// ICMP's protocol numbers.
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// Reads an IPv4 packet with its header, as a raw socket gives it. `None` for what is no answer to an
+/// echo request, or to one that is not `magic`'s.
+#[must_use]
+pub fn parse_v4(packet: &[u8], magic: u32) -> Option<Answer> {
+    let icmp = after_v4_header(packet)?;
+    let (&code, kind) = (icmp.get(1)?, *icmp.first()?);
+    match kind {
+        0 => reply(icmp, magic),
+        // Code 1 says that fragments were not put together in time.
+        11 if code == 0 => quote(icmp, Kind::TimeExceeded, Family::V4, magic),
+        3 => {
+            let reason = match code {
+                0 | 6 | 11 => Unreachable::Network,
+                1 | 7 | 12 => Unreachable::Host,
+                9 | 10 | 13 => Unreachable::Prohibited,
+                other => Unreachable::Other(other),
+            };
+            quote(icmp, Kind::Unreachable(reason), Family::V4, magic)
+        }
+        _ => None,
+    }
+}
+
+/// Reads an ICMPv6 message, which a raw socket gives without its IP header.
+#[must_use]
+pub fn parse_v6(icmp: &[u8], magic: u32) -> Option<Answer> {
+    let (&code, kind) = (icmp.get(1)?, *icmp.first()?);
+    match kind {
+        129 => reply(icmp, magic),
+        3 if code == 0 => quote(icmp, Kind::TimeExceeded, Family::V6, magic),
+        1 => {
+            let reason = match code {
+                0 => Unreachable::Network,
+                3 => Unreachable::Host,
+                1 | 5 | 6 => Unreachable::Prohibited,
+                other => Unreachable::Other(other),
+            };
+            quote(icmp, Kind::Unreachable(reason), Family::V6, magic)
+        }
+        _ => None,
+    }
+}
+
+fn reply(icmp: &[u8], magic: u32) -> Option<Answer> {
+    let echo = Echo::read(icmp, magic)?;
+    let (id, cookie) = echo.payload?;
+    Some(Answer {
+        kind: Kind::Reply,
+        id,
+        header_id: echo.id,
+        sequence: echo.sequence,
+        cookie: Some(cookie),
+        quoted_target: None,
+        quoted_checksum: None,
+        mpls: Vec::new(),
+    })
+}
+
+fn quote(icmp: &[u8], kind: Kind, family: Family, magic: u32) -> Option<Answer> {
+    let body = icmp.get(ECHO_HEADER..)?;
+    let (quoted, mpls) = extension::split(icmp, body, family);
+    let (target, inner) = match family {
+        Family::V4 => quoted_v4(quoted)?,
+        Family::V6 => quoted_v6(quoted)?,
+    };
+    if inner.first() != Some(&family.echo_request()) || inner.get(1) != Some(&0) {
+        return None;
+    }
+    let echo = Echo::read(inner, magic)?;
+    Some(Answer {
+        kind,
+        id: echo.payload.map_or(echo.id, |(id, _)| id),
+        header_id: echo.id,
+        sequence: echo.sequence,
+        cookie: echo.payload.map(|(_, cookie)| cookie),
+        quoted_target: Some(target),
+        quoted_checksum: (family == Family::V4).then_some(echo.checksum),
+        mpls,
+    })
+}
+
+/// What an echo message says of itself.
+struct Echo {
+    checksum: u16,
+    id: u16,
+    sequence: Sequence,
+    /// Identifier and cookie, where the payload is there.
+    payload: Option<(u16, u32)>,
+}
+
+impl Echo {
+    /// `None` when the header is not whole, or the payload is somebody else's. A payload of zeros is one
+    /// that a router cut off and filled up.
+    fn read(icmp: &[u8], magic: u32) -> Option<Self> {
+        let payload = match icmp.get(ECHO_HEADER..ECHO_HEADER + OURS) {
+            None => None,
+            Some(ours) => match be32(ours, 4)? {
+                word if word == magic => Some((be16(ours, 2)?, be32(ours, 8)?)),
+                0 => None,
+                _ => return None,
+            },
+        };
+        Some(Self {
+            checksum: be16(icmp, 2)?,
+            id: be16(icmp, 4)?,
+            sequence: Sequence(be16(icmp, 6)?),
+            payload,
+        })
+    }
+}
+
+/// What follows an IPv4 header that is there as a whole.
+fn after_v4_header(packet: &[u8]) -> Option<&[u8]> {
+    let first = *packet.first()?;
+    let length = usize::from(first & 0xf) * 4;
+    (first >> 4 == 4 && length >= 20)
+        .then(|| packet.get(length..))
+        .flatten()
+}
+
+fn quoted_v4(quoted: &[u8]) -> Option<(IpAddr, &[u8])> {
+    let inner = after_v4_header(quoted)?;
+    let fragment = be16(quoted, 6)? & 0x1fff;
+    let octets: [u8; 4] = quoted.get(16..20)?.try_into().ok()?;
+    (quoted[9] == ICMP && fragment == 0).then(|| (IpAddr::V4(Ipv4Addr::from(octets)), inner))
+}
+
+fn quoted_v6(quoted: &[u8]) -> Option<(IpAddr, &[u8])> {
+    let inner = quoted.get(40..)?;
+    let octets: [u8; 16] = quoted.get(24..40)?.try_into().ok()?;
+    (quoted[0] >> 4 == 6 && quoted[6] == ICMPV6)
+        .then(|| (IpAddr::V6(Ipv6Addr::from(octets)), inner))
+}
+
+/// Two bytes in network order.
+pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    let two = bytes.get(at..at.checked_add(2)?)?;
+    Some(u16::from_be_bytes(two.try_into().ok()?))
+}
+
+/// Four bytes in network order.
+pub(super) fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    let four = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_be_bytes(four.try_into().ok()?))
+}
