@@ -1,0 +1,141 @@
+//! What a trace keeps of one hop.
+//!
+//! The one rule: statistics of a hop with one responder are kept once.
+
+use std::net::IpAddr;
+
+use super::Heard;
+use crate::packet::Kind;
+use crate::report::{self, Counts, Mpls, Responder, Unreachable};
+use crate::statistics::Statistics;
+
+/// Responders of one hop that are told apart. More than these are somebody's mischief; their answers count
+/// for the hop alone.
+const MAX_RESPONDERS: usize = 16;
+
+/// One hop.
+#[derive(Debug, Default)]
+pub(super) struct Hop {
+    pub(super) counts: Counts,
+    /// Which of the last 64 rounds were answered, to know a second answer.
+    answered: u64,
+    responders: Vec<Seen>,
+    /// Over all responders, once there are several.
+    all: Option<Box<Statistics>>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    address: IpAddr,
+    received: u32,
+    unreachable: Option<Unreachable>,
+    mpls: Box<[Mpls]>,
+    statistics: Statistics,
+}
+
+impl Hop {
+    /// A probe of this round is on its way.
+    pub(super) fn forget(&mut self, round: u32) {
+        self.answered &= !bit(round);
+    }
+
+    pub(super) fn was_answered(&self, round: u32) -> bool {
+        self.answered & bit(round) != 0
+    }
+
+    /// Counts an answer and its round trip.
+    pub(super) fn answered(&mut self, heard: &Heard, round: u32, micros: Option<u32>) {
+        self.counts.sent += 1;
+        self.counts.received += 1;
+        self.answered |= bit(round);
+        let known = self
+            .responders
+            .iter()
+            .position(|seen| seen.address == heard.from);
+        let at = known.unwrap_or_else(|| self.meet(heard.from));
+        if let (Some(all), Some(micros)) = (&mut self.all, micros) {
+            all.add(micros);
+        }
+        let Some(seen) = self.responders.get_mut(at) else {
+            return;
+        };
+        seen.received += 1;
+        seen.unreachable = match heard.kind {
+            Kind::Unreachable(reason) => Some(reason),
+            Kind::Reply | Kind::TimeExceeded => None,
+        };
+        if *seen.mpls != *heard.mpls {
+            seen.mpls = heard.mpls.clone().into_boxed_slice();
+        }
+        if let Some(micros) = micros {
+            seen.statistics.add(micros);
+        }
+    }
+
+    /// A place for a responder not met before; none when there are too many.
+    fn meet(&mut self, address: IpAddr) -> usize {
+        if self.responders.len() == 1 {
+            self.all = Some(Box::new(self.responders[0].statistics));
+        }
+        if self.responders.len() < MAX_RESPONDERS {
+            self.responders.push(Seen {
+                address,
+                received: 0,
+                unreachable: None,
+                mpls: Box::default(),
+                statistics: Statistics::default(),
+            });
+            return self.responders.len() - 1;
+        }
+        usize::MAX
+    }
+
+    /// Over all answers.
+    pub(super) fn statistics(&self) -> Statistics {
+        match (&self.all, self.responders.first()) {
+            (Some(all), _) => **all,
+            (None, Some(only)) => only.statistics,
+            (None, None) => Statistics::default(),
+        }
+    }
+
+    /// The longest round trip, microseconds.
+    pub(super) fn worst(&self) -> u32 {
+        self.statistics().worst
+    }
+
+    /// Who answered.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.responders.iter().map(|seen| seen.address)
+    }
+
+    /// As a report has it.
+    pub(super) fn view(&self, ttl: u8) -> report::Hop {
+        let mut responders: Vec<_> = self.responders.iter().map(Seen::view).collect();
+        responders.sort_by_key(|responder| std::cmp::Reverse(responder.received));
+        report::Hop {
+            ttl,
+            own: self.counts,
+            group: None,
+            responders,
+            group_statistics: None,
+            statistics: self.statistics(),
+        }
+    }
+}
+
+impl Seen {
+    fn view(&self) -> Responder {
+        Responder {
+            address: self.address,
+            received: self.received,
+            statistics: self.statistics,
+            mpls: self.mpls.to_vec(),
+            unreachable: self.unreachable,
+        }
+    }
+}
+
+fn bit(round: u32) -> u64 {
+    1 << (round % 64)
+}
