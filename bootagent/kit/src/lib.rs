@@ -12,6 +12,7 @@ pub mod args;
 pub mod check;
 pub mod clock;
 pub mod config;
+pub mod date;
 pub mod dirs;
 pub mod fs;
 pub mod http;

@@ -13,6 +13,7 @@ use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use bootagent_kit::date::Date;
 use bootagent_kit::fs::{self, FsError};
 
 use crate::series::Point;
@@ -248,22 +249,7 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
 
 /// `2024-07-10.points` for a moment in seconds since 1970 UTC.
 fn file_name(unix_seconds: u64) -> String {
-    // Days to a date of the Gregorian calendar, years beginning in March so
-    // that the leap day is the last one (Howard Hinnant's algorithm).
-    let days = unix_seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}{SUFFIX}")
+    format!("{}{SUFFIX}", Date::of_unix(unix_seconds.cast_signed()))
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@
 //! decides for one measurement and `pace` which of them may send; `slots` says
 //! whose an answer is. All these are pure: what time it is they are told.
 //!
+//! `format` shows a report as `mtr` would.
+//!
 //! The one rule: a number that is not known is never shown as one.
 
+pub mod format;
 pub mod moment;
 pub mod pace;
 pub mod packet;

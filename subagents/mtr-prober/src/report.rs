@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use bootagent_kit::date::Date;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -134,6 +135,41 @@ pub struct Instant {
     pub unix_ms: i64,
     /// Seconds east of UTC.
     pub offset: i32,
+}
+
+impl Instant {
+    /// In local time, as `mtr` writes it: `2026-11-22T05:42:28+0000`.
+    #[must_use]
+    pub fn iso(&self) -> String {
+        let sign = if self.offset < 0 { '-' } else { '+' };
+        let minutes = self.offset.unsigned_abs() / 60;
+        let zone = format!("{sign}{:02}{:02}", minutes / 60, minutes % 60);
+        format!("{}T{}{zone}", self.date(), self.time())
+    }
+
+    /// The same moment in UTC.
+    #[must_use]
+    pub fn utc(&self) -> Self {
+        Self { offset: 0, ..*self }
+    }
+
+    /// The day it falls on, in local time.
+    #[must_use]
+    pub fn date(&self) -> Date {
+        Date::of_unix(self.local_seconds())
+    }
+
+    /// The time of that day, `05:42:28`.
+    #[must_use]
+    pub fn time(&self) -> String {
+        let of_day = self.local_seconds().rem_euclid(86_400);
+        let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+        format!("{hour:02}:{minute:02}:{second:02}")
+    }
+
+    fn local_seconds(&self) -> i64 {
+        self.unix_ms.div_euclid(1000) + i64::from(self.offset)
+    }
 }
 
 /// One part of a measurement, with its own numbers.
@@ -313,6 +349,18 @@ pub enum Fault {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_written_in_its_own_zone() {
+        let moment = |offset| Instant {
+            unix_ms: 1_795_326_148_999,
+            offset,
+        };
+        assert_eq!(moment(0).iso(), "2026-11-22T05:42:28+0000");
+        assert_eq!(moment(8 * 3600).iso(), "2026-11-22T13:42:28+0800");
+        assert_eq!(moment(-12_600).utc().iso(), "2026-11-22T05:42:28+0000");
+        assert_eq!(moment(-6 * 3600 - 1800).iso(), "2026-11-21T23:12:28-0630");
+    }
 
     #[test]
     fn a_fault_names_itself_in_json() {
