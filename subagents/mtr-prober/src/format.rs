@@ -95,4 +95,4 @@ impl<'a> Row<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

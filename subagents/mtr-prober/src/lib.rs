@@ -5,7 +5,8 @@
 //! decides for one measurement and `pace` which of them may send; `slots` says
 //! whose an answer is. All these are pure: what time it is they are told.
 //!
-//! `format` shows a report as `mtr` would.
+//! `format` shows a report as `mtr` would, `verdict` says what it means,
+//! `ticket` is both for a carrier.
 //!
 //! The one rule: a number that is not known is never shown as one.
 
@@ -16,4 +17,6 @@ pub mod packet;
 pub mod report;
 pub mod slots;
 pub mod statistics;
+pub mod ticket;
 pub mod trace;
+pub mod verdict;

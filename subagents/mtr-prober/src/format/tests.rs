@@ -12,7 +12,7 @@ pub(crate) fn statistics(values: &[u32]) -> Statistics {
     statistics
 }
 
-fn hop(ttl: u8, address: Option<&str>, sent: u32, times: &[u32]) -> Hop {
+pub(crate) fn hop(ttl: u8, address: Option<&str>, sent: u32, times: &[u32]) -> Hop {
     let received = u32::try_from(times.len()).expect("few");
     let of = |address: &str| Responder {
         address: address.parse().expect("an address"),
@@ -34,7 +34,7 @@ fn hop(ttl: u8, address: Option<&str>, sent: u32, times: &[u32]) -> Hop {
     }
 }
 
-fn report(hops: Vec<Hop>) -> Report {
+pub(crate) fn report(hops: Vec<Hop>) -> Report {
     let moment = Instant {
         unix_ms: 1_795_326_148_000,
         offset: 8 * 3600,
