@@ -5,18 +5,26 @@
 //! decides for one measurement and `pace` which of them may send; `slots` says
 //! whose an answer is. All these are pure: what time it is they are told.
 //!
+//! `engine` does it all for every trace at once, over the sockets of `socket` and the
+//! calls of `sys`.
+//!
 //! `format` shows a report as `mtr` would, `verdict` says what it means,
-//! `ticket` is both for a carrier.
+//! `ticket` is both for a carrier. `command` is `mtr-prober trace`.
 //!
 //! The one rule: a number that is not known is never shown as one.
 
+pub mod clock;
+pub mod command;
+pub mod engine;
 pub mod format;
 pub mod moment;
 pub mod pace;
 pub mod packet;
 pub mod report;
 pub mod slots;
+pub mod socket;
 pub mod statistics;
+mod sys;
 pub mod ticket;
 pub mod trace;
 pub mod verdict;

@@ -1,0 +1,333 @@
+//! The one thread that sends every probe and hears every answer.
+//!
+//! Whoever wants something measured says `begin` and is told the end on the channel he gave at `start`;
+//! meanwhile `results` shows what there is. A trace of a path and a ping that never ends are the same thing
+//! to it: see `trace::Plan`. Whose `Tell` says so is told of each probe besides.
+//!
+//! The one rule: the thread waits for nobody. It holds nothing that others lock, commands come over a
+//! bounded channel, and what it tells goes over one that never blocks.
+
+mod fault;
+mod run;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bootagent_kit::thread;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::packet::{Family, MAX_HOPS, MAX_SIZE, Sequence};
+use crate::report::{Fault, Part, Second};
+use crate::socket::{Lane, OpenError, Source};
+use crate::sys;
+use crate::trace::Plan;
+
+/// Commands that wait for the engine. It takes them within milliseconds.
+const COMMANDS: usize = 4_096;
+
+/// How long an answer of the engine's may take on a machine that is not stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How an engine works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Probes per second for everything together.
+    pub budget: u32,
+    /// Bytes of each socket's receive buffer; the kernel may give less.
+    pub receive_buffer: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            budget: 2_000,
+            receive_buffer: 4 << 20,
+        }
+    }
+}
+
+/// What is to be measured, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// Where, how often, how far.
+    pub plan: Plan,
+    /// From where.
+    pub source: Source,
+    /// Bytes of a probe, its IP header included; within [`Family::min_size`] and [`MAX_SIZE`].
+    pub size: u16,
+    /// How urgent it is.
+    pub urgency: Urgency,
+    /// Of what one is told.
+    pub tell: Tell,
+}
+
+/// How urgent a measurement is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// As others.
+    Usual,
+    /// A loss triggered it or a ticket waits for it: it begins at once, and its probes go first.
+    Urgent,
+}
+
+/// Of what whoever asked is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tell {
+    /// Of the end.
+    End,
+    /// Of the end and of each probe.
+    EachProbe,
+}
+
+/// A measurement of an engine's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle(u64);
+
+/// What the engine tells by itself.
+#[derive(Debug)]
+pub enum Event {
+    /// A measurement ended. Each that has begun ends once.
+    Ended {
+        /// Which.
+        handle: Handle,
+        /// Why.
+        end: End,
+        /// What it found.
+        results: Box<Results>,
+    },
+    /// What became of probes, of many measurements together.
+    Outcomes(Vec<Outcome>),
+}
+
+/// Why a measurement ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All rounds are done.
+    Finished,
+    /// It was stopped.
+    Stopped,
+    /// The engine has no identifier left for it: it measures as many at once as it can.
+    Full,
+}
+
+/// What became of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Of which measurement.
+    pub handle: Handle,
+    /// In which of its rounds, from 0 on.
+    pub round: u32,
+    /// What.
+    pub fate: Fate,
+}
+
+/// What became of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It was answered, after so many microseconds where that is known.
+    Answered(Option<u32>),
+    /// It was not answered in time.
+    Lost,
+    /// The kernel did not send it.
+    Unsent,
+}
+
+/// What a measurement has found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Results {
+    /// Its rows; absent before the first probe left.
+    pub part: Option<Part>,
+    /// Probes to the target and losses by the second, if they are kept.
+    pub timeline: Vec<Second>,
+    /// What this machine did to it.
+    pub faults: Vec<Fault>,
+}
+
+/// Why a measurement did not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BeginError {
+    /// There is no socket for such addresses.
+    #[error("this machine has no sockets for {0:?}")]
+    NoSocket(Family),
+    /// The plan is none.
+    #[error(
+        "a measurement needs 1 to 32 hops, a time between rounds, and probes of {0} to 1500 bytes"
+    )]
+    Plan(u16),
+    /// Thousands of commands wait.
+    #[error("the engine has too much to do; try again in a second")]
+    Busy,
+}
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No socket.
+    #[error(transparent)]
+    Socket(#[from] OpenError),
+    /// No thread, or no wake-up for it.
+    #[error("starting the engine")]
+    Thread(#[source] io::Error),
+}
+
+/// A running engine. It ends, and its measurements with it, when this is dropped.
+#[derive(Debug)]
+pub struct Engine {
+    commands: SyncSender<Command>,
+    wake: Arc<EventFd>,
+    next: AtomicU64,
+    families: Vec<Family>,
+    receive_buffer: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Command {
+    Begin(Handle, Box<Spec>),
+    Prolong(Handle, u32),
+    Stop(Handle),
+    Results(Handle, SyncSender<Option<Results>>),
+    Counters(SyncSender<Counters>),
+    Shutdown,
+}
+
+/// What the engine has done since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Probes the kernel took.
+    pub sent: u64,
+    /// Packets that came in.
+    pub received: u64,
+    /// Packets that came in and were no answers to a probe of ours.
+    pub foreign: u64,
+    /// Packets the kernel threw away.
+    pub dropped: u64,
+    /// How often the thread woke.
+    pub wakes: u64,
+    /// Measurements that run.
+    pub live: u64,
+}
+
+/// A probe in a batch that is being sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Letter {
+    id: u16,
+    sequence: Sequence,
+    round: u32,
+}
+
+impl Engine {
+    /// Opens the sockets and starts the thread. It works in the network namespace of whoever calls this.
+    ///
+    /// IPv6 may be switched off on a machine; IPv4 may not.
+    pub fn start(settings: Settings) -> Result<(Self, Receiver<Event>), StartError> {
+        let magic = u32::try_from(sys::random() >> 32).expect("32 bits").max(1);
+        // Not 0: identifiers of programs that count from 1, as in containers, are below.
+        let base = u16::try_from(sys::random() % 7 + 1).expect("3 bits") << 13;
+        let open = |family| Lane::open(family, magic, base, settings.receive_buffer);
+        let mut lanes = vec![open(Family::V4)?];
+        match open(Family::V6) {
+            Ok(lane) => lanes.push(lane),
+            Err(error) => log::warn!("only IPv4 is measured: {:#}", anyhow::Error::from(error)),
+        }
+        let families = lanes.iter().map(|lane| lane.family).collect();
+        let receive_buffer = lanes[0].receive_buffer();
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|error| StartError::Thread(error.into()))?;
+        let wake = Arc::new(wake);
+        let (commands, inbox) = sync_channel(COMMANDS);
+        let (events, told) = channel();
+        let engine = run::Run::new(settings, lanes, (magic, base), inbox, wake.clone(), events);
+        let thread = thread::spawn("engine", move || engine.run()).map_err(StartError::Thread)?;
+        let engine = Self {
+            commands,
+            wake,
+            next: AtomicU64::new(1),
+            families,
+            receive_buffer,
+            thread: Some(thread),
+        };
+        Ok((engine, told))
+    }
+
+    /// Begins a measurement.
+    pub fn begin(&self, spec: Spec) -> Result<Handle, BeginError> {
+        let family = Family::of(spec.plan.target);
+        if !self.families.contains(&family) {
+            return Err(BeginError::NoSocket(family));
+        }
+        let Plan {
+            first_ttl: first,
+            last_ttl: last,
+            interval,
+            ..
+        } = spec.plan;
+        let hops = first >= 1 && last >= first && last - first < MAX_HOPS;
+        let size = (family.min_size()..=MAX_SIZE).contains(&spec.size);
+        if !hops || !size || interval.is_zero() {
+            return Err(BeginError::Plan(family.min_size()));
+        }
+        let handle = Handle(self.next.fetch_add(1, Ordering::Relaxed));
+        self.command(Command::Begin(handle, Box::new(spec)))?;
+        Ok(handle)
+    }
+
+    /// Lets a measurement go on until it has had so many rounds.
+    pub fn prolong(&self, handle: Handle, rounds: u32) -> Result<(), BeginError> {
+        self.command(Command::Prolong(handle, rounds))
+    }
+
+    /// Ends a measurement; the event tells what there was.
+    pub fn stop(&self, handle: Handle) -> Result<(), BeginError> {
+        self.command(Command::Stop(handle))
+    }
+
+    /// What a running measurement has found so far; `None` when it does not run.
+    #[must_use]
+    pub fn results(&self, handle: Handle) -> Option<Results> {
+        self.ask(|reply| Command::Results(handle, reply)).flatten()
+    }
+
+    /// What the engine has done; `None` when it does not answer.
+    #[must_use]
+    pub fn counters(&self) -> Option<Counters> {
+        self.ask(Command::Counters)
+    }
+
+    /// The size of the receive buffer that the kernel gave, in its own counting.
+    #[must_use]
+    pub fn receive_buffer(&self) -> usize {
+        self.receive_buffer
+    }
+
+    fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = sync_channel(1);
+        self.command(command(reply)).ok()?;
+        answer.recv_timeout(PATIENCE).ok()
+    }
+
+    fn command(&self, command: Command) -> Result<(), BeginError> {
+        match self.commands.try_send(command) {
+            // The thread ends only with the process or with us.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => return Err(BeginError::Busy),
+        }
+        // Only fails when it was written to 2^64 times and never read.
+        let _ = self.wake.write(1);
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Waits for a place if need be: the thread empties the channel.
+        let _ = self.commands.send(Command::Shutdown);
+        let _ = self.wake.write(1);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

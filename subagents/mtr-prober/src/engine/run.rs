@@ -1,0 +1,361 @@
+//! The engine's thread: hears, decides by `trace` and `pace`, sends, sleeps until something is due.
+//!
+//! While it is busy it works in ticks of a millisecond: what comes in meanwhile has the kernel's stamp and
+//! loses nothing by waiting. While it is not, it sleeps until a probe is due or an answer comes.
+//!
+//! The one rule: whatever one trace does, the others are heard and sent in the same tick.
+
+mod hear;
+mod post;
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::EventFd;
+use nix::sys::time::TimeSpec;
+
+use super::fault::{Doubts, Quota, STARVED};
+use super::{
+    Command, Counters, End, Event, Fate, Handle, Outcome, Results, Settings, Spec, Tell, Urgency,
+};
+use crate::clock::{self, Clock};
+use crate::moment::Moment;
+use crate::pace::{Class, Key, Pace};
+use crate::packet::Marks;
+use crate::report::PartName;
+use crate::slots::Slots;
+use crate::socket::Lane;
+use crate::sys::{self, Inbox};
+use crate::trace::Trace;
+
+/// While something happens, that much happens in one go.
+const TICK: Duration = Duration::from_millis(1);
+
+/// A batch that took longer left nobody knows when.
+const DOUBTFUL: Duration = Duration::from_millis(1);
+
+/// Twice the longest time an answer is waited for.
+const REST: Duration = Duration::from_secs(20);
+
+/// Outcomes are told together, this long after the first.
+const TELL_AFTER: Duration = Duration::from_millis(100);
+
+/// Calls to receive in one tick, so that a flood does not keep us from sending.
+const RECEIVES: usize = 64;
+
+/// How old the quota's counter may be.
+const QUOTA_AGE: Duration = Duration::from_millis(200);
+
+/// A measurement that runs.
+struct Live {
+    handle: Handle,
+    spec: Box<Spec>,
+    trace: Trace,
+    marks: Marks,
+    /// The alarm that counts; earlier ones ring in vain.
+    alarm: Option<Moment>,
+    queued: Queued,
+    doubts: Doubts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queued {
+    No,
+    Yes,
+}
+
+/// Everything the thread owns.
+pub(super) struct Run {
+    lanes: Vec<Lane>,
+    inbox: Inbox,
+    magic: u32,
+    slots: Slots<Live>,
+    ids: HashMap<Handle, u16>,
+    pace: Pace,
+    clock: Clock,
+    quota: Quota,
+    throttled: (Moment, Duration),
+    commands: Receiver<Command>,
+    wake: Arc<EventFd>,
+    events: Sender<Event>,
+    outcomes: Vec<Outcome>,
+    tell_at: Option<Moment>,
+    counters: Counters,
+}
+
+enum Next {
+    GoOn,
+    Shutdown,
+}
+
+impl Run {
+    pub(super) fn new(
+        settings: Settings,
+        lanes: Vec<Lane>,
+        (magic, base): (u32, u16),
+        commands: Receiver<Command>,
+        wake: Arc<EventFd>,
+        events: Sender<Event>,
+    ) -> Self {
+        let now = clock::now();
+        let quota = Quota::find();
+        let throttled = (now, quota.throttled());
+        Self {
+            lanes,
+            inbox: Inbox::new(),
+            magic,
+            slots: Slots::new(base, REST),
+            ids: HashMap::new(),
+            pace: Pace::new(settings.budget, now),
+            clock: Clock::new(),
+            quota,
+            throttled,
+            commands,
+            wake,
+            events,
+            outcomes: Vec::new(),
+            tell_at: None,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        loop {
+            if let Next::Shutdown = self.obey() {
+                return;
+            }
+            self.hear();
+            let now = clock::now();
+            while let Some(((id, handle), at)) = self.pace.ring(now) {
+                let live = self.slots.get_mut(id);
+                if let Some(live) = live.filter(|live| live.handle == Handle(handle))
+                    && live.alarm == Some(at)
+                {
+                    live.alarm = None;
+                    self.look(id, now);
+                }
+            }
+            self.send();
+            self.tell(now);
+            self.sleep(now);
+        }
+    }
+
+    fn obey(&mut self) -> Next {
+        let _ = self.wake.read();
+        while let Ok(command) = self.commands.try_recv() {
+            let now = clock::now();
+            match command {
+                Command::Begin(handle, spec) => self.begin(handle, spec, now),
+                Command::Prolong(handle, rounds) => self.change(handle, now, |trace| {
+                    trace.prolong(rounds);
+                }),
+                Command::Stop(handle) => {
+                    if let Some(&id) = self.ids.get(&handle) {
+                        self.end(id, End::Stopped, now);
+                    }
+                }
+                Command::Results(handle, reply) => {
+                    let live = self.ids.get(&handle).and_then(|&id| self.slots.get(id));
+                    let results = live.is_some().then(|| self.results(handle, now));
+                    let _ = reply.send(results.flatten());
+                }
+                Command::Counters(reply) => {
+                    let _ = reply.send(Counters {
+                        dropped: self.dropped(),
+                        live: u64::try_from(self.slots.len()).unwrap_or(u64::MAX),
+                        ..self.counters
+                    });
+                }
+                Command::Shutdown => return Next::Shutdown,
+            }
+        }
+        Next::GoOn
+    }
+
+    fn begin(&mut self, handle: Handle, spec: Box<Spec>, now: Moment) {
+        let Some(id) = self.slots.next(now) else {
+            let results = Box::default();
+            let end = End::Full;
+            let _ = self.events.send(Event::Ended {
+                handle,
+                end,
+                results,
+            });
+            return;
+        };
+        let phase = match spec.urgency {
+            Urgency::Urgent => Duration::ZERO,
+            Urgency::Usual => self.pace.phase(now, spec.plan.interval),
+        };
+        let doubts = Doubts {
+            dropped_before: self.dropped(),
+            throttled_before: self.throttled(now),
+            ..Doubts::default()
+        };
+        let live = Live {
+            handle,
+            trace: Trace::new(spec.plan, now + phase),
+            marks: Marks::new(id, self.magic, sys::random()),
+            spec,
+            alarm: None,
+            queued: Queued::No,
+            doubts,
+        };
+        if let Ok(id) = self.slots.insert(live, now) {
+            self.ids.insert(handle, id);
+            self.look(id, now);
+        }
+    }
+
+    fn change(&mut self, handle: Handle, now: Moment, change: impl FnOnce(&mut Trace)) {
+        if let Some(&id) = self.ids.get(&handle)
+            && let Some(live) = self.slots.get_mut(id)
+        {
+            change(&mut live.trace);
+            self.look(id, now);
+        }
+    }
+
+    /// Lets a trace do what is due, and sees to it that it is looked at again.
+    fn look(&mut self, id: u16, now: Moment) {
+        let Some(live) = self.slots.get_mut(id) else {
+            return;
+        };
+        let (handle, tell) = (live.handle, live.spec.tell);
+        let outcomes = &mut self.outcomes;
+        live.trace.expire(now, self.clock.wall(), |round| {
+            if tell == Tell::EachProbe {
+                let fate = Fate::Lost;
+                outcomes.push(Outcome {
+                    handle,
+                    round,
+                    fate,
+                });
+            }
+        });
+        if live.trace.is_over() {
+            return self.end(id, End::Finished, now);
+        }
+        let key: Key = (id, handle.0);
+        if live.queued == Queued::No && live.trace.due().is_some_and(|due| due <= now) {
+            let class = match (live.spec.urgency, live.trace.rounds()) {
+                (Urgency::Urgent, _) => Class::Urgent,
+                (Urgency::Usual, 0 | 1) => Class::First,
+                (Urgency::Usual, _) if live.trace.is_target_next() => Class::Target,
+                (Urgency::Usual, _) => Class::Hop,
+            };
+            live.queued = Queued::Yes;
+            self.pace.wait(key, class);
+        }
+        // Who waits in line is looked at when its probe is sent.
+        if live.queued == Queued::No
+            && let Some(at) = live.trace.deadline()
+            && live.alarm.is_none_or(|alarm| at < alarm)
+        {
+            live.alarm = Some(at);
+            self.pace.alarm(key, at);
+        }
+    }
+
+    fn end(&mut self, id: u16, end: End, now: Moment) {
+        let Some(handle) = self.slots.get(id).map(|live| live.handle) else {
+            return;
+        };
+        let results = Box::new(self.results(handle, now).unwrap_or_default());
+        self.slots.remove(id, now);
+        self.ids.remove(&handle);
+        // Whoever started us may have gone; then we end soon.
+        let _ = self.events.send(Event::Ended {
+            handle,
+            end,
+            results,
+        });
+    }
+
+    fn results(&mut self, handle: Handle, now: Moment) -> Option<Results> {
+        let (dropped, throttled) = (self.dropped(), self.throttled(now));
+        let live = self.ids.get(&handle).and_then(|&id| self.slots.get(id))?;
+        let ordered = u64::try_from(live.spec.plan.interval.as_millis()).unwrap_or(u64::MAX);
+        let interval = live.trace.mean_interval_ms();
+        Some(Results {
+            part: live.trace.part(PartName::Run, self.clock.wall()),
+            timeline: live.trace.timeline(),
+            faults: live.doubts.faults(dropped, throttled, ordered, interval),
+        })
+    }
+
+    fn dropped(&self) -> u64 {
+        self.lanes.iter().map(Lane::all_dropped).sum()
+    }
+
+    fn throttled(&mut self, now: Moment) -> Duration {
+        if now.since(self.throttled.0) > QUOTA_AGE {
+            self.throttled = (now, self.quota.throttled());
+        }
+        self.throttled.1
+    }
+
+    fn tell(&mut self, now: Moment) {
+        if self.outcomes.is_empty() {
+            return;
+        }
+        let at = *self.tell_at.get_or_insert(now + TELL_AFTER);
+        if at <= now {
+            self.tell_at = None;
+            let outcomes = std::mem::take(&mut self.outcomes);
+            let _ = self.events.send(Event::Outcomes(outcomes));
+        }
+    }
+
+    /// Sleeps until something is to be done. First to the end of the tick, and nothing that comes in wakes it.
+    fn sleep(&mut self, began: Moment) {
+        let next = [self.pace.deadline(clock::now()), self.tell_at];
+        let next = next.into_iter().flatten().min();
+        let tick = began + TICK;
+        let wake = PollFd::new(self.wake.as_fd(), PollFlags::POLLIN);
+        let woken = poll(&mut [wake], Some(tick));
+        if woken || next.is_some_and(|next| next <= tick) {
+            self.woke(next, woken);
+            return;
+        }
+        let wake = PollFd::new(self.wake.as_fd(), PollFlags::POLLIN);
+        let lanes = self.lanes.iter();
+        let mut all: Vec<_> = lanes
+            .map(|lane| PollFd::new(lane.fd(), PollFlags::POLLIN))
+            .collect();
+        all.push(wake);
+        let woken = poll(&mut all, next);
+        self.woke(next, woken);
+    }
+
+    /// Notes if we were run much later than we wanted.
+    fn woke(&mut self, next: Option<Moment>, woken: bool) {
+        self.counters.wakes += 1;
+        let Some(next) = next.filter(|_| !woken) else {
+            return;
+        };
+        let late = clock::now().since(next);
+        if late >= STARVED {
+            for live in self.slots.values_mut() {
+                live.doubts.starved = live.doubts.starved.max(late);
+            }
+        }
+    }
+}
+
+/// Waits until then or for ever; tells whether something came before.
+fn poll(fds: &mut [PollFd<'_>], until: Option<Moment>) -> bool {
+    let timeout = until.map(|until| TimeSpec::from_duration(until.since(clock::now())));
+    match ppoll(fds, timeout, None) {
+        Ok(count) => count > 0,
+        Err(Errno::EINTR) => true,
+        // No descriptor of ours is ever wrong.
+        Err(_) => false,
+    }
+}

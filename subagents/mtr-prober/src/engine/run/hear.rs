@@ -1,0 +1,85 @@
+//! What came in: whose answer it is, and when it really came.
+//!
+//! The one rule: what is nobody's changes nothing but a counter.
+
+use std::io;
+
+use super::{RECEIVES, Run};
+use crate::clock;
+use crate::engine::{Fate, Outcome, Tell};
+use crate::packet::{Family, parse_v4, parse_v6};
+use crate::trace::{Heard, Taken};
+
+impl Run {
+    /// Takes in everything that has come.
+    pub(super) fn hear(&mut self) {
+        for at in 0..self.lanes.len() {
+            for _ in 0..RECEIVES {
+                match self.inbox.receive(self.lanes[at].fd()) {
+                    Ok(()) => self.understand(at),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    // Mostly that nothing is there. Anything else is an error some packet met on its way:
+                    // it was taken off the socket by telling it.
+                    Err(_) => break,
+                }
+                if !self.inbox.is_full() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Finds whose answers the packets in the inbox are.
+    fn understand(&mut self, lane: usize) {
+        // Looked at after the packets were taken: a jump before this makes their stamps worthless.
+        let step = self.clock.look();
+        let wall = self.clock.wall();
+        if let Some(step) = step {
+            for live in self.slots.values_mut() {
+                live.doubts.step += step;
+            }
+        }
+        let now = clock::now();
+        let lane = &mut self.lanes[lane];
+        let mut touched = Vec::new();
+        for packet in self.inbox.packets() {
+            self.counters.received += 1;
+            lane.dropped = packet.dropped.unwrap_or(lane.dropped);
+            let answer = match lane.family {
+                Family::V4 => parse_v4(packet.bytes, self.magic),
+                Family::V6 => parse_v6(packet.bytes, self.magic),
+            };
+            let found = answer.and_then(|answer| {
+                let live = self.slots.get_mut(answer.id)?;
+                let target = live.trace.plan().target;
+                live.marks.claim(&answer, packet.from, target).ok()?;
+                Some((answer, live))
+            });
+            let Some((answer, live)) = found else {
+                self.counters.foreign += 1;
+                continue;
+            };
+            let stamp = packet.stamp.filter(|_| step.is_none());
+            let heard = Heard {
+                sequence: answer.sequence,
+                from: packet.from,
+                kind: answer.kind,
+                mpls: answer.mpls,
+                received: stamp.map(|stamp| wall.moment(stamp)),
+            };
+            if let Taken::Counted { round, micros } = live.trace.answer(&heard, now, wall) {
+                if live.spec.tell == Tell::EachProbe {
+                    self.outcomes.push(Outcome {
+                        handle: live.handle,
+                        round,
+                        fate: Fate::Answered(micros),
+                    });
+                }
+                touched.push(answer.id);
+            }
+        }
+        for id in touched {
+            self.look(id, now);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What goes out: which probes are next, and when each really left.
+//!
+//! The one rule: what the kernel did not take was not sent.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::{DOUBTFUL, Queued, Run};
+use crate::clock;
+use crate::engine::{Fate, Handle, Letter, Outcome, Tell};
+use crate::moment::Moment;
+use crate::pace::Key;
+use crate::packet::Family;
+use crate::sys::{SEND_BATCH, Way};
+
+impl Run {
+    /// Sends what is due, as far as the budget goes.
+    pub(super) fn send(&mut self) {
+        loop {
+            let now = clock::now();
+            let mut taken = 0;
+            while taken < SEND_BATCH
+                && let Some(key) = self.pace.next(now)
+            {
+                taken += self.write(key, now);
+            }
+            if taken == 0 {
+                return;
+            }
+            for lane in 0..self.lanes.len() {
+                self.post(lane);
+            }
+        }
+    }
+
+    /// Writes the probe that is due into the outbox; tells how many there was.
+    fn write(&mut self, (id, handle): Key, now: Moment) -> usize {
+        let live = self.slots.get_mut(id);
+        let Some(live) = live.filter(|live| live.handle == Handle(handle)) else {
+            return 0;
+        };
+        live.queued = Queued::No;
+        let Some((sequence, ttl)) = live.trace.take(now) else {
+            self.look(id, now);
+            return 0;
+        };
+        let target = live.spec.plan.target;
+        let family = Family::of(target);
+        let way = Way {
+            to: target,
+            ttl,
+            source: live.spec.source.address,
+            interface: live.spec.source.interface,
+        };
+        let Some(lane) = self.lanes.iter_mut().find(|lane| lane.family == family) else {
+            live.trace.unsent(sequence);
+            return 0;
+        };
+        let bytes = lane.outbox.add(&way);
+        live.marks.write(bytes, family, live.spec.size, sequence);
+        lane.letters.push(Letter {
+            id,
+            sequence,
+            round: live.trace.rounds() - 1,
+        });
+        self.pace.spent();
+        1
+    }
+
+    /// Hands the outbox of a lane to the kernel and keeps when its probes left.
+    fn post(&mut self, at: usize) {
+        let mut from = 0;
+        let count = self.lanes[at].letters.len();
+        while from < count {
+            let lane = &mut self.lanes[at];
+            let before = clock::now();
+            let result = lane.outbox.send(lane.fd.as_fd(), from);
+            let after = clock::now();
+            let took = after.since(before);
+            match result {
+                Ok(sent) => {
+                    let known = took <= DOUBTFUL;
+                    for number in 0..sent {
+                        let letter = self.lanes[at].letters[from + number];
+                        // They leave one after the other.
+                        let share = f64::from(u32::try_from(number).unwrap_or(0))
+                            / f64::from(u32::try_from(sent).unwrap_or(1));
+                        let left = known.then(|| before + took.mul_f64(share));
+                        self.posted(letter, left, after);
+                    }
+                    from += sent;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let letter = self.lanes[at].letters[from];
+                    self.refused(letter, &error, after);
+                    from += 1;
+                }
+            }
+        }
+        self.lanes[at].letters.clear();
+        self.lanes[at].outbox.clear();
+    }
+
+    fn posted(&mut self, letter: Letter, left: Option<Moment>, now: Moment) {
+        self.counters.sent += 1;
+        if let Some(live) = self.slots.get_mut(letter.id) {
+            live.trace.stamp(letter.sequence, left);
+        }
+        self.look(letter.id, now);
+    }
+
+    fn refused(&mut self, letter: Letter, error: &io::Error, now: Moment) {
+        let Some(live) = self.slots.get_mut(letter.id) else {
+            return;
+        };
+        live.trace.unsent(letter.sequence);
+        live.doubts.unsent += 1;
+        live.doubts.reason = error.to_string();
+        if live.spec.tell == Tell::EachProbe {
+            self.outcomes.push(Outcome {
+                handle: live.handle,
+                round: letter.round,
+                fate: Fate::Unsent,
+            });
+        }
+        self.look(letter.id, now);
+    }
+}
