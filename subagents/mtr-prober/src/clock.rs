@@ -75,9 +75,13 @@ impl Clock {
             self.zone_looked = looked;
             self.wall.zone = sys::zone(self.wall.second(looked));
         }
-        let bound = STEP + passed / STEERED;
-        (Duration::from_nanos(step.unsigned_abs()) > bound).then_some(step)
+        is_step(step, passed).then_some(step)
     }
+}
+
+/// Whether the wall clock was set: it went by so many nanoseconds more than what passed.
+fn is_step(step: i64, passed: Duration) -> bool {
+    Duration::from_nanos(step.unsigned_abs()) > STEP + passed / STEERED
 }
 
 /// The monotonic clock, and how far the wall clock is ahead of it.
@@ -104,4 +108,22 @@ fn look() -> (Moment, i64) {
 
 fn nanos(moment: Moment) -> i64 {
     i64::try_from(moment.0).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_steered_does_not_jump_and_one_that_is_set_does() {
+        let hour = Duration::from_secs(3_600);
+        // 500 millionths is as fast as the kernel steers.
+        assert!(!is_step(1_800_000_000, hour));
+        assert!(!is_step(-1_800_000_000, hour));
+        assert!(is_step(5_000_000, Duration::from_millis(1)));
+        assert!(is_step(-5_000_000, Duration::from_millis(1)));
+        assert!(is_step(3_600_000_000_000, hour));
+        let mut clock = Clock::new();
+        assert_eq!(clock.look(), None);
+    }
 }

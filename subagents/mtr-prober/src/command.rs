@@ -19,9 +19,10 @@ use crate::engine::{Engine, Event, Settings, Spec, Tell, Urgency};
 use crate::format::text::{self, Labels, Width};
 use crate::format::{Numbers, csv, mtr_json};
 use crate::packet::{Family, MAX_SIZE};
-use crate::report::{self, Cause, Fault, Parameters, Report, State, Target};
+use crate::report::{self, Cause, Parameters, Report, State, Target};
 use crate::socket::{self, Source};
 use crate::trace::{Keep, Plan};
+use crate::verdict::{Language, fault_clause};
 
 /// What `-h` prints of it.
 pub const HELP: &str = "\
@@ -244,27 +245,10 @@ fn print(report: &Report, format: Format) -> Result<()> {
         Format::Json => println!("{}", serde_json::to_string_pretty(report)?),
     }
     for fault in &report.faults {
-        eprintln!("mtr-prober: doubt these numbers: {}", describe(fault));
+        let clause = fault_clause(fault, Language::English);
+        eprintln!("mtr-prober: doubt these numbers: {clause}");
     }
     Ok(())
-}
-
-fn describe(fault: &Fault) -> String {
-    match fault {
-        Fault::SocketOverflow { dropped } => {
-            format!("{dropped} answers were thrown away here; net.core.rmem_max should be larger")
-        }
-        Fault::Unsent { probes, reason } => format!("{probes} probes were not sent: {reason}"),
-        Fault::Starved { longest_ms } => {
-            format!("this machine was too busy to send for {longest_ms} ms")
-        }
-        Fault::Throttled { throttled_ms } => {
-            format!("this program's CPU quota was used up for {throttled_ms} ms")
-        }
-        Fault::ClockStep { step_ms } => format!("the clock jumped by {step_ms} ms"),
-        Fault::Stretched { interval_ms } => format!("rounds were {interval_ms} ms apart"),
-        Fault::Unprivileged => "measured without CAP_NET_RAW".to_owned(),
-    }
 }
 
 #[cfg(test)]

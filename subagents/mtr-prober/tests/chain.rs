@@ -535,3 +535,42 @@ fn the_command_prints_what_it_measured_also_when_it_is_stopped() {
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(error.contains("no route to 192.0.2.1"), "{error}");
 }
+
+#[test]
+fn a_program_that_is_not_run_says_so() {
+    if cannot_run() {
+        return;
+    }
+    let chain = Chain::new(1, Limits::Lifted);
+    let mut command = chain.source().command(env!("CARGO_BIN_EXE_mtr-prober"));
+    let words = [
+        "trace",
+        "10.0.1.2",
+        "--count",
+        "12",
+        "--interval",
+        "0.2",
+        "--json",
+    ];
+    let mut child = command
+        .args(words)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    std::thread::sleep(Duration::from_millis(500));
+    for signal in [
+        nix::sys::signal::Signal::SIGSTOP,
+        nix::sys::signal::Signal::SIGCONT,
+    ] {
+        nix::sys::signal::kill(pid, signal).expect("it runs");
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    let output = std::io::read_to_string(child.stdout.take().expect("piped")).expect("text");
+    assert!(child.wait().expect("it ends").success());
+    let report: Report = serde_json::from_str(&output).expect("a report");
+    let mut faults = report.faults.iter();
+    let starved = faults.any(|fault| matches!(fault, Fault::Starved { longest_ms: 300.. }));
+    assert!(starved, "{:?}", report.faults);
+    assert_eq!(losses(&report.parts[0]), [0; 2]);
+}

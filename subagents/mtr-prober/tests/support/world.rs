@@ -14,7 +14,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut child = Command::new("unshare")
             .args(["-n", "sh", "-c", "echo ready; exec cat"])
             .stdin(Stdio::piped())

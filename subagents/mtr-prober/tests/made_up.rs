@@ -1,0 +1,197 @@
+//! The engine on networks nobody has at home: 30 hops, delays, lines that part, labels, routers that
+//! answer seldom.
+//!
+//! Needs root and /dev/net/tun; says aloud when it cannot run.
+
+#[path = "support/responder.rs"]
+mod responder;
+#[path = "support/sys.rs"]
+mod sys;
+#[path = "support/world.rs"]
+#[expect(dead_code, reason = "chain.rs uses what this does not")]
+mod world;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use mtr_prober::engine::{Engine, Event, Results, Settings, Spec, Tell, Urgency};
+use mtr_prober::report::Fault;
+use mtr_prober::socket::Source;
+use mtr_prober::trace::{Keep, Plan};
+use responder::{Fate, Probe, Reply, Responder};
+use world::{Node, cannot_run};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Where lines part, and how many there are behind it.
+const PARTING: u8 = 10;
+const LINES: u8 = 4;
+
+/// Hops with labels.
+const LABELLED: std::ops::RangeInclusive<u8> = 5..=7;
+
+fn target(number: u16) -> Ipv4Addr {
+    let [high, low] = number.to_be_bytes();
+    [172, 16, high, low].into()
+}
+
+fn spec(target: Ipv4Addr, rounds: u32) -> Spec {
+    Spec {
+        plan: Plan {
+            target: target.into(),
+            first_ttl: 1,
+            last_ttl: 30,
+            rounds: Some(rounds),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(4),
+            keep: Keep::Timeline,
+        },
+        source: Source::default(),
+        size: 64,
+        urgency: Urgency::Usual,
+        tell: Tell::End,
+    }
+}
+
+/// Measures the way to so many targets at once.
+fn measure(node: &Node, budget: u32, count: u16, rounds: u32) -> BTreeMap<u16, Results> {
+    node.within(|| {
+        let settings = Settings {
+            budget,
+            ..Settings::default()
+        };
+        let (engine, events) = Engine::start(settings).expect("root");
+        let mut begun = BTreeMap::new();
+        for number in 0..count {
+            let handle = engine.begin(spec(target(number), rounds)).expect("a place");
+            begun.insert(handle, number);
+        }
+        let until = Instant::now() + SOON;
+        let mut ended = BTreeMap::new();
+        while ended.len() < begun.len() {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Event::Ended {
+                handle, results, ..
+            } = events.recv_timeout(left).expect("they end")
+            {
+                ended.insert(begun[&handle], *results);
+            }
+        }
+        ended
+    })
+}
+
+/// 30 hops. Behind the parting each hop has a responder for each line, and the line is chosen by the bytes
+/// that routers hash.
+fn parting(probe: &Probe) -> Fate {
+    let hash = probe
+        .first
+        .iter()
+        .chain(&probe.to.octets())
+        .fold(7_u32, |hash, &byte| {
+            hash.wrapping_mul(31).wrapping_add(byte.into())
+        });
+    let line = u8::try_from(hash / 8 % u32::from(LINES)).expect("few");
+    let after = Duration::from_millis(20);
+    match probe.ttl {
+        30.. => Some((probe.to, Reply::Echo, after)),
+        ttl @ 0..PARTING => {
+            let labels = LABELLED
+                .contains(&ttl)
+                .then_some([0x0001_0001, 0x0002_01fe]);
+            let labels = labels.map(Vec::from).unwrap_or_default();
+            Some(([10, 1, ttl, 0].into(), Reply::Exceeded(labels), after))
+        }
+        ttl => Some((
+            [10, 1, ttl, line].into(),
+            Reply::Exceeded(Vec::new()),
+            after,
+        )),
+    }
+}
+
+#[test]
+fn one_trace_goes_one_line_and_no_row_names_another() {
+    if cannot_run() {
+        return;
+    }
+    let node = Node::new();
+    let _responder = Responder::start(&node, parting);
+    let mut lines = BTreeMap::new();
+    for (number, results) in measure(&node, 50_000, 250, 3) {
+        let part = results.part.expect("something was measured");
+        assert_eq!(part.hops.len(), 30, "{number}: {part:#?}");
+        let mut line = None;
+        for hop in &part.hops {
+            assert_eq!(
+                (hop.own.sent, hop.own.received),
+                (3, 3),
+                "{number}: {hop:#?}"
+            );
+            let [only] = &hop.responders[..] else {
+                panic!("{number}: {hop:#?}");
+            };
+            let IpAddr::V4(address) = only.address else {
+                panic!("{only:?}")
+            };
+            let expected = match hop.ttl {
+                30 => target(number),
+                ttl @ 0..PARTING => [10, 1, ttl, 0].into(),
+                ttl => [10, 1, ttl, *line.get_or_insert(address.octets()[3])].into(),
+            };
+            assert_eq!(address, expected);
+            let labels: Vec<_> = only
+                .mpls
+                .iter()
+                .map(|entry| (entry.label, entry.ttl))
+                .collect();
+            match LABELLED.contains(&hop.ttl) {
+                true => assert_eq!(labels, [(16, 1), (32, 254)]),
+                false => assert_eq!(labels, []),
+            }
+            // When it left is known to a millisecond, or not shown.
+            assert!(
+                hop.statistics.timed == 0 || hop.statistics.best >= 19_000,
+                "{hop:#?}"
+            );
+        }
+        *lines.entry(line).or_insert(0) += 1;
+    }
+    // Each trace is a flow of its own: all lines are used.
+    assert_eq!(lines.len(), usize::from(LINES), "{lines:?}");
+}
+
+#[test]
+fn above_the_budget_rounds_stretch_and_nobody_waits_to_begin() {
+    if cannot_run() {
+        return;
+    }
+    let node = Node::new();
+    let _responder = Responder::start(&node, |probe| match probe.ttl {
+        10.. => Some((probe.to, Reply::Echo, Duration::ZERO)),
+        ttl => Some((
+            [10, 1, ttl, 0].into(),
+            Reply::Exceeded(Vec::new()),
+            Duration::ZERO,
+        )),
+    });
+    // 60 * 10 probes a second are wanted.
+    let found = measure(&node, 300, 60, 4);
+    let begins = found.values().filter_map(|results| results.part.as_ref());
+    let begins: Vec<_> = begins.map(|part| part.started_at.unix_ms).collect();
+    let spread = begins.iter().max().expect("some") - begins.iter().min().expect("some");
+    assert!(spread < 10_000, "{spread} ms");
+    let mut stretched = 0;
+    for results in found.values() {
+        let part = results.part.as_ref().expect("something was measured");
+        assert!(
+            part.hops
+                .iter()
+                .all(|hop| hop.own.lost() == 0 && hop.own.sent >= 4)
+        );
+        let mut faults = results.faults.iter();
+        stretched += u32::from(faults.any(|fault| matches!(fault, Fault::Stretched { .. })));
+    }
+    assert!(stretched > 50, "{stretched}");
+}
