@@ -9,10 +9,11 @@
 //! calls of `sys`.
 //!
 //! `format` shows a report as `mtr` would, `verdict` says what it means,
-//! `ticket` is both for a carrier. `command` is `mtr-prober trace`.
+//! `ticket` is both for a carrier. `archive` keeps reports for weeks. `command` is `mtr-prober trace`.
 //!
 //! The one rule: a number that is not known is never shown as one.
 
+pub mod archive;
 pub mod clock;
 pub mod command;
 pub mod engine;
