@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use e2e::bundle::Bundle;
 use e2e::server::Server;
 use e2e::{binaries, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longer than any run here, on the slowest machine.
@@ -163,6 +164,54 @@ fn no_acknowledged_event_or_result_is_lost_when_the_server_is_killed_in_between(
             assert_eq!(value.and_then(Value::as_u64), Some(0), "{report:#}");
         }
     }
+}
+
+#[test]
+fn packages_are_fetched_and_what_their_programs_do_is_told() {
+    let scene = Scene::new();
+    let mut enrolled = scene.start("enrol --hosts 60 --connections 16");
+    let status = wait::within(PATIENCE, "the enrolment", || {
+        enrolled.child.try_wait().expect("it is ours")
+    });
+    assert!(status.success());
+    let hosts = scene.server.get("/hosts?limit=500");
+    let hosts = hosts["items"].as_array().expect("a list");
+    let hosts: Vec<_> = hosts.iter().map(|host| host["agentsn"].clone()).collect();
+    assert_eq!(hosts.len(), 60);
+    let payload: Vec<u8> = (0..1_000_000_u32).map(|it| (it % 251) as u8).collect();
+    for version in ["2.0.0-1", "3.0.0-1"] {
+        let bundle = Bundle::new("flux-push", version, &[]).file("payload", &payload, 0o644);
+        let package = scene.server.upload(&bundle.build());
+        let order = json!({"action": "upgrade", "package": package, "hosts": hosts});
+        let reply = scene.server.post("/jobs", &order);
+        assert_eq!(reply.status, 201, "{}", reply.text());
+    }
+    let line = "fleet --step 2 --seconds 15 --bad-version 3.0.0-1 --rolls-back 30% --crashes 30%";
+    let report = scene.report(scene.start(line));
+    let of = |pointer: &str| number(&report, &format!("/installs{pointer}"));
+    assert_eq!(of("/downloads"), 120.0, "{report:#}");
+    assert!(of("/bytes") > 120_000.0);
+    let rolled_back = of("/failed/4006");
+    assert_eq!(of("/succeeded") + rolled_back, 120.0);
+    assert!(of("/crashed") > 0.0 && rolled_back > 0.0, "{report:#}");
+    assert_eq!(number(&report, "/results/acknowledged"), 120.0);
+    // The server has it as the report has.
+    let failed = scene.server.get("/job-results?limit=500");
+    let failed = failed["items"].as_array().expect("a list").iter();
+    let failed = failed.filter(|result| result["errcode"] == 4006).count();
+    assert_eq!(failed as f64, rolled_back);
+    let events = scene.server.get("/events?limit=500");
+    let events = events["items"].as_array().expect("a list");
+    assert_eq!(events.len() as f64, of("/crashed"));
+    assert!(events.iter().all(|event| event["version"] == "3.0.0-1"));
+    let states = hosts.iter().map(|agentsn| {
+        let agent = scene
+            .server
+            .agent(agentsn.as_str().expect("text"), "flux-push");
+        agent.expect("it is reported")
+    });
+    let old = states.filter(|agent| agent["version"] == "2.0.0-1").count();
+    assert_eq!(old as f64, rolled_back);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use lexopt::prelude::*;
 use crate::agenda::Beginning;
 use crate::http::Reuse;
 use crate::identities::MAX_HOSTS;
+use crate::install::Fate;
 use crate::world::Mix;
 
 pub(crate) const HELP: &str = "\
@@ -48,7 +49,12 @@ What they say, and what goes wrong; shares of all statuses as 0.1 or 10%:
   --agents N             sub-agents of each host [2]
   --changed SHARE        content that changed [10%]
   --events SHARE         a new event [0]
-  --jobs N               jobs ordered per second [0]; each has a result
+  --jobs N               jobs ordered per second [0]; each has a result. Packages
+                         that others order are fetched and checked, and then:
+  --install-fails SHARE  the installer fails [0]
+  --rolls-back SHARE     the new version ends while it is watched [0]
+  --crashes SHARE        it is installed, and crashes after that [0]
+  --bad-version VERSION  these three befall this version alone
   --reboot SHARE         the host boots instead [0]
   --clone SHARE          it comes from a clone [0]
   --abort SHARE          cut off, in or after the request [0]
@@ -106,6 +112,7 @@ pub(crate) struct Options {
     pub(crate) beginning: Beginning,
     pub(crate) agents: u32,
     pub(crate) mix: Mix,
+    pub(crate) fate: Fate,
     pub(crate) jobs: f64,
     pub(crate) seed: u64,
     pub(crate) pids: Vec<u32>,
@@ -183,6 +190,12 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
             Long("twice") => options.mix.twice = share(&mut parser, "--twice")?,
             Long("garbage") => options.mix.garbage = share(&mut parser, "--garbage")?,
             Long("jobs") => options.jobs = number(&mut parser, "--jobs", 0, 100_000)? as f64,
+            Long("install-fails") => options.fate.failed = share(&mut parser, "--install-fails")?,
+            Long("rolls-back") => options.fate.rolled_back = share(&mut parser, "--rolls-back")?,
+            Long("crashes") => options.fate.crashing = share(&mut parser, "--crashes")?,
+            Long("bad-version") => {
+                options.fate.bad_version = Some(parser.value()?.string()?);
+            }
             Long("seed") => options.seed = number(&mut parser, "--seed", 0, u64::MAX)?,
             Long("pids") => options.pids = pids(&parser.value()?.string()?)?,
             Long("data") => options.data = Some(parser.value()?.into()),
@@ -239,6 +252,7 @@ impl Options {
                 changed: 0.1,
                 ..Mix::default()
             },
+            fate: Fate::default(),
             jobs: 0.0,
             seed: 1,
             pids: Vec::new(),
@@ -326,6 +340,7 @@ mod tests {
             ("fleet -s a --changed 2", "--changed"),
             ("fleet -s a --changed 101%", "--changed"),
             ("fleet -s a --events NaN", "--events"),
+            ("fleet -s a --crashes 7", "--crashes"),
             ("fleet -s a --pids x", "--pids"),
             ("fleet -s a --power-on", "--power-on"),
             ("fleet -s a --jobs 3", "--tokens"),

@@ -14,6 +14,7 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::agenda::Agenda;
 use crate::http::{Reuse, TOTAL_TIMEOUT};
+use crate::install::{Fetched, fetch};
 use crate::orders::Operator;
 use crate::post::{Posted, alone, in_turn};
 use crate::stop::Stop;
@@ -41,6 +42,7 @@ enum Note {
     Posted(usize, Box<Posted>),
     Ordered(Vec<(String, u32)>),
     NotOrdered(anyhow::Error),
+    Fetched(Box<Fetched>),
 }
 
 /// The orders of an operator, a second's worth at a time.
@@ -94,6 +96,17 @@ fn ordered(world: &mut World, jobs: Vec<(String, u32)>) {
 
 fn not_ordered(error: &anyhow::Error) {
     crate::say(&format!("an order failed: {error:#}"));
+}
+
+/// Has packages fetched that jobs bring.
+fn run_errands(world: &mut World, notes: &mpsc::UnboundedSender<Note>) {
+    for errand in world.errands.drain(..) {
+        let (target, notes) = (world.target.clone(), notes.clone());
+        tokio::spawn(async move {
+            let fetched = fetch(&target, errand).await;
+            let _ = notes.send(Note::Fetched(Box::new(fetched)));
+        });
+    }
 }
 
 /// Runs an agenda in open loop. `on_measure` is called when the warm-up ends.
@@ -154,9 +167,16 @@ pub(crate) async fn fleet(
                 Note::Posted(_, posted) => {
                     out -= 1;
                     told(world, agenda, *posted, uptime(Instant::now()));
+                    run_errands(world, &notes);
                 }
                 Note::Ordered(jobs) => ordered(world, jobs),
                 Note::NotOrdered(error) => not_ordered(&error),
+                Note::Fetched(fetched) => {
+                    let host = fetched.host();
+                    world.fetched(*fetched);
+                    run_errands(world, &notes);
+                    agenda.tell(host, Event::Urgent, uptime(Instant::now()));
+                }
             },
             () = sleep_until(next.into()) => {}
             () = stop.asked() => break,
@@ -172,6 +192,7 @@ pub(crate) async fn fleet(
             }
             Ok(Some(Note::Ordered(jobs))) => ordered(world, jobs),
             Ok(Some(Note::NotOrdered(error))) => not_ordered(&error),
+            Ok(Some(Note::Fetched(fetched))) => world.fetched(*fetched),
             Ok(None) | Err(_) => break,
         }
     }
@@ -243,6 +264,7 @@ pub(crate) async fn saturate(
             note = noted.recv() => match note.expect("one sender is ours") {
                 Note::Posted(worker, posted) => {
                     world.hear(*posted);
+                    run_errands(world, &notes);
                     is_over |= left == 0;
                     left = left.saturating_sub(1);
                     if is_over {
@@ -257,6 +279,11 @@ pub(crate) async fn saturate(
                 }
                 Note::Ordered(jobs) => ordered(world, jobs),
                 Note::NotOrdered(error) => not_ordered(&error),
+                // It says so when its turn comes.
+                Note::Fetched(fetched) => {
+                    world.fetched(*fetched);
+                    run_errands(world, &notes);
+                }
             },
             () = sleep_until(wake.into()) => if is_over { break },
             () = stop.asked(), if !is_over => is_over = true,

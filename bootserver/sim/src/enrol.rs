@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::http::{Broken, Connection, Reply, Reuse, Target};
-use crate::machine::{self, Copy, Kind, Machine, Pending, Secret, UPTIME};
+use crate::install::Installs;
+use crate::machine::{self, Copy, Kind, Machine, Moment, Pending, Secret, UPTIME};
 use crate::random::mix;
 use crate::stop::Stop;
 use crate::world::unix_seconds;
@@ -119,8 +120,11 @@ async fn one(
         host,
         Copy::Original,
         &Pending::default(),
-        unix_seconds(),
-        UPTIME,
+        &Installs::default(),
+        Moment {
+            now: unix_seconds(),
+            uptime: UPTIME,
+        },
     );
     let body = serde_json::to_vec(&status).context("writing a status")?;
     let bearer = |bytes: &mut Vec<u8>| machine.secret.write_to(bytes);

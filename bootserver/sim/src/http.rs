@@ -21,6 +21,8 @@ use tokio_rustls::TlsConnector;
 /// As BootAgent's own: to be connected, and for the whole exchange.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What a download reads at once, in bytes.
+const PIECE_BYTES: usize = 256 * 1024;
 /// Largest head of a reply, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Most headers of a reply.
@@ -193,14 +195,9 @@ impl Connection {
             self.send(request).await?;
             self.reply().await
         };
-        match timeout(TOTAL_TIMEOUT, exchanged).await {
-            Err(_) => Err(Broken::TimedOut),
-            Ok(Err(broken)) => Err(broken),
-            Ok(Ok(reply)) => {
-                let open = !reply.closes;
-                Ok((reply, open))
-            }
-        }
+        let reply = in_time(exchanged).await?;
+        let open = !reply.closes;
+        Ok((reply, open))
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
@@ -210,31 +207,70 @@ impl Connection {
 
     pub(crate) async fn reply(&mut self) -> Result<Reply, Broken> {
         let mut bytes = Vec::with_capacity(1024);
+        let (mut reply, length) = self.head(&mut bytes).await?;
+        if length > MAX_REPLY_BYTES {
+            return Err(Broken::Unreadable);
+        }
+        while bytes.len() < length {
+            self.read(&mut bytes).await?;
+        }
+        if bytes.len() > length {
+            return Err(Broken::Unreadable);
+        }
+        reply.body = bytes;
+        Ok(reply)
+    }
+
+    /// Sends a request and hands the body of its reply on, piece by piece. Each
+    /// piece has its own deadline: how long a package takes is the line's business.
+    pub(crate) async fn fetch(
+        &mut self,
+        request: &[u8],
+        mut on_piece: impl FnMut(&[u8]),
+    ) -> Result<Reply, Broken> {
+        let mut bytes = Vec::with_capacity(PIECE_BYTES);
+        let begun = async {
+            self.send(request).await?;
+            self.head(&mut bytes).await
+        };
+        let (reply, mut left) = in_time(begun).await?;
         loop {
-            if self.0.read_buf(&mut bytes).await.map_err(|_| Broken::Cut)? == 0 {
-                return Err(Broken::Cut);
-            }
-            if let Some((head, mut reply, length)) = head(&bytes)? {
-                bytes.drain(..head);
-                if length > MAX_REPLY_BYTES {
-                    return Err(Broken::Unreadable);
-                }
-                while bytes.len() < length {
-                    if self.0.read_buf(&mut bytes).await.map_err(|_| Broken::Cut)? == 0 {
-                        return Err(Broken::Cut);
-                    }
-                }
-                if bytes.len() > length {
-                    return Err(Broken::Unreadable);
-                }
-                reply.body = bytes;
+            left = left.checked_sub(bytes.len()).ok_or(Broken::Unreadable)?;
+            on_piece(&bytes);
+            if left == 0 {
                 return Ok(reply);
+            }
+            bytes.clear();
+            in_time(self.read(&mut bytes)).await?;
+        }
+    }
+
+    /// Reads the head; what came with it of the body stays in `bytes`.
+    async fn head(&mut self, bytes: &mut Vec<u8>) -> Result<(Reply, usize), Broken> {
+        loop {
+            self.read(bytes).await?;
+            if let Some((head, reply, length)) = head(bytes)? {
+                bytes.drain(..head);
+                return Ok((reply, length));
             }
             if bytes.len() > MAX_HEAD_BYTES {
                 return Err(Broken::Unreadable);
             }
         }
     }
+
+    async fn read(&mut self, bytes: &mut Vec<u8>) -> Result<(), Broken> {
+        match self.0.read_buf(bytes).await {
+            Ok(0) | Err(_) => Err(Broken::Cut),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, Broken>>) -> Result<T, Broken> {
+    timeout(TOTAL_TIMEOUT, work)
+        .await
+        .unwrap_or(Err(Broken::TimedOut))
 }
 
 /// The head, if all of it is there: its length, what it says, and how long the

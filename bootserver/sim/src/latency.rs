@@ -32,6 +32,12 @@ pub(crate) struct Quantiles {
     pub(crate) max: f64,
 }
 
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Histogram {
     pub(crate) fn new() -> Self {
         Self {

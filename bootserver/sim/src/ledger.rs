@@ -51,11 +51,22 @@ enum Standing {
 pub(crate) struct Ledger {
     events: HashMap<EventKey, Standing>,
     results: HashMap<String, (u32, Standing)>,
+    /// How jobs ended that did not simply succeed.
+    failed: HashMap<String, u16>,
     /// Ordered jobs and their hosts.
     ordered: HashMap<String, u32>,
     /// Jobs that were handed to a host they were not for, or again after their
     /// result was acknowledged.
     wrong_jobs: u64,
+}
+
+/// A result as the server has it.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredResult {
+    pub(crate) job: String,
+    /// None if it is none of ours.
+    pub(crate) host: Option<u32>,
+    pub(crate) errcode: u16,
 }
 
 /// What became of one kind of thing.
@@ -115,6 +126,13 @@ impl Ledger {
         }
     }
 
+    /// A job has its result.
+    pub(crate) fn ended(&mut self, job: &str, errcode: u16) {
+        if errcode != 0 {
+            self.failed.insert(job.to_owned(), errcode);
+        }
+    }
+
     pub(crate) fn result_acknowledged(&mut self, job: &str) {
         if let Some((_, standing)) = self.results.get_mut(job) {
             *standing = Standing::Acknowledged;
@@ -148,15 +166,16 @@ impl Ledger {
         account
     }
 
-    /// Compares with the results that the server has: job and host of each.
-    pub(crate) fn compare_results(&self, stored: &[(String, Option<u32>)]) -> Account {
+    /// Compares with the results that the server has.
+    pub(crate) fn compare_results(&self, stored: &[StoredResult]) -> Account {
         let mut account = count(self.results.values().map(|(_, standing)| standing));
         let mut times: BTreeMap<&str, u64> = BTreeMap::new();
         let mut of_others = HashSet::new();
-        for (job, host) in stored {
+        for StoredResult { job, host, errcode } in stored {
             *times.entry(job).or_default() += 1;
             let ours = self.results.get(job);
-            if ours.is_some_and(|(owner, _)| Some(*owner) != *host) {
+            let said = self.failed.get(job).copied().unwrap_or_default();
+            if ours.is_some_and(|(owner, _)| Some(*owner) != *host || said != *errcode) {
                 of_others.insert(job);
             }
         }
@@ -229,10 +248,17 @@ mod tests {
         assert_eq!(ledger.wrong_jobs(), 0);
         ledger.result_acknowledged("a");
         assert_eq!(ledger.compare_results(&[]).lost, 1);
-        assert!(ledger.compare_results(&[("a".into(), Some(1))]).is_clean());
-        let twice = [("a".into(), Some(1)), ("a".into(), Some(1))];
-        assert_eq!(ledger.compare_results(&twice).doubled, 1);
-        assert_eq!(ledger.compare_results(&[("a".into(), Some(2))]).invented, 1);
+        let of = |host, errcode| StoredResult {
+            job: "a".into(),
+            host: Some(host),
+            errcode,
+        };
+        assert!(ledger.compare_results(&[of(1, 0)]).is_clean());
+        assert_eq!(ledger.compare_results(&[of(1, 0), of(1, 0)]).doubled, 1);
+        assert_eq!(ledger.compare_results(&[of(2, 0)]).invented, 1);
+        assert_eq!(ledger.compare_results(&[of(1, 4006)]).invented, 1);
+        ledger.ended("a", 4006);
+        assert!(ledger.compare_results(&[of(1, 4006)]).is_clean());
         assert!(!ledger.offered("a", 1));
         assert_eq!(ledger.wrong_jobs(), 1, "it was acknowledged");
         assert!(ledger.offered("b", 2));

@@ -11,6 +11,7 @@ use bootagent_protocol::{
 };
 use uuid::Uuid;
 
+use crate::install::{Ended, Installs};
 use crate::ledger::{EventKey, boot_id};
 use crate::random::mix;
 
@@ -26,6 +27,9 @@ const AGENTS: [&str; 5] = [
     "mtr-prober",
     "task-runner",
 ];
+
+/// The version of each.
+const VERSION: &str = "0.1.0-1";
 
 /// Seconds for which a host's BootAgent ran before the simulation began.
 pub(crate) const UPTIME: u64 = 86_400;
@@ -109,7 +113,16 @@ pub(crate) enum Copy {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pending {
     pub(crate) events: Vec<EventKey>,
-    pub(crate) results: Vec<String>,
+    pub(crate) results: Vec<Ended>,
+}
+
+/// When something is said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// Unix seconds.
+    pub(crate) now: i64,
+    /// Seconds since its BootAgent began.
+    pub(crate) uptime: u64,
 }
 
 impl Pending {
@@ -195,22 +208,26 @@ pub(crate) fn register_request(
     }
 }
 
-/// The status of a host at `now` (unix seconds), `uptime` seconds after its
-/// BootAgent began.
+/// The status of a host. A copy has no jobs.
 pub(crate) fn status_request(
     kind: &Kind,
     machine: &Machine,
     host: u32,
     copy: Copy,
     carried: &Pending,
-    now: i64,
-    uptime: u64,
+    installs: &Installs,
+    moment: Moment,
 ) -> StatusRequest {
+    let Moment { now, uptime } = moment;
     let boot = match copy {
         Copy::Original => machine.boot,
         // A clone booted by itself.
         Copy::Clone => u16::MAX,
     };
+    let mut agents = (0..kind.agents)
+        .map(|number| agent(machine, number, moment))
+        .collect();
+    installs.amend(host, &mut agents);
     StatusRequest {
         hostname: hostname(host),
         agentsn: machine.agentsn.hyphenated().to_string(),
@@ -218,32 +235,46 @@ pub(crate) fn status_request(
         uptime,
         timestamp: now,
         step: kind.step,
-        agents: (0..kind.agents)
-            .map(|number| agent(machine, number, now, uptime))
-            .collect(),
+        agents,
         jobs: carried
             .results
             .iter()
-            .map(|id| JobResult::new(id, ErrorCode::SUCCESS, "done"))
+            .map(|ended| JobResult::new(&ended.job, ended.errcode, said_of(ended.errcode)))
             .collect(),
         machine_id: Some(machine_id(kind, host, copy)),
         boot_id: Some(boot_id(kind.seed, host, boot).to_string()),
         events: carried
             .events
             .iter()
-            .map(|key| event(kind, *key, now))
+            .map(|key| event(kind, *key, installs, now))
             .collect(),
+        accepted: match copy {
+            Copy::Original => installs.accepted(host),
+            Copy::Clone => Vec::new(),
+        },
         ..StatusRequest::default()
     }
 }
 
-fn event(kind: &Kind, key: EventKey, now: i64) -> Event {
+fn said_of(errcode: ErrorCode) -> &'static str {
+    match errcode {
+        ErrorCode::SUCCESS => "done",
+        other => other.meaning().unwrap_or("failed"),
+    }
+}
+
+fn event(kind: &Kind, key: EventKey, installs: &Installs, now: i64) -> Event {
+    let crash = installs.crash(&key);
+    let (subject, version) = match crash {
+        Some(software) => (&*software.name, &*software.version),
+        None => (AGENTS[0], VERSION),
+    };
     Event {
         seq: u64::from(key.seq),
         timestamp: now,
         category: "crash".into(),
-        subject: AGENTS[0].into(),
-        version: Some("0.1.0-1".into()),
+        subject: subject.into(),
+        version: Some(version.into()),
         message: "ended with exit code 1 after 12 s".into(),
         tail: vec![
             "reading counters".into(),
@@ -253,21 +284,32 @@ fn event(kind: &Kind, key: EventKey, now: i64) -> Event {
     }
 }
 
-fn agent(machine: &Machine, number: u32, now: i64, uptime: u64) -> AgentReport {
+/// An agent that was installed and of which nothing is measured.
+pub(crate) fn plain_agent(name: &str) -> AgentReport {
+    AgentReport {
+        name: name.to_owned(),
+        version: VERSION.into(),
+        status: AgentState::Running,
+        uptime: 0,
+        wanted: Some(AgentState::Running),
+        detail: None,
+        retry_in: None,
+        anomalies: None,
+        message: None,
+        pid: None,
+        limits: None,
+    }
+}
+
+fn agent(machine: &Machine, number: u32, moment: Moment) -> AgentReport {
+    let Moment { now, uptime } = moment;
     let name = AGENTS
         .get(number as usize)
         .map_or_else(|| format!("agent-{number}"), |name| (*name).to_owned());
     // What changes is the first agent: it runs in another process.
     let restarts = if number == 0 { machine.changes } else { 0 };
     AgentReport {
-        name,
-        version: "0.1.0-1".into(),
-        status: AgentState::Running,
         uptime,
-        wanted: Some(AgentState::Running),
-        detail: None,
-        retry_in: None,
-        anomalies: None,
         message: Some(format!(
             "last point {:02}:{:02}",
             now / 3600 % 24,
@@ -285,6 +327,7 @@ fn agent(machine: &Machine, number: u32, now: i64, uptime: u64) -> AgentReport {
             cpu_seconds: Some(uptime as f64 / 1000.0),
             ..LimitsReport::default()
         }),
+        ..plain_agent(&name)
     }
 }
 
@@ -321,7 +364,9 @@ mod tests {
     fn a_change_is_seen_in_the_content_and_time_alone_is_not() {
         let machine = Machine::new(Uuid::from_u128(5), Secret([0; 32]));
         let say = |machine: &Machine, copy, now| {
-            let said = status_request(&KIND, machine, 9, copy, &Pending::default(), now, 100);
+            let moment = Moment { now, uptime: 100 };
+            let (nothing, none) = (Pending::default(), Installs::default());
+            let said = status_request(&KIND, machine, 9, copy, &nothing, &none, moment);
             (
                 said.agents[0].pid,
                 said.machine_id,
@@ -350,12 +395,18 @@ mod tests {
         assert_eq!((early.seq, late.seq), (1, 1));
         let pending = Pending {
             events: vec![early, late],
-            results: vec!["j".into()],
+            results: vec![Ended {
+                host: 9,
+                job: "j".into(),
+                errcode: ErrorCode::ROLLED_BACK,
+            }],
         };
-        let said = status_request(&KIND, &machine, 9, Copy::Original, &pending, 0, 0);
+        let (none, moment) = (Installs::default(), Moment { now: 0, uptime: 0 });
+        let said = status_request(&KIND, &machine, 9, Copy::Original, &pending, &none, moment);
         assert_eq!(said.events[0].boot_id, Some(early.boot_id(1).to_string()));
         assert_eq!(said.events[1].boot_id, Some(late.boot_id(1).to_string()));
         assert_eq!(said.boot_id, Some(late.boot_id(KIND.seed).to_string()));
         assert_eq!(said.jobs[0].id, "j");
+        assert_eq!(said.jobs[0].errcode, ErrorCode::ROLLED_BACK);
     }
 }

@@ -11,6 +11,7 @@ mod drive;
 mod enrol;
 mod http;
 mod identities;
+mod install;
 mod latency;
 mod ledger;
 mod machine;

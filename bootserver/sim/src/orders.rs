@@ -81,15 +81,20 @@ impl Operator {
         Ok(rows.iter().filter_map(key).collect())
     }
 
-    /// Every result of a host that the server has: its job and its host.
-    pub(crate) async fn results(&self) -> anyhow::Result<Vec<(String, Uuid)>> {
+    /// Every result of a host that the server has: its job, its host and its code.
+    pub(crate) async fn results(&self) -> anyhow::Result<Vec<(String, Uuid, u16)>> {
         let rows = self.list("job-results").await?;
         let of_hosts = rows.iter().filter(|row| row["origin"] == "host");
         of_hosts
             .map(|row| {
                 let id = row["id"].as_str().context("a result has no job")?;
                 let agentsn = row["agentsn"].as_str().context("a result has no host")?;
-                Ok((id.to_owned(), Uuid::try_parse(agentsn)?))
+                let errcode = row["errcode"].as_u64().context("a result has no code")?;
+                Ok((
+                    id.to_owned(),
+                    Uuid::try_parse(agentsn)?,
+                    u16::try_from(errcode)?,
+                ))
             })
             .collect()
     }

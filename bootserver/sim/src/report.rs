@@ -37,6 +37,7 @@ pub(crate) struct Report {
     pub(crate) events: Option<Account>,
     pub(crate) results: Option<Account>,
     pub(crate) jobs_ordered: u64,
+    pub(crate) installs: Option<Installs>,
     pub(crate) herd: Option<Herd>,
     pub(crate) server: Option<Server>,
     pub(crate) simulator: Usage,
@@ -50,6 +51,23 @@ pub(crate) struct Faults {
     pub(crate) register_again: u64,
     pub(crate) reboots: u64,
     pub(crate) rotations: u64,
+}
+
+/// Packages that jobs brought, from the run's first second on.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Installs {
+    pub(crate) downloads: u64,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_per_second: f64,
+    /// How often the server had no place.
+    pub(crate) busy: u64,
+    /// From the first try to the last byte.
+    pub(crate) took_ms: Quantiles,
+    pub(crate) succeeded: u64,
+    /// By error code.
+    pub(crate) failed: BTreeMap<u16, u64>,
+    /// Succeeded, and crashed after that.
+    pub(crate) crashed: u64,
 }
 
 /// How evenly a fleet came back.
@@ -148,6 +166,26 @@ impl Report {
         }
         if self.jobs_ordered > 0 {
             row("jobs ordered", self.jobs_ordered.to_string());
+        }
+        if let Some(installs) = &self.installs {
+            row(
+                "packages",
+                format!(
+                    "{} fetched, {:.1} MB/s, told {} times that the server is busy",
+                    installs.downloads,
+                    installs.bytes_per_second / 1e6,
+                    installs.busy
+                ),
+            );
+            row("fetching ms", quantiles(&installs.took_ms));
+            let failed = installs.failed.values().sum::<u64>();
+            row(
+                "installs",
+                format!(
+                    "{} succeeded, {} of them crashed, {failed} failed",
+                    installs.succeeded, installs.crashed
+                ),
+            );
         }
         let faults = &self.faults;
         for (name, count) in [

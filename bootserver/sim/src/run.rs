@@ -14,11 +14,12 @@ use crate::drive::{self, Plan};
 use crate::enrol::{Enrolment, enrol};
 use crate::http::Target;
 use crate::identities;
-use crate::ledger::Account;
+use crate::install::Installs;
+use crate::ledger::{Account, StoredResult};
 use crate::machine::{Kind, Machine};
 use crate::orders::Operator;
 use crate::random::Random;
-use crate::report::{BeforeAfter, Faults, Herd, Report, Server, word};
+use crate::report::{self, BeforeAfter, Faults, Herd, Report, Server, word};
 use crate::stop::Stop;
 use crate::world::World;
 use crate::{disk, process};
@@ -79,7 +80,9 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<bool> {
         .as_deref()
         .map(|token| Operator::new(target.clone(), token));
     let random = Random::new(options.seed ^ kind.run);
-    let mut world = World::new(target, kind, machines, options.mix, options.reuse, random);
+    let installs = Installs::new(options.fate.clone());
+    let (mix, reuse) = (options.mix, options.reuse);
+    let mut world = World::new(target, kind, machines, mix, reuse, installs, random);
     let plan = Plan {
         warm_up: options.warm_up,
         duration: match options.passes {
@@ -282,6 +285,7 @@ fn summary(options: &Options, world: &World, seconds: f64) -> Report {
             rotations: tally.rotations,
         },
         jobs_ordered: world.ledger.orders(),
+        installs: installs(&world.installs, seconds),
         herd: (options.beginning != Beginning::Steady).then(|| Herd {
             peak_to_mean: peaks(&tally.by_second, options.step.as_secs()),
             all_answered_steps: tally
@@ -290,6 +294,22 @@ fn summary(options: &Options, world: &World, seconds: f64) -> Report {
         }),
         ..Report::default()
     }
+}
+
+/// None if there were none.
+fn installs(of: &Installs, seconds: f64) -> Option<report::Installs> {
+    let counts = &of.counts;
+    let is_any = counts.downloads + counts.busy > 0 || !counts.failed.is_empty();
+    is_any.then(|| report::Installs {
+        downloads: counts.downloads,
+        bytes: counts.bytes,
+        bytes_per_second: counts.bytes as f64 / seconds.max(0.001),
+        busy: counts.busy,
+        took_ms: counts.took.quantiles(),
+        succeeded: counts.succeeded,
+        failed: counts.failed.clone(),
+        crashed: counts.crashed,
+    })
 }
 
 /// The busiest second of each whole step against the mean of that step.
@@ -324,7 +344,11 @@ async fn compare(report: &mut Report, world: &World, operator: &Operator) -> any
     };
     let stored: Vec<_> = stored
         .into_iter()
-        .map(|(job, agentsn)| (job, hosts.get(&agentsn).copied()))
+        .map(|(job, agentsn, errcode)| StoredResult {
+            job,
+            host: hosts.get(&agentsn).copied(),
+            errcode,
+        })
         .collect();
     report.results = not_empty(world.ledger.compare_results(&stored));
     Ok(())

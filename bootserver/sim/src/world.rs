@@ -9,12 +9,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bootagent_core::failover::{Body, Failover, Outcome, Step};
 use bootagent_core::schedule::{Call, Enrolment, Event};
-use bootagent_protocol::{Job, RegisterReply, StatusReply};
+use bootagent_protocol::{ErrorCode, Job, RegisterReply, StatusReply};
 use uuid::Uuid;
 
 use crate::http::{Broken, Reply, Reuse, Target};
+use crate::install::{Ended, Errand, Fetched, Installs};
 use crate::ledger::Ledger;
-use crate::machine::{self, Copy, Kind, Machine, Pending, Secret};
+use crate::machine::{self, Copy, Kind, Machine, Moment, Pending, Secret};
 use crate::post::{Manner, Post, Posted};
 use crate::random::Random;
 use crate::tally::Tally;
@@ -48,6 +49,9 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     pub(crate) tally: Tally,
     pub(crate) random: Random,
+    pub(crate) installs: Installs,
+    /// Packages that somebody has to fetch.
+    pub(crate) errands: Vec<Errand>,
     pending: HashMap<u32, Pending>,
     mix: Mix,
     reuse: Reuse,
@@ -72,6 +76,7 @@ impl World {
         machines: Vec<Machine>,
         mix: Mix,
         reuse: Reuse,
+        installs: Installs,
         random: Random,
     ) -> Self {
         Self {
@@ -81,6 +86,8 @@ impl World {
             tally: Tally::new(machines.len()),
             machines,
             random,
+            installs,
+            errands: Vec::new(),
             pending: HashMap::new(),
             mix,
             reuse,
@@ -132,8 +139,11 @@ impl World {
             host,
             copy,
             &carried,
-            unix_seconds(),
-            machine::UPTIME + self.began.elapsed().as_secs(),
+            &self.installs,
+            Moment {
+                now: unix_seconds(),
+                uptime: machine::UPTIME + self.began.elapsed().as_secs(),
+            },
         );
         for key in &carried.events {
             self.ledger.event_sent(*key);
@@ -228,19 +238,17 @@ impl World {
 
     fn answered(&mut self, post: &Post, reply: &StatusReply) -> Heard {
         let host = post.host;
-        self.acknowledge(host, &post.carried);
+        let mut is_urgent = self.acknowledge(host, &post.carried);
         self.tally.answered_host(host);
         if let Some(secret) = reply.token.as_deref().and_then(Secret::parse) {
             self.tally.rotations += 1;
             self.machines[host as usize].secret = secret;
         }
-        let mut is_urgent = false;
         if post.copy == Copy::Original {
             for job in &reply.jobs {
                 match Job::parse(job) {
                     Ok(job) if self.ledger.offered(&job.id, host) => {
-                        self.pending.entry(host).or_default().results.push(job.id);
-                        is_urgent = true;
+                        is_urgent |= self.take(host, job);
                     }
                     Ok(_) => {}
                     Err(_) => self.tally.unreadable += 1,
@@ -263,6 +271,34 @@ impl World {
         }
     }
 
+    /// Does a job; true if it ended at once.
+    fn take(&mut self, host: u32, job: Job) -> bool {
+        let secret = self.machines[host as usize].secret;
+        let at_once = !self.installs.take(host, &job, secret);
+        if at_once {
+            self.ended(Ended {
+                host,
+                job: job.id,
+                errcode: ErrorCode::SUCCESS,
+            });
+        }
+        self.errands.extend(self.installs.next(host));
+        at_once
+    }
+
+    /// A package is there, or is not.
+    pub(crate) fn fetched(&mut self, fetched: Fetched) {
+        let ended = self.installs.end(fetched, &mut self.random);
+        self.errands.extend(self.installs.next(ended.host));
+        self.ended(ended);
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        self.ledger.ended(&ended.job, ended.errcode.0);
+        let pending = self.pending.entry(ended.host).or_default();
+        pending.results.push(ended);
+    }
+
     fn registered(&mut self, host: u32, reply: RegisterReply) -> Heard {
         let secret = reply.token.as_deref().and_then(Secret::parse);
         let agentsn = reply.agentsn.and_then(|text| Uuid::try_parse(&text).ok());
@@ -280,24 +316,34 @@ impl World {
         }
     }
 
-    fn acknowledge(&mut self, host: u32, carried: &Pending) {
+    /// True if there is something new to say of it.
+    fn acknowledge(&mut self, host: u32, carried: &Pending) -> bool {
         if carried.is_empty() {
-            return;
+            return false;
         }
         for key in &carried.events {
             self.ledger.event_acknowledged(*key);
+            self.installs.forget(key);
         }
-        for job in &carried.results {
-            self.ledger.result_acknowledged(job);
+        let mut crashed = false;
+        for ended in &carried.results {
+            self.ledger.result_acknowledged(&ended.job);
+            if let Some(software) = self.installs.crashes_after(&ended.job) {
+                let key = self.machines[host as usize].next_event(host);
+                self.installs.crashed(key, software);
+                self.pending.entry(host).or_default().events.push(key);
+                crashed = true;
+            }
         }
         if let Some(pending) = self.pending.get_mut(&host) {
             let events: HashSet<_> = carried.events.iter().collect();
             pending.events.retain(|key| !events.contains(key));
-            pending.results.retain(|job| !carried.results.contains(job));
+            pending.results.retain(|it| !carried.results.contains(it));
             if pending.is_empty() {
                 self.pending.remove(&host);
             }
         }
+        crashed
     }
 }
 
