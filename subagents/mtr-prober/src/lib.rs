@@ -9,7 +9,8 @@
 //! calls of `sys`.
 //!
 //! `format` shows a report as `mtr` would, `verdict` says what it means,
-//! `ticket` is both for a carrier. `archive` keeps reports for weeks. `command` is `mtr-prober trace`.
+//! `ticket` is both for a carrier. `archive` keeps reports for weeks.
+//! `mesh` notices when a peer is in trouble. `command` is `mtr-prober trace`.
 //!
 //! The one rule: a number that is not known is never shown as one.
 
@@ -18,6 +19,7 @@ pub mod clock;
 pub mod command;
 pub mod engine;
 pub mod format;
+pub mod mesh;
 pub mod moment;
 pub mod pace;
 pub mod packet;
