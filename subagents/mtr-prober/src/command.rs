@@ -199,7 +199,12 @@ fn measure(spec: Spec, mut report: Report) -> Result<Report> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, stopped.clone()).context("catching Ctrl-C")?;
     }
-    let (engine, events) = Engine::start(Settings::default())?;
+    // One trace shares with nobody.
+    let settings = Settings {
+        responder_rate: None,
+        ..Settings::default()
+    };
+    let (engine, events) = Engine::start(settings)?;
     let handle = engine.begin(spec)?;
     let results = loop {
         match events.recv_timeout(LOOK) {

@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// Probes per second for everything together.
     pub budget: u32,
+    /// Probes per second for each router that answers, above which traces share rows; `None`: they never do.
+    pub responder_rate: Option<u32>,
     /// Bytes of each socket's receive buffer; the kernel may give less.
     pub receive_buffer: usize,
 }
@@ -45,6 +47,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             budget: 2_000,
+            responder_rate: Some(1),
             receive_buffer: 4 << 20,
         }
     }

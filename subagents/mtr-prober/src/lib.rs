@@ -2,8 +2,8 @@
 //!
 //! `statistics` is what is kept of a hop's answers, `report` the document that a
 //! finished measurement is. `packet` knows the bytes of probes and answers, `trace`
-//! decides for one measurement and `pace` which of them may send; `slots` says
-//! whose an answer is. All these are pure: what time it is they are told.
+//! decides for one measurement, `pace` which of them may send and `share` which of them
+//! may ask a router; `slots` says whose an answer is. All these are pure: what time it is they are told.
 //!
 //! `engine` does it all for every trace at once, over the sockets of `socket` and the
 //! calls of `sys`.
@@ -24,6 +24,7 @@ pub mod moment;
 pub mod pace;
 pub mod packet;
 pub mod report;
+pub mod share;
 pub mod slots;
 pub mod socket;
 pub mod statistics;

@@ -25,7 +25,7 @@ pub enum OpenError {
 }
 
 /// Where a measurement goes out. Nothing set: as the kernel's routes say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Source {
     /// The address probes carry; policy routes choose by it.
     pub address: Option<IpAddr>,

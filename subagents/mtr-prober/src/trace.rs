@@ -8,6 +8,8 @@
 //! still on its way is neither.
 
 mod hop;
+mod joint;
+mod path;
 mod view;
 
 use std::collections::VecDeque;
@@ -15,10 +17,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::moment::{Moment, Wall};
-use crate::packet::{Kind, MAX_HOPS, Sequence};
+use crate::packet::{Kind, Sequence};
 use crate::report::{Mpls, Second};
+use crate::share::{Before, Turn};
 
 use hop::Hop;
+use path::End;
 
 /// Hops beyond the last that answered to which probes are sent.
 pub const GAP: u8 = 5;
@@ -39,7 +43,7 @@ pub struct Plan {
     pub target: IpAddr,
     /// TTL of the first hop.
     pub first_ttl: u8,
-    /// TTL of the last hop there may be; [`MAX_HOPS`] hops at most.
+    /// TTL of the last hop there may be; [`crate::packet::MAX_HOPS`] hops at most.
     pub last_ttl: u8,
     /// How many rounds; without end when absent.
     pub rounds: Option<u32>,
@@ -83,17 +87,8 @@ pub struct Trace {
     first_sent: Option<Moment>,
     last_event: Moment,
     timeline: VecDeque<Second>,
-}
-
-/// Where the path ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// Not known.
-    Open,
-    /// The target answers at this hop, in this round for the last time.
-    Target { hop: u8, round: u32 },
-    /// A router said at this hop that it goes no farther.
-    Refused { hop: u8, round: u32 },
+    /// Probes to where the target answers that were lost.
+    target_lost: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +129,17 @@ pub struct Heard {
     pub received: Option<Moment>,
 }
 
+/// A probe that is next, for whoever decides whether it is its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Next {
+    /// To which TTL.
+    pub ttl: u8,
+    /// The one router that answered there before.
+    pub responder: Option<IpAddr>,
+    /// What became of this round's probe to the hop before.
+    pub before: Before,
+}
+
 /// What an answer was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
@@ -170,6 +176,7 @@ impl Trace {
             first_sent: None,
             last_event: begin,
             timeline: VecDeque::new(),
+            target_lost: 0,
         }
     }
 
@@ -240,6 +247,16 @@ impl Trace {
 
     /// Takes the probe that is due, with its TTL. It is on its way from now on.
     pub fn take(&mut self, now: Moment) -> Option<(Sequence, u8)> {
+        self.take_turn(now, |_| Turn::Send)
+    }
+
+    /// The same, if it is its turn; else it is left out of this round and `None` is the answer. Probes to where the
+    /// target answers are never left out.
+    pub fn take_turn(
+        &mut self,
+        now: Moment,
+        turn: impl FnOnce(&Next) -> Turn,
+    ) -> Option<(Sequence, u8)> {
         if self.due()? > now {
             return None;
         }
@@ -247,12 +264,16 @@ impl Trace {
             self.begin_round(now);
         }
         let (hop, round) = (self.next_hop, self.rounds - 1);
+        let (next, to_target) = (self.next(), self.is_target_next());
         self.next_hop += 1;
         self.last_taken = now;
         if usize::from(hop) >= self.hops.len() {
             self.hops.resize_with(usize::from(hop) + 1, Hop::default);
         }
-        self.hops[usize::from(hop)].forget(round);
+        if !to_target && turn(&next) == Turn::LeaveOut {
+            return None;
+        }
+        self.hops[usize::from(hop)].taken(round);
         let sequence = Sequence::new(round, hop);
         self.flights.push_back(Flight {
             sent: now,
@@ -260,7 +281,7 @@ impl Trace {
             sequence,
             state: FlightState::Flying,
         });
-        Some((sequence, self.plan.first_ttl + hop))
+        Some((sequence, next.ttl))
     }
 
     /// Says when a probe that was taken really left; `None` when nobody knows well enough.
@@ -316,8 +337,8 @@ impl Trace {
         Taken::Counted { round, micros }
     }
 
-    /// Gives up the probes whose time is over and tells the round of each.
-    pub fn expire(&mut self, now: Moment, wall: Wall, mut lost: impl FnMut(u32)) {
+    /// Gives up the probes whose time is over and tells round and hop of each.
+    pub fn expire(&mut self, now: Moment, wall: Wall, mut lost: impl FnMut(u32, u8)) {
         while let Some(flight) = self.flights.front().copied() {
             let over = flight.state == FlightState::Over;
             if !over && flight.sent + self.plan.timeout > now {
@@ -327,23 +348,29 @@ impl Trace {
             if !over {
                 let hop = flight.sequence.hop();
                 self.hops[usize::from(hop)].counts.sent += 1;
+                self.target_lost += u32::from(self.target_hop == Some(hop));
                 if self.is_timed(hop) {
                     self.count_second(wall.second(flight.sent), 1);
                 }
                 self.last_event = now;
-                lost(flight.round);
+                lost(flight.round, hop);
             }
         }
     }
 
-    /// How far this round goes.
-    fn limit(&self) -> u8 {
-        let count = self.plan.last_ttl.saturating_sub(self.plan.first_ttl) + 1;
-        let limit = match self.end {
-            End::Open => self.known.saturating_add(GAP),
-            End::Target { hop, .. } | End::Refused { hop, .. } => hop + 1,
-        };
-        limit.min(count).min(MAX_HOPS)
+    /// What the next probe is.
+    fn next(&self) -> Next {
+        let before = self.next_hop.checked_sub(1).map(usize::from);
+        let before = before.and_then(|hop| self.hops.get(hop));
+        Next {
+            ttl: self.plan.first_ttl + self.next_hop,
+            responder: self.responder(self.next_hop),
+            before: match before {
+                None => Before::None,
+                Some(hop) if hop.was_taken(self.rounds - 1) => Before::Sent,
+                Some(_) => Before::LeftOut,
+            },
+        }
     }
 
     fn spacing(&self) -> Duration {
@@ -375,47 +402,6 @@ impl Trace {
                 self.open(hop);
             }
         }
-    }
-
-    /// What an answer tells about where the path ends:
-    ///
-    /// 1. The target's is the end, unless it is known to be nearer.
-    /// 2. A router's "no farther" is the end of a path that is open or was thought to be longer without
-    ///    a target.
-    /// 3. A router at or beyond the end, in a round not before the one that showed the end, opens it.
-    fn learn(&mut self, heard: &Heard, round: u32) {
-        let hop = heard.sequence.hop();
-        let ends = match self.end {
-            End::Open => None,
-            End::Target { hop, round } | End::Refused { hop, round } => Some((hop, round)),
-        };
-        match heard.kind {
-            _ if heard.from == self.plan.target => {
-                let nearer = matches!(self.end, End::Target { hop: end, .. } if end < hop);
-                if !nearer {
-                    self.end = End::Target { hop, round };
-                    self.target_hop = Some(hop);
-                }
-            }
-            Kind::Unreachable(_) => match self.end {
-                End::Open => self.end = End::Refused { hop, round },
-                End::Refused { hop: end, .. } if hop <= end => {
-                    self.end = End::Refused { hop, round };
-                }
-                End::Refused { .. } | End::Target { .. } => {}
-            },
-            Kind::Reply | Kind::TimeExceeded => {
-                if ends.is_some_and(|(end, since)| hop >= end && round >= since) {
-                    self.open(hop);
-                }
-                self.known = self.known.max(hop + 1);
-            }
-        }
-    }
-
-    fn open(&mut self, hop: u8) {
-        self.end = End::Open;
-        self.known = self.known.max(hop + 1);
     }
 
     /// Whether outcomes at this hop belong on the timeline.

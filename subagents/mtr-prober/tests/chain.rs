@@ -43,6 +43,7 @@ fn spec(target: &str, rounds: u32, interval_ms: u64) -> Spec {
 fn wide() -> Settings {
     Settings {
         budget: 50_000,
+        responder_rate: None,
         ..Settings::default()
     }
 }
@@ -227,7 +228,7 @@ fn a_translator_on_the_way_mixes_nothing_up() {
     for (at, node) in chain.nodes.iter().enumerate().skip(3) {
         node.sh(&format!("ip route add 10.0.1.0/24 via 10.0.{}.1", at - 1));
     }
-    let results = many(&chain, 20, 3);
+    let results = many(&chain, wide(), 20, 3);
     for (target, results) in &results {
         let mut expected = chain.path();
         expected[5] = target.to_string();
@@ -237,9 +238,9 @@ fn a_translator_on_the_way_mixes_nothing_up() {
 }
 
 /// Measures the way to so many of the target's addresses at once.
-fn many(chain: &Chain, count: u16, rounds: u32) -> Vec<(IpAddr, Results)> {
+fn many(chain: &Chain, settings: Settings, count: u16, rounds: u32) -> Vec<(IpAddr, Results)> {
     chain.source().within(|| {
-        let (engine, events) = Engine::start(wide()).expect("root");
+        let (engine, events) = Engine::start(settings).expect("root");
         let targets =
             (0..count).map(|at| IpAddr::from([10, 99, (at / 250) as u8, (at % 250) as u8 + 1]));
         let begun: Vec<_> = targets
@@ -268,7 +269,7 @@ fn six_hundred_at_once_lose_nothing_and_mix_nothing_up() {
         return;
     }
     let chain = Chain::new(5, Limits::Lifted);
-    for (target, results) in many(&chain, 600, 4) {
+    for (target, results) in many(&chain, wide(), 600, 4) {
         let mut expected = chain.path();
         expected[5] = target.to_string();
         assert_eq!(path(part(&results)), expected);
@@ -366,6 +367,7 @@ fn a_full_receive_buffer_marks_the_report() {
     let found = chain.source().within(|| {
         let settings = Settings {
             budget: 200_000,
+            responder_rate: None,
             receive_buffer: 2_048,
         };
         let (engine, events) = Engine::start(settings).expect("root");
@@ -573,4 +575,56 @@ fn a_program_that_is_not_run_says_so() {
     let starved = faults.any(|fault| matches!(fault, Fault::Starved { longest_ms: 300.. }));
     assert!(starved, "{:?}", report.faults);
     assert_eq!(losses(&report.parts[0]), [0; 2]);
+}
+
+#[test]
+fn routers_that_answer_once_a_second_are_shared_and_lose_nothing() {
+    if cannot_run() {
+        return;
+    }
+    let chain = Chain::new(5, Limits::Usual);
+    let settings = Settings {
+        responder_rate: Some(1),
+        ..wide()
+    };
+    let (traces, seconds) = (100, 8);
+    let path = chain.path();
+    let mut routers = [(0, 0); 5];
+    let mut joint = 0;
+    for (target, results) in many(&chain, settings, traces, seconds) {
+        let part = part(&results);
+        assert!(part.reached, "{part:#?}");
+        assert_eq!(part.hops.len(), 6);
+        let last = &part.hops[5];
+        assert_eq!(
+            (last.own.sent, last.own.lost(), last.group),
+            (seconds, 0, None)
+        );
+        assert_eq!(last.responders[0].address, target);
+        for (at, hop) in part.hops[..5].iter().enumerate() {
+            routers[at].0 += hop.own.sent;
+            routers[at].1 += hop.own.lost();
+            for responder in &hop.responders {
+                assert_eq!(responder.address.to_string(), path[at]);
+            }
+            if let Some(group) = hop.group {
+                joint += 1;
+                assert!(hop.own.received > 0 && group.sent >= hop.own.sent);
+                let timed = hop.group_statistics.expect("with its times").timed;
+                assert!(timed <= group.received);
+            }
+        }
+    }
+    let asked: u32 = routers.iter().map(|(sent, _)| sent).sum();
+    let lost: u32 = routers.iter().map(|(_, lost)| lost).sum();
+    eprintln!(
+        "{routers:?}, {joint} rows of {} are joint",
+        u32::from(traces) * 5
+    );
+    assert!(lost * 50 < asked, "{routers:?}");
+    for (sent, lost) in routers {
+        // 0.8 a second.
+        assert!(sent - lost >= seconds * 8 / 10, "{routers:?}");
+    }
+    assert!(joint > 0);
 }

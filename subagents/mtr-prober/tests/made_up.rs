@@ -54,13 +54,18 @@ fn spec(target: Ipv4Addr, rounds: u32) -> Spec {
     }
 }
 
+/// A budget, and nobody shares.
+fn alone(budget: u32) -> Settings {
+    Settings {
+        budget,
+        responder_rate: None,
+        ..Settings::default()
+    }
+}
+
 /// Measures the way to so many targets at once.
-fn measure(node: &Node, budget: u32, count: u16, rounds: u32) -> BTreeMap<u16, Results> {
+fn measure(node: &Node, settings: Settings, count: u16, rounds: u32) -> BTreeMap<u16, Results> {
     node.within(|| {
-        let settings = Settings {
-            budget,
-            ..Settings::default()
-        };
         let (engine, events) = Engine::start(settings).expect("root");
         let mut begun = BTreeMap::new();
         for number in 0..count {
@@ -119,7 +124,7 @@ fn one_trace_goes_one_line_and_no_row_names_another() {
     let node = Node::new();
     let _responder = Responder::start(&node, parting);
     let mut lines = BTreeMap::new();
-    for (number, results) in measure(&node, 50_000, 250, 3) {
+    for (number, results) in measure(&node, alone(50_000), 250, 3) {
         let part = results.part.expect("something was measured");
         assert_eq!(part.hops.len(), 30, "{number}: {part:#?}");
         let mut line = None;
@@ -177,7 +182,7 @@ fn above_the_budget_rounds_stretch_and_nobody_waits_to_begin() {
         )),
     });
     // 60 * 10 probes a second are wanted.
-    let found = measure(&node, 300, 60, 4);
+    let found = measure(&node, alone(300), 60, 4);
     let begins = found.values().filter_map(|results| results.part.as_ref());
     let begins: Vec<_> = begins.map(|part| part.started_at.unix_ms).collect();
     let spread = begins.iter().max().expect("some") - begins.iter().min().expect("some");
@@ -194,4 +199,70 @@ fn above_the_budget_rounds_stretch_and_nobody_waits_to_begin() {
         stretched += u32::from(faults.any(|fault| matches!(fault, Fault::Stretched { .. })));
     }
     assert!(stretched > 50, "{stretched}");
+}
+
+/// How many routers there are at each TTL of the tree; each target has its own way down.
+const TREE: [u16; 4] = [1, 5, 25, 100];
+
+/// Who answers at this TTL on the way to a target.
+fn branch(ttl: u8, target: Ipv4Addr) -> Ipv4Addr {
+    let [.., high, low] = target.octets();
+    match TREE.get(usize::from(ttl) - 1) {
+        Some(width) => {
+            let [_, number] = (u16::from_be_bytes([high, low]) % width).to_be_bytes();
+            [10, 1, ttl, number].into()
+        }
+        None => target,
+    }
+}
+
+#[test]
+fn routers_of_a_tree_are_shared_and_nobody_names_one_that_is_not_on_the_way() {
+    if cannot_run() {
+        return;
+    }
+    let node = Node::new();
+    // As Linux: one answer a second, six saved up.
+    let mut answered: BTreeMap<Ipv4Addr, (f64, Instant)> = BTreeMap::new();
+    let _responder = Responder::start(&node, move |probe| {
+        let from = branch(probe.ttl, probe.to);
+        let after = Duration::from_millis(5);
+        if from == probe.to {
+            return Some((from, Reply::Echo, after));
+        }
+        let now = Instant::now();
+        let (left, last) = answered.entry(from).or_insert((6.0, now));
+        *left = (*left + now.duration_since(*last).as_secs_f64()).min(6.0);
+        *last = now;
+        if *left < 1.0 {
+            return None;
+        }
+        *left -= 1.0;
+        Some((from, Reply::Exceeded(Vec::new()), after))
+    });
+    let settings = Settings {
+        responder_rate: Some(1),
+        ..alone(50_000)
+    };
+    let (mut asked, mut lost, mut joint) = (0, 0, 0);
+    for (number, results) in measure(&node, settings, 300, 8) {
+        let part = results.part.expect("something was measured");
+        assert!(part.reached, "{part:#?}");
+        for hop in &part.hops {
+            for responder in &hop.responders {
+                // Where the hop before the target was left out so far, the target stands one row lower.
+                let right = branch(hop.ttl, target(number));
+                assert_eq!(responder.address, right, "{number}: {hop:#?}");
+            }
+            if hop.ttl < 5 {
+                asked += hop.own.sent;
+                lost += hop.own.lost();
+                joint += u32::from(hop.group.is_some());
+            }
+        }
+        let last = part.hops.last().expect("the target");
+        assert_eq!((last.own.sent, last.own.lost()), (8, 0));
+    }
+    eprintln!("{asked} asked, {lost} lost, {joint} rows of 1200 are joint");
+    assert!(lost * 20 < asked, "{lost} of {asked}");
 }

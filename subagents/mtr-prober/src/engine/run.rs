@@ -6,6 +6,7 @@
 //! The one rule: whatever one trace does, the others are heard and sent in the same tick.
 
 mod hear;
+mod joint;
 mod post;
 
 use std::collections::HashMap;
@@ -28,6 +29,7 @@ use crate::moment::Moment;
 use crate::pace::{Class, Key, Pace};
 use crate::packet::Marks;
 use crate::report::PartName;
+use crate::share::{Group, Share};
 use crate::slots::Slots;
 use crate::socket::Lane;
 use crate::sys::{self, Inbox};
@@ -61,6 +63,8 @@ struct Live {
     alarm: Option<Moment>,
     queued: Queued,
     doubts: Doubts,
+    /// The groups it shares rows with.
+    joined: Vec<Group>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,7 @@ pub(super) struct Run {
     slots: Slots<Live>,
     ids: HashMap<Handle, u16>,
     pace: Pace,
+    share: Option<Share>,
     clock: Clock,
     quota: Quota,
     throttled: (Moment, Duration),
@@ -112,6 +117,9 @@ impl Run {
             slots: Slots::new(base, REST),
             ids: HashMap::new(),
             pace: Pace::new(settings.budget, now),
+            share: settings
+                .responder_rate
+                .map(|rate| Share::new(rate, sys::random())),
             clock: Clock::new(),
             quota,
             throttled,
@@ -206,6 +214,7 @@ impl Run {
             alarm: None,
             queued: Queued::No,
             doubts,
+            joined: Vec::new(),
         };
         if let Ok(id) = self.slots.insert(live, now) {
             self.ids.insert(handle, id);
@@ -229,7 +238,9 @@ impl Run {
         };
         let (handle, tell) = (live.handle, live.spec.tell);
         let outcomes = &mut self.outcomes;
-        live.trace.expire(now, self.clock.wall(), |round| {
+        let mut lost = Vec::new();
+        live.trace.expire(now, self.clock.wall(), |round, hop| {
+            lost.push(hop);
             if tell == Tell::EachProbe {
                 let fate = Fate::Lost;
                 outcomes.push(Outcome {
@@ -239,6 +250,12 @@ impl Run {
                 });
             }
         });
+        for hop in lost {
+            self.tell_group(id, hop, None);
+        }
+        let Some(live) = self.slots.get_mut(id) else {
+            return;
+        };
         if live.trace.is_over() {
             return self.end(id, End::Finished, now);
         }
@@ -268,7 +285,9 @@ impl Run {
             return;
         };
         let results = Box::new(self.results(handle, now).unwrap_or_default());
-        self.slots.remove(id, now);
+        if let Some(live) = self.slots.remove(id, now) {
+            self.leave_groups(&live, id);
+        }
         self.ids.remove(&handle);
         // Whoever started us may have gone; then we end soon.
         let _ = self.events.send(Event::Ended {

@@ -22,6 +22,10 @@ pub(super) struct Hop {
     responders: Vec<Seen>,
     /// Over all responders, once there are several.
     all: Option<Box<Statistics>>,
+    /// How many rounds had begun when it was last sent a probe; 0 before that.
+    asked: u32,
+    /// Of the group that shares this row.
+    joint: Option<Box<(Counts, Statistics)>>,
 }
 
 #[derive(Debug)]
@@ -35,8 +39,41 @@ struct Seen {
 
 impl Hop {
     /// A probe of this round is on its way.
-    pub(super) fn forget(&mut self, round: u32) {
+    pub(super) fn taken(&mut self, round: u32) {
         self.answered &= !bit(round);
+        self.asked = round + 1;
+    }
+
+    pub(super) fn was_taken(&self, round: u32) -> bool {
+        self.asked == round + 1
+    }
+
+    /// The one that answered, if there was only one.
+    pub(super) fn only(&self) -> Option<IpAddr> {
+        match &self.responders[..] {
+            [only] => Some(only.address),
+            _ => None,
+        }
+    }
+
+    /// From now on it is told of the group's probes; own ones so far are among them.
+    pub(super) fn begin_joint(&mut self) {
+        self.joint = Some(Box::new((self.counts, self.statistics())));
+    }
+
+    pub(super) fn end_joint(&mut self) {
+        self.joint = None;
+    }
+
+    pub(super) fn count_joint(&mut self, outcome: Option<Option<u32>>) {
+        let Some(joint) = &mut self.joint else {
+            return;
+        };
+        joint.0.sent += 1;
+        if let Some(micros) = outcome {
+            joint.0.received += 1;
+            micros.into_iter().for_each(|micros| joint.1.add(micros));
+        }
     }
 
     pub(super) fn was_answered(&self, round: u32) -> bool {
@@ -116,9 +153,9 @@ impl Hop {
         report::Hop {
             ttl,
             own: self.counts,
-            group: None,
+            group: self.joint.as_ref().map(|joint| joint.0),
             responders,
-            group_statistics: None,
+            group_statistics: self.joint.as_ref().map(|joint| joint.1),
             statistics: self.statistics(),
         }
     }

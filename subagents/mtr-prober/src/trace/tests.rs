@@ -62,7 +62,7 @@ fn run(
             let (_, heard) = coming.remove(0);
             trace.answer(&heard, now, WALL);
         }
-        trace.expire(now, WALL, |_| {});
+        trace.expire(now, WALL, |_, _| {});
         while let Some((sequence, ttl)) = trace.take(now) {
             assert_eq!(ttl, sequence.hop() + trace.plan().first_ttl);
             trace.stamp(sequence, Some(now));
@@ -227,7 +227,7 @@ fn a_second_answer_is_a_duplicate_and_a_late_one_counts_nothing() {
     let later = Moment::default() + Duration::from_secs(1);
     let (sequence, _) = trace.take(later).unwrap();
     let mut lost = Vec::new();
-    trace.expire(later + Duration::from_secs(6), WALL, |round| {
+    trace.expire(later + Duration::from_secs(6), WALL, |round, _| {
         lost.push(round);
     });
     assert_eq!(lost, [0]);
@@ -285,7 +285,7 @@ fn a_ping_is_a_trace_of_one_hop_and_tells_each_loss() {
     let mut lost = Vec::new();
     for second in 0..3_000 {
         let now = Moment::default() + Duration::from_secs(second);
-        trace.expire(now, WALL, |round| lost.push(round));
+        trace.expire(now, WALL, |round, _| lost.push(round));
         let (sequence, ttl) = trace.take(now).unwrap();
         assert_eq!((ttl, sequence.hop()), (64, 0));
         trace.stamp(sequence, Some(now));

@@ -102,6 +102,8 @@ impl Drop for Node {
 pub(crate) enum Limits {
     /// As much as is asked for.
     Lifted,
+    /// As Linux does: one answer a second for each that asks, six saved up.
+    Usual,
 }
 
 /// A source, routers, and a target that has 10.99.0.0/16 besides its own addresses.

@@ -4,10 +4,10 @@
 
 use std::io;
 
-use super::{RECEIVES, Run};
+use super::{RECEIVES, Run, joint};
 use crate::clock;
 use crate::engine::{Fate, Outcome, Tell};
-use crate::packet::{Family, parse_v4, parse_v6};
+use crate::packet::{Family, Kind, parse_v4, parse_v6};
 use crate::trace::{Heard, Taken};
 
 impl Run {
@@ -42,6 +42,7 @@ impl Run {
         let now = clock::now();
         let lane = &mut self.lanes[lane];
         let mut touched = Vec::new();
+        let mut routers = Vec::new();
         for packet in self.inbox.packets() {
             self.counters.received += 1;
             lane.dropped = packet.dropped.unwrap_or(lane.dropped);
@@ -59,6 +60,8 @@ impl Run {
                 self.counters.foreign += 1;
                 continue;
             };
+            let hop = answer.sequence.hop();
+            let next = joint::next_of(&live.trace, hop);
             let stamp = packet.stamp.filter(|_| step.is_none());
             let heard = Heard {
                 sequence: answer.sequence,
@@ -75,8 +78,15 @@ impl Run {
                         fate: Fate::Answered(micros),
                     });
                 }
+                if answer.kind == Kind::TimeExceeded {
+                    routers.push((answer.id, hop, next, micros));
+                }
                 touched.push(answer.id);
             }
+        }
+        for (id, hop, next, micros) in routers {
+            self.router_answered(id, hop, &next, now);
+            self.tell_group(id, hop, Some(micros));
         }
         for id in touched {
             self.look(id, now);

@@ -5,13 +5,14 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::{DOUBTFUL, Queued, Run};
+use super::{DOUBTFUL, Queued, Run, joint};
 use crate::clock;
 use crate::engine::{Fate, Handle, Letter, Outcome, Tell};
 use crate::moment::Moment;
 use crate::pace::Key;
 use crate::packet::Family;
 use crate::sys::{SEND_BATCH, Way};
+use crate::trace::Next;
 
 impl Run {
     /// Sends what is due, as far as the budget goes.
@@ -40,7 +41,18 @@ impl Run {
             return 0;
         };
         live.queued = Queued::No;
-        let Some((sequence, ttl)) = live.trace.take(now) else {
+        let mut lent = self.share.take();
+        let taken = match &mut lent {
+            Some(share) => {
+                let rank = joint::rank(live);
+                let spec = &live.spec;
+                let turn = |next: &Next| share.turn(&joint::wish(spec, next, rank), now);
+                live.trace.take_turn(now, turn)
+            }
+            None => live.trace.take(now),
+        };
+        self.share = lent;
+        let Some((sequence, ttl)) = taken else {
             self.look(id, now);
             return 0;
         };
