@@ -11,7 +11,7 @@ use crate::fleet::presence::Presence;
 use crate::fleet::selector::Selector;
 use crate::problem::Problem;
 use crate::store::host::{
-    AgentCondition, Direction, HostQuery, HostSort, MIN_SEARCH_CHARS, SortKey, SortValue,
+    AgentCondition, Direction, HostQuery, HostSort, MIN_SEARCH_CHARS, Reach, SortKey, SortValue,
 };
 
 /// Most characters one may search for.
@@ -130,6 +130,7 @@ impl HostParams {
             arch: self.arch,
             version: self.version,
             ip: self.ip,
+            reach: Reach::default(),
         })
     }
 }

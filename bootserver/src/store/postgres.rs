@@ -112,6 +112,9 @@ const LOOKUPS: u32 = 3;
 const PACKAGES: u32 = 4;
 /// How long a reader may work on one answer.
 const READ_WITHIN: (&str, &str) = ("statement_timeout", "10s");
+/// A list is planned by what is asked this time: a plan for any tag and any state is
+/// wrong for most. Compiling it would take longer than the list.
+const READERS_PLAN: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"), ("jit", "off")];
 /// How long a call waits for a connection before it fails. A host that is told
 /// `later` soon is better off than one that waits.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -187,7 +190,7 @@ impl PostgresStore {
             listener: options.clone().application_name("bootserver changes"),
             writer: pool(WRITERS, options.clone()),
             packages: pool(PACKAGES, options),
-            readers: pool(READERS, hurried.clone()),
+            readers: pool(READERS, hurried.clone().options(READERS_PLAN)),
             lookups: pool(LOOKUPS, hurried),
         })
     }
@@ -302,9 +305,22 @@ pub(super) async fn assert_usable(connection: &mut PgConnection) -> Result<()> {
     })
 }
 
+/// The index of hosts by agentsn.
+const HOST_BY_AGENTSN: &str = "host_pkey";
+/// Around a query whose rows are looked up one by one: with IN, PostgreSQL may go
+/// through a list in its order and hope to come across them.
+const AMONG: (&str, &str) = (" = ANY (ARRAY(", "))");
+/// Hosts that were found, with their names.
+const FOUND_NAMES: &str = "host_search.agentsn AS agentsn, coalesce(host_search.hostname,
+    split_part(host_search.text, chr(10), 1)) AS hostname";
+
+/// PostgreSQL knows its rows well enough to choose.
+fn push_by_index(_: &mut QueryBuilder<Db>, _: &'static str) {}
+
 /// All of its three characters in a row by the index, and of what is left the text.
-fn push_found(sql: &mut QueryBuilder<Db>, text: &str) {
-    sql.push("SELECT agentsn FROM host_search WHERE host_search_grams(text) @> host_search_grams(");
+fn push_found(sql: &mut QueryBuilder<Db>, columns: &'static str, text: &str) {
+    sql.push("SELECT ").push(columns);
+    sql.push(" FROM host_search WHERE host_search_grams(text) @> host_search_grams(");
     sql.push_bind(text.to_owned());
     sql.push(") AND position(").push_bind(text.to_owned());
     sql.push(" IN text) > 0");
@@ -351,8 +367,43 @@ fn failure_of(error: &sqlx::Error) -> Failure {
 }
 
 #[cfg(test)]
+const EXPLAIN: &str = "EXPLAIN ";
+#[cfg(test)]
+const PLAN_COLUMN: &str = "QUERY PLAN";
+
+#[cfg(test)]
+#[path = "../../tests/support/cluster.rs"]
+mod cluster;
+
+#[cfg(test)]
 mod tests {
-    use super::usable;
+    use sqlx::postgres::PgConnectOptions;
+
+    use super::{PostgresStore, cluster, queries, usable};
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn every_list_of_hosts_is_gone_through_in_its_order() {
+        let Some(cluster) = cluster::shared() else {
+            return;
+        };
+        let address = cluster.empty().await;
+        let options: PgConnectOptions = address.parse().expect("an address");
+        // Then it sorts only what it cannot read in order.
+        let unsorted = [("enable_sort", "off"), ("enable_incremental_sort", "off")];
+        let store = PostgresStore::open(options.options(unsorted))
+            .await
+            .expect("a new database");
+        sqlx::query(queries::GROUP)
+            .execute(&store.writer)
+            .await
+            .expect("a group");
+        for query in queries::every_query() {
+            let plan = queries::plan(&store, &query).await;
+            assert!(!plan.contains("Sort"), "{query:?}: {plan}");
+        }
+        store.close().await;
+    }
 
     #[test]
     fn a_server_that_cannot_be_used_is_refused_with_the_remedy() {

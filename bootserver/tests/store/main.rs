@@ -43,6 +43,7 @@ macro_rules! contract {
                 hosts_are_paged_by_name
                 hosts_are_found_by_a_part_of_their_names_and_addresses
                 hosts_are_sorted_and_paged_from_either_end
+                a_list_is_the_same_whichever_way_it_is_found
                 hosts_paged_by_age_stay_in_place_when_they_are_renamed
                 what_operators_say_of_a_host_is_changed_by_who_has_seen_it
                 agents_of_hosts_are_a_table_one_can_ask

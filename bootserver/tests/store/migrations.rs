@@ -76,10 +76,12 @@ const HOSTS: &str = r#"
         FROM numbers;
 "#;
 /// What is said of hosts twice and differs.
-const DIFFERENT: [&str; 3] = [
+const DIFFERENT: [&str; 4] = [
     "SELECT count(*) FROM host FULL JOIN host_search ON host_search.agentsn = host.agentsn
      WHERE host_search.text IS DISTINCT FROM
-           lower(hostname || chr(10) || display_name || chr(10) || ip)",
+           lower(host.hostname || chr(10) || display_name || chr(10) || ip)",
+    "SELECT count(*) FROM host JOIN host_search ON host_search.agentsn = host.agentsn
+     WHERE coalesce(host_search.hostname, split_part(text, chr(10), 1)) <> host.hostname",
     "SELECT count(*) FROM host
      LEFT JOIN LATERAL (SELECT jsonb_agg(address ORDER BY address) AS list FROM host_address
                         WHERE host_address.agentsn = host.agentsn) AS kept ON TRUE
@@ -179,7 +181,7 @@ async fn a_server_of_the_first_release_writes_while_the_tables_are_brought_up_to
     let expected = count(&mut direct, expected).await;
     assert_eq!(count(&mut direct, agents).await, expected);
     // Who was killed in the middle begins again.
-    for name in ["0007_lists.sql", "0008_host_agents.sql"] {
+    for name in ["0007_lists.sql", "0008_host_agents.sql", "0017_lists.sql"] {
         let file = std::fs::read_to_string(folder("postgres").join(name)).expect("a migration");
         let again = sqlx::raw_sql(sqlx::AssertSqlSafe(file));
         again.execute(&mut direct).await.expect("it is done again");
@@ -237,6 +239,10 @@ async fn hosts_of_the_first_release_are_found_on_sqlite() {
             3,
         ),
         ("SELECT count(*) FROM host_agent", 60),
+        (
+            "SELECT count(*) FROM host_search WHERE hostname LIKE 'Host-%'",
+            30,
+        ),
     ] {
         let count: i64 = sqlx::query_scalar(sql)
             .fetch_one(&mut direct)

@@ -8,6 +8,10 @@ use crate::store::Result;
 use crate::store::audit::{Actor, ActorKind, AuditQuery, AuditRow, By};
 use crate::store::page::Page;
 
+/// How much older than its neighbours a change may say it is, in milliseconds: as
+/// far as the clocks of replicas may be apart.
+const DISORDER: i64 = 86_400_000;
+
 /// A change, as it is written down in its own transaction.
 pub(super) struct Deed<'a> {
     /// What was done, such as `user.create`; the kind of thing stands before the dot.
@@ -53,15 +57,22 @@ pub(super) async fn list(store: &SqlStore, query: &AuditQuery) -> Result<Page<Au
             sql.push(condition).push_bind(value);
         }
     }
-    let numbers = [
-        (" AND at >= ", query.since),
-        (" AND at < ", query.until),
-        (" AND id < ", query.after),
-    ];
-    for (condition, value) in numbers {
-        if let Some(value) = value {
-            sql.push(condition).push_bind(value);
-        }
+    // The way to a time is by number, as with events: a condition on the time alone
+    // would have all of its rows sorted.
+    if let Some(since) = query.since {
+        sql.push(" AND at >= ").push_bind(since);
+        sql.push(" AND id > coalesce((SELECT id FROM audit WHERE at < ")
+            .push_bind(since.saturating_sub(DISORDER));
+        sql.push(" ORDER BY at DESC, id DESC LIMIT 1), 0)");
+    }
+    if let Some(until) = query.until {
+        sql.push(" AND at < ").push_bind(until);
+        sql.push(" AND id < coalesce((SELECT id FROM audit WHERE at >= ")
+            .push_bind(until.saturating_add(DISORDER));
+        sql.push(" ORDER BY at, id LIMIT 1), 9223372036854775807)");
+    }
+    if let Some(after) = query.after {
+        sql.push(" AND id < ").push_bind(after);
     }
     sql.push(" ORDER BY id DESC");
     let key = |row: &AuditRow| row.id.to_string();

@@ -9,10 +9,13 @@ use serde_json::{Value, json};
 use sqlx::QueryBuilder;
 
 use super::audit::{Deed, note};
+use super::host_clue;
 use super::host_filter::Conditions;
 use super::lifecycle::{self, Leaving};
 use super::scope::outside;
-use super::{SqlStore, Write, failed, no_orders_come, one_at_a_time, to_json};
+use super::{
+    HOST_BY_AGENTSN, SqlStore, Write, failed, no_orders_come, one_at_a_time, push_by_index, to_json,
+};
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::{MAX_TAGS, Tags};
@@ -24,6 +27,8 @@ use crate::store::host::HostQuery;
 
 /// Hosts looked up at once: a read of its own each, so that no snapshot is held.
 const LOOKED_UP: i64 = 5000;
+/// Hosts that one condition leaves and that are asked instead of all.
+const FEW: i64 = 20_000;
 
 /// The agentsn of every host of a query, sorted; none when they are more than `most`.
 pub(super) async fn agentsns(
@@ -32,10 +37,15 @@ pub(super) async fn agentsns(
     most: usize,
 ) -> Result<Option<Vec<String>>> {
     let conditions = Conditions::prepare(store, query).await?;
+    let few = host_clue::narrowest(store, &conditions.clues(), FEW).await?;
     let mut all: Vec<String> = Vec::new();
     loop {
         let mut sql = QueryBuilder::new("SELECT host.agentsn FROM host");
-        conditions.push(&mut sql);
+        push_by_index(&mut sql, HOST_BY_AGENTSN);
+        match few {
+            Some(clue) => conditions.push_among(&mut sql, clue),
+            None => conditions.push(&mut sql),
+        }
         let last = all.last().cloned().unwrap_or_default();
         sql.push(" AND host.agentsn > ").push_bind(last);
         sql.push(" ORDER BY host.agentsn LIMIT ")

@@ -4,73 +4,25 @@ use std::collections::HashMap;
 
 use sqlx::{QueryBuilder, Row};
 
-use super::host_filter::Conditions;
 use super::member::push_given;
-use super::{DbRow, SqlStore, Write, failed, from_json, group, listing, scope, to_json};
+use super::{DbRow, SqlStore, Write, failed, from_json, group, scope, to_json};
 use crate::access::scope::Scope;
 use crate::fleet::presence::Presence;
 use crate::fleet::tags::Tags;
 use crate::store::Result;
-use crate::store::host::{
-    Direction, HostDetail, HostQuery, HostState, HostSummary, Reported, SortKey, SortValue,
-};
-use crate::store::page::{Count, Page};
+use crate::store::host::{HostDetail, HostState, HostSummary, Reported};
 use crate::store::status::{Readings, StateBody};
 use crate::wire;
 
 /// What [`summary`] reads.
 macro_rules! columns {
     () => {
-        "SELECT host.agentsn, host.created, host.registered, host.hostname, host.version, host.os,
-                host.arch, host.ip, host.machine_id, host.boot_id, host.display_name,
-                host.revision, host.state, host.since, host_seen.seen
-         FROM host LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn"
+        "host.agentsn, host.created, host.registered, host.hostname, host.version, host.os,
+         host.arch, host.ip, host.machine_id, host.boot_id, host.display_name,
+         host.revision, host.state, host.since, host_seen.seen"
     };
 }
-
-pub(super) async fn list(store: &SqlStore, query: &HostQuery) -> Result<Page<HostSummary>> {
-    let step = "listing hosts";
-    let conditions = Conditions::prepare(store, query).await?;
-    let mut sql = QueryBuilder::new(columns!());
-    conditions.push(&mut sql);
-    let column = match query.sort.key {
-        SortKey::Hostname => "host.hostname",
-        SortKey::Created => "host.created",
-        SortKey::Since => "host.since",
-    };
-    let (beyond, direction) = match query.sort.direction {
-        Direction::Up => (" > (", ""),
-        Direction::Down => (" < (", " DESC"),
-    };
-    if let Some((value, agentsn)) = &query.after {
-        sql.push(" AND (").push(column).push(", host.agentsn)");
-        sql.push(beyond);
-        match value {
-            SortValue::Time(time) => sql.push_bind(*time),
-            SortValue::Text(text) => sql.push_bind(text.clone()),
-        };
-        sql.push(", ").push_bind(agentsn.clone()).push(")");
-    }
-    sql.push(" ORDER BY ").push(column).push(direction);
-    sql.push(", host.agentsn").push(direction);
-    let rows = listing::rows(store, step, sql, query.limit).await?;
-    let hosts = summaries(store, &rows).await?;
-    let key = |host: &HostSummary| {
-        let value = match query.sort.key {
-            SortKey::Hostname => SortValue::Text(host.reported.hostname.clone()),
-            SortKey::Created => SortValue::Time(host.created),
-            SortKey::Since => SortValue::Time(host.since),
-        };
-        to_json(&(value, &host.agentsn))
-    };
-    let mut page = Page::cut(hosts, query.limit, key);
-    if query.count == Count::All {
-        let mut sql = QueryBuilder::new("SELECT 1 FROM host");
-        conditions.push(&mut sql);
-        page.total = Some(listing::total(store, sql).await?);
-    }
-    Ok(page)
-}
+pub(super) use columns;
 
 pub(super) async fn by_agentsn(
     store: &SqlStore,
@@ -78,7 +30,11 @@ pub(super) async fn by_agentsn(
     scope: &Scope,
 ) -> Result<Vec<HostSummary>> {
     let bounds = scope::bounds_of(store, scope).await?;
-    let mut sql = QueryBuilder::new(columns!());
+    let mut sql = QueryBuilder::new(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM host LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn"
+    ));
     sql.push(" WHERE host.agentsn IN (SELECT given.value FROM ");
     push_given(&mut sql, to_json(agentsns));
     sql.push(")");
@@ -149,7 +105,7 @@ pub(super) async fn tags_of(tx: &mut Write, agentsn: &str) -> Result<Tags> {
     Ok(pairs.into_iter().collect())
 }
 
-async fn summaries(store: &SqlStore, rows: &[DbRow]) -> Result<Vec<HostSummary>> {
+pub(super) async fn summaries(store: &SqlStore, rows: &[DbRow]) -> Result<Vec<HostSummary>> {
     let step = "reading a host";
     let agentsns: Vec<String> = rows
         .iter()

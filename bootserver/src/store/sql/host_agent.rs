@@ -94,6 +94,9 @@ fn agents(hosts: &[&StateRow<'_>]) -> BTreeMap<Key, Said> {
     agents.collect()
 }
 
+/// The state of most, which no index of states has.
+const RUNNING: &str = "running";
+
 /// Adds what must hold of a row, but for whose it is.
 pub(super) fn push(sql: &mut QueryBuilder<Db>, condition: &AgentCondition) {
     for (column, value) in [
@@ -104,5 +107,19 @@ pub(super) fn push(sql: &mut QueryBuilder<Db>, condition: &AgentCondition) {
         if let Some(value) = value {
             sql.push(column).push_bind(value.clone());
         }
+    }
+}
+
+/// Adds a query for the hosts with such a sub-agent.
+pub(super) fn push_find(sql: &mut QueryBuilder<Db>, condition: &AgentCondition) {
+    sql.push("SELECT DISTINCT agentsn FROM host_agent WHERE TRUE");
+    push(sql, condition);
+    if condition
+        .state
+        .as_deref()
+        .is_some_and(|state| state != RUNNING)
+    {
+        // What the index of all other states says, to the letter.
+        sql.push(" AND host_agent.state <> 'running'");
     }
 }

@@ -1,93 +1,179 @@
 //! Which hosts a query means, as conditions on the table `host`.
-//!
-//! A page comes in the order of names, so the database goes through the names
-//! and asks each host. That is quick when many fit. The one rule: where few do,
-//! they are looked up first, by the index of what makes them few.
 
 use sqlx::QueryBuilder;
 
-use super::member::{self, Within, push_given, push_groups, push_list, push_part, push_tag};
+use super::host_clue::{Clue, Column};
+use super::member::{self, Within, push_groups, push_part};
 use super::scope::{self, Bounds};
-use super::{Db, SqlStore, failed, host_agent, search, to_json};
-use crate::fleet::selector::{Part, Selector};
+use super::{AMONG, Db, SqlStore, host_agent, search};
+use crate::fleet::presence::Presence;
 use crate::store::Result;
 use crate::store::host::{HostQuery, SortKey};
-
-/// Hosts that are few: of a million, a page is found among more of them after
-/// some ten thousand names.
-const FEW: i64 = 2000;
-/// The same of hosts found by a text: looking at one host's texts takes longer
-/// than at its tag.
-const FEW_FOUND: i64 = 10_000;
-/// Selectors of one group that are looked up; each takes a millisecond or two.
-const MOST_LOOKED_UP: usize = 8;
 
 /// What must hold of a host, once everything is known that takes a look.
 pub(super) struct Conditions<'a> {
     query: &'a HostQuery,
     bounds: Bounds,
     within: Option<Within>,
-    few: Option<Vec<String>>,
+}
+
+/// An index that has hosts in the order of a list, those of one condition alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walk<'a> {
+    pub(super) index: &'static str,
+    pub(super) of: Option<Clue<'a>>,
 }
 
 impl<'a> Conditions<'a> {
-    /// Looks up what is in the group, and the hosts where one condition leaves few.
+    /// Looks up what groups are made of.
     pub(super) async fn prepare(store: &SqlStore, query: &'a HostQuery) -> Result<Self> {
         let bounds = scope::bounds_of(store, &query.scope).await?;
         let within = match &query.group {
             Some(id) => Some(member::within_of(store, id).await?),
             None => None,
         };
-        let few = few(store, query, within.as_ref(), &bounds).await?;
         Ok(Self {
             query,
             bounds,
             within,
-            few,
         })
+    }
+
+    /// All that has an index, what mostly leaves few hosts first.
+    pub(super) fn clues(&self) -> Vec<Clue<'_>> {
+        let query = self.query;
+        let mut clues = Vec::new();
+        clues.extend(query.search.as_deref().map(Clue::Search));
+        clues.extend(query.ip.as_deref().map(Clue::Address));
+        if !query.agent.is_empty() {
+            clues.push(Clue::Agent(&query.agent));
+        }
+        clues.extend(query.hostname.as_deref().map(Clue::Hostname));
+        clues.extend(self.reported());
+        clues.extend(query.selector.parts().iter().filter_map(Clue::of_part));
+        let tags = self.bounds.tags().iter();
+        clues.extend(tags.map(|(key, value)| Clue::Tag(key, std::slice::from_ref(value))));
+        let groups = self.bounds.groups().iter().chain(&self.within);
+        clues.extend(groups.filter_map(Clue::of_groups));
+        clues.extend(query.state.map(Clue::State));
+        clues
+    }
+
+    /// The way through the hosts in the order of the list.
+    pub(super) fn walk(&self) -> Walk<'_> {
+        let of_state = self.query.state.map(Clue::State);
+        let other = of_state.filter(|_| self.query.state != Some(Presence::Online));
+        let (index, of) = match self.query.sort.key {
+            SortKey::Created => ("host_by_created", None),
+            SortKey::Since => match other {
+                Some(state) => ("host_by_state_and_since", Some(state)),
+                None => ("host_by_since", None),
+            },
+            SortKey::Hostname => match other.or(self.reported().next()).or(of_state) {
+                Some(state @ Clue::State(_)) => ("host_by_state", Some(state)),
+                Some(clue @ Clue::Reported(column, _)) => {
+                    let index = match column {
+                        Column::Version => "host_by_version_and_name",
+                        Column::Os => "host_by_os_and_name",
+                        Column::Arch => "host_by_arch_and_name",
+                    };
+                    (index, Some(clue))
+                }
+                _ => ("host_by_hostname", None),
+            },
+        };
+        Walk { index, of }
+    }
+
+    /// Whether every host of this way fits, but for those that were deleted.
+    pub(super) fn all_on(&self, walk: &Walk<'_>) -> bool {
+        let by_name = self.query.sort.key == SortKey::Hostname;
+        let is_kept = |clue: &Clue<'_>| {
+            walk.of == Some(*clue) || by_name && matches!(clue, Clue::Hostname(_))
+        };
+        let parts = self.query.selector.parts();
+        self.query.scope.is_fleet()
+            && self.within.is_none()
+            && parts.is_empty()
+            && self.clues().iter().all(is_kept)
+    }
+
+    /// Whether a text to search for is all that is asked.
+    pub(super) fn only_search(&self) -> Option<&'a str> {
+        let is_only = self.query.scope.is_fleet()
+            && self.within.is_none()
+            && self.query.selector.is_empty()
+            && self.clues().len() == 1;
+        self.query.search.as_deref().filter(|_| is_only)
+    }
+
+    /// What hosts report, and what of it is asked for.
+    fn reported(&self) -> impl Iterator<Item = Clue<'_>> {
+        let query = self.query;
+        let reported = [
+            (Column::Version, &query.version),
+            (Column::Os, &query.os),
+            (Column::Arch, &query.arch),
+        ];
+        let clue = |(column, value): (_, &'a Option<String>)| {
+            Some(Clue::Reported(column, value.as_deref()?))
+        };
+        reported.into_iter().filter_map(clue)
     }
 
     /// Adds the WHERE to a query of the table `host`.
     pub(super) fn push(&self, sql: &mut QueryBuilder<Db>) {
+        sql.push(" WHERE TRUE");
+        self.push_without(sql, None);
+    }
+
+    /// Adds the WHERE to a query of the table `host` that looks up those of a clue.
+    pub(super) fn push_among(&self, sql: &mut QueryBuilder<Db>, clue: Clue<'_>) {
+        let (open, close) = AMONG;
+        sql.push(" WHERE host.agentsn").push(open);
+        clue.push(sql);
+        sql.push(close);
+        self.push_without(sql, Some(clue));
+    }
+
+    /// Adds all conditions but the one a clue leaves nothing to ask of.
+    pub(super) fn push_without(&self, sql: &mut QueryBuilder<Db>, clue: Option<Clue<'_>>) {
         let query = self.query;
-        match query.state {
-            Some(state) => sql.push(" WHERE host.state = ").push_bind(state.word()),
-            None => sql.push(" WHERE host.state <> 'deleted'"),
-        };
+        let whole = clue.filter(|clue| clue.is_whole());
+        let is_asked = |condition: Clue<'_>| whole != Some(condition);
+        if query.state.is_none() {
+            sql.push(" AND host.state <> 'deleted'");
+        }
         self.bounds.restrict(sql, "host.agentsn");
-        if let Some(few) = &self.few {
-            sql.push(" AND host.agentsn IN (SELECT given.value FROM ");
-            push_given(sql, to_json(few));
-            sql.push(")");
-        }
         for part in query.selector.parts() {
-            sql.push(" AND ");
-            push_part(sql, part, "host.agentsn");
-        }
-        if let Some(within) = &self.within {
-            push_groups(sql, within, "host.agentsn");
-        }
-        if let Some(prefix) = &query.hostname {
-            // A range and not LIKE: it uses the index and knows no wildcards.
-            sql.push(" AND host.hostname >= ").push_bind(prefix.clone());
-            sql.push(" AND host.hostname < ")
-                .push_bind(format!("{prefix}\u{10ffff}"));
-        }
-        for (column, value) in reported(query) {
-            if let Some(value) = value {
-                sql.push(" AND ")
-                    .push(column)
-                    .push(" = ")
-                    .push_bind(value.clone());
+            if Clue::of_part(part).is_none_or(is_asked) {
+                sql.push(" AND ");
+                push_part(sql, part, "host.agentsn");
             }
         }
-        if let Some(ip) = &query.ip {
+        if let Some(within) = &self.within
+            && is_asked(Clue::Within(within))
+        {
+            push_groups(sql, within, "host.agentsn");
+        }
+        let own = self.reported();
+        let own = own.chain(query.hostname.as_deref().map(Clue::Hostname));
+        let own = own.chain(query.state.map(Clue::State));
+        for condition in own.filter(|condition| is_asked(*condition)) {
+            sql.push(" AND ");
+            condition.push_own(sql);
+        }
+        if let Some(ip) = &query.ip
+            && is_asked(Clue::Address(ip))
+        {
             search::push_address(sql, ip);
         }
-        if let Some(text) = &query.search {
+        if let Some(text) = &query.search
+            && is_asked(Clue::Search(text))
+        {
             search::push_look(sql, text);
         }
-        if !query.agent.is_empty() {
+        if !query.agent.is_empty() && is_asked(Clue::Agent(&query.agent)) {
             sql.push(
                 " AND EXISTS (SELECT 1 FROM host_agent WHERE host_agent.agentsn = host.agentsn",
             );
@@ -95,130 +181,4 @@ impl<'a> Conditions<'a> {
             sql.push(")");
         }
     }
-}
-
-/// What hosts report, and what of it is asked for.
-fn reported(query: &HostQuery) -> [(&'static str, &Option<String>); 3] {
-    [
-        ("host.os", &query.os),
-        ("host.arch", &query.arch),
-        ("host.version", &query.version),
-    ]
-}
-
-/// The hosts that are left by one condition, when they are few.
-async fn few(
-    store: &SqlStore,
-    query: &HostQuery,
-    within: Option<&Within>,
-    bounds: &Bounds,
-) -> Result<Option<Vec<String>>> {
-    if let Some(text) = &query.search
-        && let Some(few) = at_most(store, search::find(text), FEW_FOUND).await?
-    {
-        return Ok(Some(few));
-    }
-    if let Some(ip) = &query.ip
-        && let Some(few) = at_most(store, search::find_address(ip), FEW_FOUND).await?
-    {
-        return Ok(Some(few));
-    }
-    if !query.agent.is_empty() {
-        let mut sql = QueryBuilder::new("SELECT DISTINCT agentsn FROM host_agent WHERE 1 = 1");
-        host_agent::push(&mut sql, &query.agent);
-        if let Some(few) = at_most(store, sql, FEW).await? {
-            return Ok(Some(few));
-        }
-    }
-    for (column, value) in reported(query) {
-        let Some(value) = value else { continue };
-        let mut sql = QueryBuilder::new("SELECT agentsn FROM host WHERE ");
-        sql.push(column).push(" = ").push_bind(value.clone());
-        if let Some(few) = at_most(store, sql, FEW).await? {
-            return Ok(Some(few));
-        }
-    }
-    if let Some(few) = few_selected(store, &query.selector).await? {
-        return Ok(Some(few));
-    }
-    for (key, value) in bounds.tags() {
-        let value = std::slice::from_ref(value);
-        if let Some(few) = few_tagged(store, key, value).await? {
-            return Ok(Some(few));
-        }
-    }
-    for within in bounds.groups().iter().chain(within) {
-        if let Some(few) = few_within(store, within).await? {
-            return Ok(Some(few));
-        }
-    }
-    // There is an index by state and name; other orders look the few up.
-    if let Some(state) = query.state
-        && query.sort.key != SortKey::Hostname
-    {
-        let mut sql = QueryBuilder::new("SELECT agentsn FROM host WHERE state = ");
-        sql.push_bind(state.word());
-        if let Some(few) = at_most(store, sql, FEW).await? {
-            return Ok(Some(few));
-        }
-    }
-    Ok(None)
-}
-
-/// The hosts a group has, when they are few: named, and by each of its selectors.
-async fn few_within(store: &SqlStore, within: &Within) -> Result<Option<Vec<String>>> {
-    let selectors: Vec<_> = within
-        .iter()
-        .filter_map(|(_, text)| text.as_ref())
-        .collect();
-    if within.is_empty() || selectors.len() > MOST_LOOKED_UP {
-        return Ok(None);
-    }
-    let ids: Vec<String> = within.iter().map(|(id, _)| id.clone()).collect();
-    let mut sql = QueryBuilder::new("SELECT agentsn FROM group_host WHERE id");
-    push_list(&mut sql, &ids);
-    let Some(mut found) = at_most(store, sql, FEW).await? else {
-        return Ok(None);
-    };
-    for selector in selectors {
-        let Some(few) = few_selected(store, selector).await? else {
-            return Ok(None);
-        };
-        found.extend(few);
-    }
-    Ok(Some(found))
-}
-
-/// The hosts with one of a selector's tags, when they are few.
-async fn few_selected(store: &SqlStore, selector: &Selector) -> Result<Option<Vec<String>>> {
-    for part in selector.parts() {
-        let Part::In(key, values) = part else {
-            continue;
-        };
-        if let Some(few) = few_tagged(store, key, values).await? {
-            return Ok(Some(few));
-        }
-    }
-    Ok(None)
-}
-
-async fn few_tagged(store: &SqlStore, key: &str, values: &[String]) -> Result<Option<Vec<String>>> {
-    let mut sql = QueryBuilder::new("SELECT agentsn FROM host_tag WHERE 1 = 1");
-    push_tag(&mut sql, key, values);
-    at_most(store, sql, FEW).await
-}
-
-async fn at_most(
-    store: &SqlStore,
-    mut sql: QueryBuilder<Db>,
-    few: i64,
-) -> Result<Option<Vec<String>>> {
-    sql.push(" LIMIT ").push_bind(few + 1);
-    let found: Vec<String> = sql
-        .build_query_scalar()
-        .fetch_all(&store.readers)
-        .await
-        .map_err(failed("looking up hosts by what few have"))?;
-    let is_few = i64::try_from(found.len()).is_ok_and(|found| found <= few);
-    Ok(is_few.then_some(found))
 }

@@ -16,8 +16,12 @@
 //! - the macros `for_update!()`, `skip_locked!()` and `for_share!()`: locks rows
 //!   until the commit, where more than one may write. Of a host the row of
 //!   `host_seen` is locked first, so that nobody waits in a circle;
-//! - `push_found(&mut sql, text)`: a query for hosts by a part of their names,
-//!   from three characters on by an index;
+//! - `push_found(&mut sql, columns, text)`: a query for hosts by a part of their
+//!   names, from three characters on by an index; `FOUND_NAMES` are its columns
+//!   `agentsn` and `hostname`;
+//! - `push_by_index(&mut sql, index)`, after a table, and `HOST_BY_AGENTSN`: which
+//!   index is gone through, where the database would be wrong by itself; `AMONG`,
+//!   around a query: what stands before is looked up for each of its rows;
 //! - `orders_come(&mut tx)`, said first where jobs are made, and
 //!   `no_orders_come(&mut tx)`, where a host leaves;
 //! - `raise_ids(&mut tx)`, which leaves out the next numbers of every table that
@@ -39,8 +43,10 @@ mod event;
 mod group;
 mod host;
 mod host_agent;
+mod host_clue;
 mod host_edit;
 mod host_filter;
+mod host_list;
 mod idempotency;
 mod job;
 mod job_end;
@@ -65,8 +71,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{
-    Db, DbRow, Ears, SqlStore, chunk, commit_and_tell, failure_of, hot, no_orders_come,
-    one_at_a_time, orders_come, raise_ids,
+    AMONG, Db, DbRow, Ears, HOST_BY_AGENTSN, SqlStore, chunk, commit_and_tell, failure_of, hot,
+    no_orders_come, one_at_a_time, orders_come, push_by_index, raise_ids,
 };
 use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};
@@ -106,6 +112,10 @@ use crate::store::user::{
 use crate::store::{Failure, FirstStart, FirstTokens, Result, Store, StoreError};
 use crate::token::TokenDigest;
 
+#[cfg(test)]
+use super::{EXPLAIN, PLAN_COLUMN};
+#[cfg(test)]
+pub(super) use host_list::{GROUP, every_query, plan};
 pub(super) use write::Write;
 
 /// Makes a database's error the store's.
@@ -322,7 +332,7 @@ impl Store for SqlStore {
         register::register_host(self, registration).await
     }
     async fn hosts(&self, query: &HostQuery) -> Result<Page<HostSummary>> {
-        host::list(self, query).await
+        host_list::list(self, query).await
     }
     async fn host(&self, agentsn: &str, scope: &Scope) -> Result<Option<HostDetail>> {
         host::detail(self, agentsn, scope).await

@@ -8,30 +8,30 @@
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::super::push_found;
+use super::super::{FOUND_NAMES, push_found};
 use super::Db;
 
-/// A query for the hosts with this text, by the index. An agentsn is looked up
+/// Adds a query for the hosts with this text, by the index. An agentsn is looked up
 /// as what it is: three characters of one mean nothing.
-pub(super) fn find(text: &str) -> QueryBuilder<Db> {
+pub(super) fn push_find(sql: &mut QueryBuilder<Db>, text: &str) {
     if let Some(agentsn) = agentsn(text) {
-        let mut sql = QueryBuilder::new("SELECT agentsn FROM host WHERE agentsn = ");
-        sql.push_bind(agentsn);
-        return sql;
+        sql.push("SELECT agentsn FROM host WHERE agentsn = ")
+            .push_bind(agentsn);
+        return;
     }
-    let mut sql = QueryBuilder::new("");
-    push_found(&mut sql, &text.to_ascii_lowercase());
-    sql
+    push_found(sql, "host_search.agentsn", &text.to_ascii_lowercase());
 }
 
-/// A query for the hosts with this very address.
-pub(super) fn find_address(address: &str) -> QueryBuilder<Db> {
-    let mut sql = QueryBuilder::new("SELECT agentsn FROM host_address WHERE address = ");
-    sql.push_bind(address.to_owned());
-    sql
+/// Adds the same with their host names, which are not looked up; nothing for an agentsn.
+pub(super) fn push_find_names(sql: &mut QueryBuilder<Db>, text: &str) -> bool {
+    let is_name = agentsn(text).is_none();
+    if is_name {
+        push_found(sql, FOUND_NAMES, &text.to_ascii_lowercase());
+    }
+    is_name
 }
 
-/// Adds the same as a condition on one host.
+/// Adds the condition that a host has this very address.
 pub(super) fn push_address(sql: &mut QueryBuilder<Db>, address: &str) {
     sql.push(" AND EXISTS (SELECT 1 FROM host_address WHERE host_address.agentsn = host.agentsn");
     sql.push(" AND host_address.address = ")
@@ -39,7 +39,7 @@ pub(super) fn push_address(sql: &mut QueryBuilder<Db>, address: &str) {
         .push(")");
 }
 
-/// Adds the same as a condition on one host.
+/// Adds the condition that a host has this text.
 pub(super) fn push_look(sql: &mut QueryBuilder<Db>, text: &str) {
     if let Some(agentsn) = agentsn(text) {
         sql.push(" AND host.agentsn = ").push_bind(agentsn);

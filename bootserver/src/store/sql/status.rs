@@ -177,6 +177,7 @@ async fn note_facts(tx: &mut Write, changed: &[&StateRow<'_>]) -> Result<HashSet
         .collect();
     let mut copies = HashSet::new();
     let mut updates = Vec::new();
+    let mut named = Vec::new();
     for row in changed {
         let Some(facts) = facts.get(row.agentsn) else {
             continue;
@@ -191,33 +192,45 @@ async fn note_facts(tx: &mut Write, changed: &[&StateRow<'_>]) -> Result<HashSet
         }
         let machine_id = owner.or(row.machine_id);
         let boot_id = row.boot_id.or(facts.boot_id.as_deref());
-        let is_same = facts.hostname == row.hostname
-            && facts.version == row.version
-            && facts.machine_id.as_deref() == machine_id
+        let is_same = facts.machine_id.as_deref() == machine_id
             && facts.boot_id.as_deref() == boot_id
             && sightings == before;
         if !is_same {
             updates.push(json!({
-                "agentsn": row.agentsn, "hostname": row.hostname, "version": row.version,
-                "machine_id": machine_id, "boot_id": boot_id, "sightings": to_json(&sightings),
+                "agentsn": row.agentsn, "machine_id": machine_id, "boot_id": boot_id,
+                "sightings": to_json(&sightings),
             }));
         }
+        if facts.hostname != row.hostname || facts.version != row.version {
+            named.push(json!([row.agentsn, row.hostname, row.version]));
+        }
     }
-    if updates.is_empty() {
-        return Ok(copies);
+    if !updates.is_empty() {
+        sqlx::query(concat!(
+            "UPDATE host SET machine_id = given.value ->> 'machine_id',
+                    boot_id = given.value ->> 'boot_id', sightings = given.value ->> 'sightings'
+             FROM ",
+            given_rows!("$1"),
+            " WHERE host.agentsn = given.value ->> 'agentsn'"
+        ))
+        .bind(to_json(&updates))
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(step))?;
     }
-    sqlx::query(concat!(
-        "UPDATE host SET hostname = given.value ->> 'hostname',
-                version = given.value ->> 'version', machine_id = given.value ->> 'machine_id',
-                boot_id = given.value ->> 'boot_id', sightings = given.value ->> 'sightings'
-         FROM ",
-        given_rows!("$1"),
-        " WHERE host.agentsn = given.value ->> 'agentsn'"
-    ))
-    .bind(to_json(&updates))
-    .execute(&mut **tx)
-    .await
-    .map_err(failed(step))?;
+    // Apart and seldom: SQLite writes every index of a column that is set, also to
+    // what it is.
+    if !named.is_empty() {
+        sqlx::query(concat!(
+            "UPDATE host SET hostname = given.value ->> 1, version = given.value ->> 2 FROM ",
+            given_rows!("$1"),
+            " WHERE host.agentsn = given.value ->> 0"
+        ))
+        .bind(to_json(&named))
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(step))?;
+    }
     Ok(copies)
 }
 
