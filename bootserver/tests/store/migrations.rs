@@ -17,8 +17,8 @@ use tempfile::TempDir;
 
 use crate::cluster;
 
-/// Each with its SHA-256 for SQLite and PostgreSQL. There is no 0004 and no 0006.
-const RELEASED: [(&str, &str, &str); 7] = [
+/// Each with its SHA-256 for SQLite and PostgreSQL. Numbers that are missing were never given.
+const RELEASED: [(&str, &str, &str); 11] = [
     (
         "0001_initial",
         "18b3f15762fb7507b159323075547292f85171da68f2b4fae2050c4b72ef5b73",
@@ -53,6 +53,26 @@ const RELEASED: [(&str, &str, &str); 7] = [
         "0009_idempotency",
         "b6be779bc4b2731871244fe3af78ce3c5d6aee0b6babc1cf3b268390d9c5fc5a",
         "d10e4457ebff729c9a4b0f5e48aca91dc5eb8b6d33034e543594f63ada5ab566",
+    ),
+    (
+        "0012_packages",
+        "1a4f932eb5fb41688f4f623b4b6f72049618ba2d11127fbdb0ab16435dfb2db5",
+        "67d5faf79a90f4165a5e503ca52a711a4c80521f3158b64d35f4021898262cbb",
+    ),
+    (
+        "0014_lost_jobs",
+        "7a9e1fcec4e7c6180eb347301a053a9b15ee13ed1f89ee06969ac535d573ad1a",
+        "20e8553a6de6fed282b5932de5b6eebdba2be7576de27ddf645c42a623fa2b2e",
+    ),
+    (
+        "0015_digest",
+        "2563150632ff974b588778b01f64e90535a392e75977ccf8393f234f3819a0fd",
+        "42adee4acc5820f3207348804bdfdd3dca738ee3350de2e4aed693f8b48df470",
+    ),
+    (
+        "0017_lists",
+        "1081880ecd42c94a5fa9857f174fa688fe2dd8ff22686eaa8e598dfcd2ab64fc",
+        "32faf3037a0fcb8254b3a65cc4ed272013e33b35d3c55b630373d5b3019319fe",
     ),
 ];
 
