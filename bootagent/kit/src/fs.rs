@@ -193,6 +193,23 @@ pub fn sync_dir(path: &Path) -> Result<(), FsError> {
         .map_err(fail)
 }
 
+/// Locks the file at `path`, which is made with `mode` where it is missing, until the file that is
+/// handed out is closed. None when another process, or another part of this one, has it locked.
+pub fn try_lock(path: &Path, mode: u32) -> Result<Option<File>, FsError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(mode)
+        .open(path)
+        .map_err(|e| FsError::new("open", path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(e)) => Err(FsError::new("lock", path, e)),
+    }
+}
+
 /// The directory a file stands in; `.` for a bare name.
 pub fn parent_of(path: &Path) -> &Path {
     match path.parent() {

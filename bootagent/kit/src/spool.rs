@@ -335,18 +335,8 @@ impl Spool {
 }
 
 fn lock(directory: &Path) -> Result<File, SpoolError> {
-    let path = directory.join(LOCK_FILE);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| FsError::new("open", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(SpoolError::Locked(directory.to_owned())),
-        Err(std::fs::TryLockError::Error(e)) => Err(FsError::new("lock", &path, e).into()),
-    }
+    let lock = fs::try_lock(&directory.join(LOCK_FILE), 0o600)?;
+    lock.ok_or_else(|| SpoolError::Locked(directory.to_owned()))
 }
 
 /// A state that is missing or unreadable costs repetition, not records: all

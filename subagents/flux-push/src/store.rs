@@ -232,19 +232,8 @@ fn point_of(line: &[u8]) -> Option<Point> {
 }
 
 fn lock(directory: &Path) -> Result<File, StoreError> {
-    let path = directory.join(LOCK_FILE);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o640)
-        .open(&path)
-        .map_err(|e| FsError::new("open", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked(directory.to_owned())),
-        Err(std::fs::TryLockError::Error(e)) => Err(FsError::new("lock", &path, e).into()),
-    }
+    let lock = fs::try_lock(&directory.join(LOCK_FILE), 0o640)?;
+    lock.ok_or_else(|| StoreError::Locked(directory.to_owned()))
 }
 
 /// `2024-07-10.points` for a moment in seconds since 1970 UTC.

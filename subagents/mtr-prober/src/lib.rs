@@ -15,6 +15,8 @@
 //! The one rule: a number that is not known is never shown as one.
 
 pub mod archive;
+#[cfg(test)]
+mod chance;
 pub mod clock;
 pub mod command;
 pub mod engine;

@@ -1,8 +1,7 @@
 //! Finding what a former process left, whatever it was doing when it ended.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use bootagent_kit::date::Date;
@@ -186,19 +185,8 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, FsError> {
 }
 
 fn lock(directory: &Path) -> Result<File, ArchiveError> {
-    let path = directory.join(LOCK_FILE);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o640)
-        .open(&path)
-        .map_err(|e| FsError::new("open", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(ArchiveError::Locked(directory.to_owned())),
-        Err(std::fs::TryLockError::Error(e)) => Err(FsError::new("lock", &path, e).into()),
-    }
+    let lock = fs::try_lock(&directory.join(LOCK_FILE), 0o640)?;
+    lock.ok_or_else(|| ArchiveError::Locked(directory.to_owned()))
 }
 
 /// A state that is missing or unreadable costs the counts, not reports.

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::*;
+use crate::chance::Chance;
 use crate::format::tests::{hop, report as measured};
 use crate::report::{Cause, Instant, State};
 
@@ -530,4 +531,78 @@ fn a_second_process_is_kept_out() {
     let _archive = fresh(state.path(), SMALL);
     let second = Archive::open(state.path(), SMALL, moment(START));
     assert!(matches!(second, Err(ArchiveError::Locked(_))));
+}
+
+/// Every file of an archive but its lock.
+fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("readable").flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false if path.ends_with("lock") => {}
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn whatever_is_done_to_its_files_it_opens_goes_on_and_tells_no_lies() {
+    let mut chance = Chance(11);
+    let mut below = |bound: usize| (chance.share() * bound as f64) as usize;
+    for round in 0..150 {
+        let state = folder();
+        let mut archive = fresh(state.path(), SMALL);
+        let all: Vec<Report> = (0..14).map(|number| report(START, number, 0)).collect();
+        all.iter().for_each(|it| keep(&mut archive, it));
+        let uploaded: Vec<Uuid> = all[..6].iter().map(|it| it.id).collect();
+        archive.acknowledge(&uploaded).expect("written");
+        archive.keep().expect("written");
+        drop(archive);
+
+        let files = files(state.path());
+        let path = &files[below(files.len())];
+        let mut bytes = std::fs::read(path).expect("readable");
+        let at = below(bytes.len());
+        match round % 5 {
+            0 => bytes[at] ^= 1 << below(8),
+            1 => bytes.truncate(at),
+            2 => bytes.extend((0..at % 300).map(|it| it as u8)),
+            3 => bytes[at..].fill(0),
+            _ => {
+                let part = bytes[at / 2..at].to_vec();
+                bytes.splice(at..at, part);
+            }
+        }
+        std::fs::write(path, bytes).expect("writable");
+
+        let (mut archive, interrupted) = open(state.path(), SMALL);
+        assert_eq!(interrupted, [], "round {round}");
+        let mut lost = 0;
+        for it in &all {
+            match archive.lookup(&it.id).expect("readable") {
+                Lookup::Report(found) => assert_eq!(*found, *it, "round {round}"),
+                Lookup::Unknown | Lookup::Damaged => lost += 1,
+                other => panic!("round {round}: {other:?}"),
+            }
+        }
+        // What is cut, zeroed or moved is all that is behind it in one file; else it is what was hit.
+        let most = if matches!(round % 5, 0 | 2) { 1 } else { 4 };
+        assert!(lost <= most, "round {round}: {lost}");
+        let new = report(START + DAY, 99, 0);
+        keep(&mut archive, &new);
+        assert_eq!(
+            archive.lookup(&new.id).expect("readable"),
+            Lookup::Report(Box::new(new))
+        );
+        archive
+            .query(&Query {
+                limit: 100,
+                ..Query::default()
+            })
+            .expect("readable");
+        archive.uploads(100).expect("readable");
+    }
 }

@@ -206,9 +206,9 @@ fn place(sequence: u32) -> (usize, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::detect::tests::Chance;
     use super::super::message::NodeId;
     use super::*;
+    use crate::chance::Chance;
     use crate::verdict::{Direction, direction};
 
     fn message(epoch: u32, sequence: u32) -> Message {

@@ -366,4 +366,4 @@ impl Detector {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

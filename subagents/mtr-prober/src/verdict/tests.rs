@@ -1,4 +1,5 @@
 use super::*;
+use crate::chance::Chance;
 use crate::report::{Instant, PartName, Responder};
 use crate::statistics::Statistics;
 
@@ -294,22 +295,9 @@ fn latency_is_placed_where_it_begins_and_stays() {
     );
 }
 
-/// Numbers that are the same in each run (SplitMix64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, share: f64) -> bool {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^= mixed >> 31;
-        (mixed >> 11) as f64 / ((1_u64 << 53) as f64) < share
-    }
-
-    fn lost(&mut self, share: f64, sent: u32) -> u32 {
-        (0..sent).filter(|_| self.below(share)).count() as u32
-    }
+fn lost(chance: &mut Chance, share: f64, sent: u32) -> u32 {
+    let lost = (0..sent).filter(|_| chance.share() < share).count();
+    u32::try_from(lost).expect("at most what was sent")
 }
 
 #[test]
@@ -329,7 +317,10 @@ fn the_onset_is_found_or_left_open_and_rarely_wrong() {
                     .map(|ttl| {
                         let carried = if ttl >= onset { share } else { 0.0 };
                         let own = if limited == Some(ttl) { 0.6 } else { 0.0 };
-                        (chance.lost(1.0 - (1.0 - carried) * (1.0 - own), sent), sent)
+                        (
+                            lost(&mut chance, 1.0 - (1.0 - carried) * (1.0 - own), sent),
+                            sent,
+                        )
                     })
                     .collect();
                 if let Some(Loss::From {

@@ -1,6 +1,6 @@
-use super::super::detect::tests::Chance;
 use super::super::quiet::Window;
 use super::*;
+use crate::chance::Chance;
 
 /// Peers and the ways to them, in simulated time of a hundredth of a second.
 struct World {
