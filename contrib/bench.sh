@@ -3,6 +3,7 @@
 #
 #   contrib/bench.sh           as root: cgroups and the peers' packages need it
 #   contrib/bench.sh server    only the server, with simulated fleets (about an hour): its section of that file
+#   contrib/bench.sh probe     only mtr-prober, beside Debian's mtr (about 2 minutes), and prints it; likewise
 #   contrib/bench.sh growth    restarts children 10,000 times (about 5 minutes) and prints what daemon and
 #                              logger hold before and after; to be written into BENCHMARKS.md "By hand"
 #
@@ -29,6 +30,12 @@ need python3=python3 unshare=util-linux
 rm -rf "$work" "$memory"
 mkdir -p "$work" "$memory"
 trap 'rm -rf "$memory"' EXIT
+
+if [ "${1:-}" = probe ]; then
+    need mtr=mtr-tiny nft=nftables ip=iproute2 nsenter=util-linux
+    cargo run --locked --release --quiet -p mtr-prober --example load -- --with-mtr
+    exit
+fi
 
 if [ "${1:-}" = server ]; then
     need openssl=openssl runuser=util-linux

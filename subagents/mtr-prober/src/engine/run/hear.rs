@@ -61,7 +61,8 @@ impl Run {
                 continue;
             };
             let hop = answer.sequence.hop();
-            let next = joint::next_of(&live.trace, hop);
+            let shares = self.share.is_some() && answer.kind == Kind::TimeExceeded;
+            let next = shares.then(|| joint::next_of(&live.trace, hop));
             let stamp = packet.stamp.filter(|_| step.is_none());
             let heard = Heard {
                 sequence: answer.sequence,
@@ -78,7 +79,7 @@ impl Run {
                         fate: Fate::Answered(micros),
                     });
                 }
-                if answer.kind == Kind::TimeExceeded {
+                if let Some(next) = next {
                     routers.push((answer.id, hop, next, micros));
                 }
                 touched.push(answer.id);

@@ -1,0 +1,278 @@
+//! What measuring costs: many traces at once by our engine and by Debian's mtr on the same network, and what the engine
+//! holds under steady load. `contrib/bench.sh probe` runs it, as root.
+//!
+//! The network has no loss and takes no time: what a contestant reports of either is its own.
+
+#[path = "../tests/support/responder.rs"]
+#[expect(dead_code, reason = "the tests use what this does not")]
+mod responder;
+#[path = "../tests/support/sys.rs"]
+mod sys;
+#[path = "../tests/support/world.rs"]
+#[expect(dead_code, reason = "the tests use what this does not")]
+mod world;
+
+use std::fs::read_to_string;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Stdio;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use mtr_prober::engine::{Engine, Event, Settings, Spec, Tell, Urgency};
+use mtr_prober::socket::Source;
+use mtr_prober::trace::{Keep, Plan};
+use responder::{Reply, Responder};
+use world::{Chain, Limits, Node};
+
+/// How long a steady load is watched, after as long to settle.
+const WATCHED: Duration = Duration::from_secs(10);
+
+/// Ticks of /proc/stat in a second, on every Linux there is.
+const TICKS: f64 = 100.0;
+
+fn main() {
+    println!(
+        "| 500 traces, 10 rounds, 6 hops | seconds | CPU-s, machine | CPU-s, ours | PSS | false loss | false RTT |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    let chain = Chain::new(5, Limits::Lifted);
+    engine_on(&chain, 500);
+    drop(chain);
+    if std::env::args().any(|word| word == "--with-mtr") {
+        mtr_on(&Chain::new(5, Limits::Lifted), 500);
+    }
+    println!();
+    println!("| steady load | the engine's thread, % of a core | PSS |");
+    println!("|---|---|---|");
+    steady("2,000 traces of 30 hops, once a second", 2_000, 1..=30);
+    steady("5,000 pings, once a second", 5_000, 64..=64);
+}
+
+fn target(number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    [10, 99, high, low].into()
+}
+
+fn spec(target: IpAddr, ttls: std::ops::RangeInclusive<u8>, rounds: Option<u32>) -> Spec {
+    Spec {
+        plan: Plan {
+            target,
+            first_ttl: *ttls.start(),
+            last_ttl: *ttls.end(),
+            rounds,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(5),
+            keep: if rounds.is_some() {
+                Keep::Timeline
+            } else {
+                Keep::Sums
+            },
+        },
+        source: Source::default(),
+        size: 64,
+        urgency: Urgency::Usual,
+        tell: if ttls.start() == ttls.end() {
+            Tell::EachProbe
+        } else {
+            Tell::End
+        },
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        budget: 200_000,
+        responder_rate: None,
+        ..Settings::default()
+    }
+}
+
+/// One row of the table of contestants.
+struct Row {
+    began: Instant,
+    machine: f64,
+    own: f64,
+}
+
+impl Row {
+    fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            machine: machine_seconds(),
+            own: process_seconds(),
+        }
+    }
+
+    fn end(&self, name: &str, pss: f64, lost: f64, rtt: f64) {
+        println!(
+            "| {name} | {:.1} | {:.1} | {:.2} | {pss:.0} MB | {lost:.2} % | {rtt:.3} ms |",
+            self.began.elapsed().as_secs_f64(),
+            machine_seconds() - self.machine,
+            process_seconds() - self.own,
+        );
+    }
+}
+
+fn engine_on(chain: &Chain, count: u16) {
+    chain.source().within(|| {
+        let before = pss_of("self");
+        let row = Row::begin();
+        let (engine, events) = Engine::start(settings()).expect("root");
+        for number in 1..=count {
+            engine
+                .begin(spec(target(number), 1..=30, Some(10)))
+                .expect("a place");
+        }
+        std::thread::sleep(Duration::from_secs(5));
+        let pss = pss_of("self") - before;
+        let (mut sent, mut lost, mut rtt, mut timed) = (0.0, 0.0, 0.0, 0.0);
+        for _ in 0..count {
+            let hops = ended(&events);
+            for hop in hops {
+                sent += f64::from(hop.own.sent);
+                lost += f64::from(hop.own.lost());
+                rtt += hop.statistics.mean * f64::from(hop.statistics.timed);
+                timed += f64::from(hop.statistics.timed);
+            }
+        }
+        row.end(
+            "mtr-prober",
+            pss,
+            100.0 * lost / sent,
+            rtt / timed / 1_000.0,
+        );
+    });
+}
+
+fn ended(events: &Receiver<Event>) -> Vec<mtr_prober::report::Hop> {
+    loop {
+        let event = events.recv_timeout(Duration::from_secs(120));
+        if let Event::Ended { results, .. } = event.expect("they end") {
+            return results.part.map(|part| part.hops).unwrap_or_default();
+        }
+    }
+}
+
+fn mtr_on(chain: &Chain, count: u16) {
+    let row = Row::begin();
+    let mut children: Vec<_> = (1..=count)
+        .map(|number| {
+            let mut command = chain.source().command("mtr");
+            command.args(["-n", "--csv", "-c", "10", &target(number).to_string()]);
+            command.stdout(Stdio::piped()).stderr(Stdio::null());
+            command.spawn().expect("mtr is installed")
+        })
+        .collect();
+    std::thread::sleep(Duration::from_secs(5));
+    let pss = children.iter().map(|child| family_pss(child.id())).sum();
+    let (mut sent, mut lost, mut rtt) = (0.0, 0.0, 0.0);
+    for child in &mut children {
+        let mut text = String::new();
+        let output = child.stdout.as_mut().expect("piped");
+        output.read_to_string(&mut text).expect("text");
+        child.wait().expect("it ends");
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split(',').collect();
+            let number =
+                |at: usize| -> f64 { fields.get(at).and_then(|it| it.parse().ok()).unwrap_or(0.0) };
+            let (share, count, mean) = (number(6), number(7), number(10));
+            sent += count;
+            lost += count * share / 100.0;
+            rtt += mean * count * (1.0 - share / 100.0);
+        }
+    }
+    row.end("mtr 0.95", pss, 100.0 * lost / sent, rtt / (sent - lost));
+}
+
+fn steady(name: &str, count: u16, ttls: std::ops::RangeInclusive<u8>) {
+    let node = Node::new();
+    let _responder = Responder::start(&node, |probe| {
+        let router = Ipv4Addr::new(10, 1, probe.ttl, 0);
+        let at_once = Duration::ZERO;
+        match probe.ttl {
+            30.. => Some((probe.to, Reply::Echo, at_once)),
+            _ => Some((router, Reply::Exceeded(Vec::new()), at_once)),
+        }
+    });
+    node.within(|| {
+        let before = pss_of("self");
+        let (engine, events) = Engine::start(settings()).expect("root");
+        for number in 1..=count {
+            let rounds = (ttls.start() != ttls.end()).then_some(1_000);
+            // Thousands at once are more than it takes in an instant.
+            while engine
+                .begin(spec(target(number), ttls.clone(), rounds))
+                .is_err()
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let drain = |long: Duration| {
+            let until = Instant::now() + long;
+            while let left = until.saturating_duration_since(Instant::now())
+                && !left.is_zero()
+            {
+                let _ = events.recv_timeout(left);
+            }
+        };
+        drain(WATCHED);
+        let (began, cpu) = (Instant::now(), thread_seconds("engine"));
+        drain(WATCHED);
+        let share = 100.0 * (thread_seconds("engine") - cpu) / began.elapsed().as_secs_f64();
+        let counters = engine.counters().expect("it lives");
+        println!(
+            "| {name} | {share:.1} % ({} packets a second, {} thrown away) | {:.0} MB |",
+            counters.sent / (2 * WATCHED.as_secs()),
+            counters.dropped,
+            pss_of("self") - before
+        );
+    });
+}
+
+fn fields(path: &str) -> Vec<String> {
+    let text = read_to_string(path).unwrap_or_default();
+    // What is in brackets is a name and may have blanks.
+    let rest = text.rsplit_once(')').map_or(&text[..], |(_, rest)| rest);
+    rest.split_whitespace().map(String::from).collect()
+}
+
+fn ticks(fields: &[String], at: &[usize]) -> f64 {
+    let of = |at: &usize| fields.get(*at)?.parse::<f64>().ok();
+    at.iter().filter_map(of).sum::<f64>() / TICKS
+}
+
+/// Everything but idle and waiting.
+fn machine_seconds() -> f64 {
+    ticks(&fields("/proc/stat"), &[1, 2, 3, 6, 7])
+}
+
+fn process_seconds() -> f64 {
+    ticks(&fields("/proc/self/stat"), &[11, 12, 13, 14])
+}
+
+fn thread_seconds(name: &str) -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("ours");
+    let paths = tasks.flatten().map(|task| task.path());
+    let named = paths.filter(|path| {
+        let comm = read_to_string(path.join("comm")).unwrap_or_default();
+        comm.trim() == name
+    });
+    let seconds = named.map(|path| ticks(&fields(&path.join("stat").to_string_lossy()), &[11, 12]));
+    seconds.sum()
+}
+
+/// Megabytes of a process.
+fn pss_of(pid: &str) -> f64 {
+    let text = read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    kilobytes.unwrap_or(0.0) / 1_024.0
+}
+
+/// Of a process and all below it.
+fn family_pss(pid: u32) -> f64 {
+    let below = read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let below = below.split_whitespace().filter_map(|pid| pid.parse().ok());
+    pss_of(&pid.to_string()) + below.map(family_pss).sum::<f64>()
+}
