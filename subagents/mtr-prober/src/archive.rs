@@ -15,6 +15,7 @@ mod frame;
 mod marks;
 mod open;
 pub mod query;
+pub mod reader;
 mod room;
 mod segment;
 pub mod summary;
@@ -33,7 +34,8 @@ use uuid::Uuid;
 
 use crate::report::Report;
 use frame::{Frame, Kind, MAX_BODY};
-use query::{Newest, Page, Query};
+use query::{Page, Query};
+use reader::Reader;
 use segment::{Entry, Segment};
 use summary::Summary;
 use tail::{Open, Tail};
@@ -235,30 +237,30 @@ impl Archive {
 
     /// The reports that match, newest first.
     pub fn query(&self, query: &Query) -> Result<Page, ArchiveError> {
-        let mut newest = Newest::new(query.limit);
-        let (from, to) = query.ids();
-        let shown = |it: &Summary, marks: &marks::Marks| {
-            query.matches(it) && !marks.removed.contains(&it.id)
-        };
-        let waiting = self.unwritten.iter().map(Summary::of);
-        waiting
-            .filter(|it| query.matches(it))
-            .for_each(|it| newest.show(it));
-        let entries = self.tail.entries.iter().map(|it| &it.summary);
-        let entries = entries.filter(|it| shown(it, &self.tail.marks));
-        entries.for_each(|it| newest.show(it.clone()));
-        for segment in self.segments.iter().rev() {
-            let (first, last) = segment.ids;
-            if segment.is_gone || last < from || first >= to || !newest.may_take(last) {
-                continue;
-            }
-            let marks = segment.marks()?;
-            let entries = segment.entries()?.into_iter().map(|it| it.summary);
-            entries
-                .filter(|it| shown(it, &marks))
-                .for_each(|it| newest.show(it));
+        self.reader().query(query)
+    }
+
+    /// What is in the archive now, to be read on another thread: a long query holds up no writes.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        let kept = |it: &&Entry| !self.tail.marks.removed.contains(&it.summary.id);
+        let newest = self
+            .tail
+            .entries
+            .iter()
+            .filter(kept)
+            .map(|it| it.summary.clone());
+        Reader {
+            segments: self
+                .segments
+                .iter()
+                .filter(|it| !it.is_gone)
+                .cloned()
+                .collect(),
+            newest: newest
+                .chain(self.unwritten.iter().map(Summary::of))
+                .collect(),
         }
-        Ok(newest.page())
     }
 
     /// How it is.

@@ -252,6 +252,43 @@ fn writes_that_come_at_once_share_their_syncs() {
 }
 
 #[test]
+fn while_the_disk_stands_still_nothing_more_is_accepted_and_all_that_ends_is_kept() {
+    let state = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let state = state.expect("a folder");
+    let (archive, _) = Archive::open(state.path(), Options::default(), now()).expect("it opens");
+    let (keeper, _) = Keeper::start(archive).expect("a thread");
+    let (go, wait) = mpsc::channel::<()>();
+    keeper.ask(move |_| wait.recv().expect("it is told"));
+    let mut running = Vec::new();
+    let refused = loop {
+        let report = accepted();
+        let (done, answer) = awaited();
+        match keeper.accept(report.clone(), done) {
+            Ok(()) => running.push((report, answer)),
+            Err(busy) => break busy,
+        }
+    };
+    assert!(refused.to_string().contains("try again later"));
+    let (done, answer) = awaited();
+    keeper.end(ended(&running[0].0), done);
+    go.send(()).expect("it waits");
+    for (_, answer) in &running {
+        answer
+            .recv_timeout(BOUND)
+            .expect("answered")
+            .expect("written");
+    }
+    answer
+        .recv_timeout(BOUND)
+        .expect("answered")
+        .expect("written");
+    let (done, _) = awaited();
+    keeper
+        .accept(accepted(), done)
+        .expect("there is room again");
+}
+
+#[test]
 fn a_full_disk_refuses_what_is_new_and_loses_nothing_that_ends() {
     small_disk::on_disk("size=256k", |disk| {
         let state = disk.join("state");

@@ -122,8 +122,9 @@ impl Segment {
                 }
                 log::warn!("{} is damaged and made again", path.display());
             }
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
+            // Forgotten while somebody reads it; an index made again would stay for ever.
+            Err(error) if !error.is_not_found() || self.path(GONE).exists() => return Err(error),
+            Err(_) => {}
         }
         let entries = self.entries_of_reports()?;
         if let Err(error) = self.clone().seal(&entries) {

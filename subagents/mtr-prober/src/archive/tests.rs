@@ -526,6 +526,44 @@ fn a_report_too_large_to_be_kept_ends_in_one_that_says_so() {
 }
 
 #[test]
+fn what_is_dropped_while_it_is_read_is_not_found() {
+    let state = folder();
+    let options = Options {
+        max_days: 10,
+        ..SMALL
+    };
+    let mut archive = fresh(state.path(), options);
+    let all: Vec<Report> = (0..12).map(|number| report(START, number, 0)).collect();
+    all.iter().for_each(|it| keep(&mut archive, it));
+    let any = Query {
+        limit: 100,
+        ..Query::default()
+    };
+    let (before, after) = (archive.reader(), archive.reader());
+    assert_eq!(before.query(&any).expect("readable").items.len(), 12);
+    for days in [30, 31] {
+        keep(&mut archive, &report(START + days * DAY, 99, 0));
+    }
+    assert_eq!(archive.lookup(&all[0].id).expect("readable"), Lookup::Gone);
+    // Those of the file that was written to are in memory.
+    assert!(after.query(&any).expect("nothing fails").items.len() < 12);
+}
+
+#[test]
+fn a_file_half_forgotten_by_a_crash_is_forgotten() {
+    let state = folder();
+    let mut archive = fresh(state.path(), SMALL);
+    let all: Vec<Report> = (0..12).map(|number| report(START, number, 0)).collect();
+    all.iter().for_each(|it| keep(&mut archive, it));
+    let first = archive.segments[0].clone();
+    drop(archive);
+    std::fs::rename(first.path("idx"), first.path(segment::GONE)).expect("there");
+    let (archive, _) = open(state.path(), SMALL);
+    assert_eq!(archive.lookup(&all[0].id).expect("readable"), Lookup::Gone);
+    assert!(!first.path(segment::REPORTS).exists());
+}
+
+#[test]
 fn a_second_process_is_kept_out() {
     let state = folder();
     let _archive = fresh(state.path(), SMALL);
@@ -552,7 +590,7 @@ fn files(folder: &Path) -> Vec<std::path::PathBuf> {
 fn whatever_is_done_to_its_files_it_opens_goes_on_and_tells_no_lies() {
     let mut chance = Chance(11);
     let mut below = |bound: usize| (chance.share() * bound as f64) as usize;
-    for round in 0..150 {
+    for round in 0..60 {
         let state = folder();
         let mut archive = fresh(state.path(), SMALL);
         let all: Vec<Report> = (0..14).map(|number| report(START, number, 0)).collect();
