@@ -94,6 +94,7 @@ async fn forget(store: &dyn Store, holder: &str, retention: Retention) -> Result
     for (kept, age) in [
         (Kept::Events, retention.events),
         (Kept::Jobs, retention.jobs),
+        (Kept::Rollouts, retention.jobs),
         (Kept::Audit, retention.audit),
         (Kept::Answers, Some(KEPT)),
         (Kept::Changes, retention.hosts),

@@ -39,6 +39,7 @@ pub mod ingest;
 pub mod live;
 pub mod package;
 pub mod passwords;
+pub mod rollouts;
 pub mod signature;
 pub mod store;
 pub mod wire;

@@ -30,6 +30,7 @@ use crate::life::{Life, Phase};
 use crate::metrics::Metrics;
 use crate::notify;
 use crate::problem::chain;
+use crate::rollouts;
 use crate::router::router;
 use crate::store::{self, FirstStart, Store};
 use door::Manners;
@@ -69,6 +70,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let holder = Uuid::new_v4().to_string();
     let mut own_work = JoinSet::new();
     own_work.spawn(keep_house(store.clone(), holder.clone()));
+    own_work.spawn(rollouts::go_on(store.clone(), holder.clone()));
     own_work.spawn(forget_old(store.clone(), holder.clone(), config.retention));
     let (phase, life) = Life::begin();
     let edge = Edge::new(&config, life, Metrics::new(ingest.metrics()));

@@ -26,6 +26,7 @@ pub mod page;
 pub mod postgres;
 pub mod probe;
 pub mod retention;
+pub mod rollout;
 mod schema;
 pub mod session;
 pub mod sqlite;
@@ -62,6 +63,10 @@ use package::{PackageDeleted, PackageInserted, PackageQuery, PackageRow};
 use page::{Limit, Page};
 use postgres::chunk::Chunks;
 use retention::Kept;
+use rollout::{
+    HostOfSet, NewRollout, Order, Ordered, RolloutInserted, RolloutQuery, RolloutRow, SystemCount,
+    TargetQuery, TargetRow, TargetSet, Turned,
+};
 use session::{NewSession, SessionBegun, SessionEnded, SessionOwner, SessionRow};
 use status::{StatusOutcome, StatusRecord};
 use user::{KnownUser, NewPassword, NewUser, UserChange, UserChanged, UserInserted, UserRow};
@@ -415,6 +420,43 @@ pub trait Store: Send + Sync + 'static {
     async fn restored(&self, now: i64) -> Result<u64>;
     /// Results in order of arrival.
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>>;
+
+    /// How many hosts a set of targets has within a scope, by what they are.
+    async fn count_targets(&self, set: &TargetSet, scope: &Scope) -> Result<Vec<SystemCount>>;
+    /// The first of them that are like one of these systems.
+    async fn hosts_like(
+        &self,
+        set: &TargetSet,
+        scope: &Scope,
+        systems: &[SystemCount],
+        most: usize,
+    ) -> Result<Vec<HostOfSet>>;
+    /// Stores a rollout, whose targets are written down from its first turns on.
+    async fn insert_rollout(
+        &self,
+        rollout: &NewRollout,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<RolloutInserted>;
+    /// Rollouts, newest first.
+    async fn rollouts(&self, query: &RolloutQuery) -> Result<Page<RolloutRow>>;
+    /// One rollout over hosts of the scope.
+    async fn rollout(&self, id: &str, scope: &Scope) -> Result<Option<RolloutRow>>;
+    /// The targets of a rollout, in their order.
+    async fn rollout_targets(&self, query: &TargetQuery) -> Result<Page<TargetRow>>;
+    /// Tells a rollout something, if this is still its revision.
+    async fn order_rollout(
+        &self,
+        id: &str,
+        order: &Order,
+        revision: Option<i64>,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<Ordered>;
+    /// The rollouts that may have something to do, by number, the oldest first.
+    async fn rollouts_due(&self) -> Result<Vec<i64>>;
+    /// Does the next part of what a rollout has to do.
+    async fn turn_rollout(&self, lease: &Lease, number: i64, now: i64) -> Result<Held<Turned>>;
 
     /// Notes that a request begins which is to be done once.
     async fn begin_once(&self, once: &Once, now: i64) -> Result<Begun>;

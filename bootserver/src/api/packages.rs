@@ -169,6 +169,9 @@ async fn delete_whole(app: &App, id: &str, by: &By) -> Result<StatusCode, Proble
         PackageDeleted::InUse { job } => Err(Problem::conflict(&format!(
             "the open job {job} needs this package; wait for its result or cancel it"
         ))),
+        PackageDeleted::InRollout { rollout } => Err(Problem::conflict(&format!(
+            "the rollout {rollout} needs this package; wait for its end or abort it"
+        ))),
         PackageDeleted::Unknown => Err(Problem::not_found("package")),
     }
 }

@@ -1,7 +1,8 @@
 //! Rollouts: one action over many hosts, in stages, within limits.
 //!
 //! `plan` is what an operator wants, `window` when it may go on, `target` what
-//! becomes of one host, `tally` how many stand where, `stand` what operators may
+//! becomes of one host, `facts` what follows from what is known of it, `goods` what
+//! it gets, `tally` how many stand where, `stand` what operators may
 //! still say, `step` what happens next, `contention` who has a host that two
 //! want, `why` what a host waits for, `follow` the rollouts that come after one: a
 //! retry or a way back.
@@ -10,7 +11,9 @@
 //! stand and states of the targets, does the same as one who never stopped.
 
 pub mod contention;
+pub mod facts;
 pub mod follow;
+pub mod goods;
 pub mod plan;
 pub mod stand;
 pub mod step;

@@ -29,16 +29,20 @@ pub enum Topic {
     Package,
     /// Groups: `new`, `edited` or `deleted`.
     Group,
+    /// Rollouts: `new`, `moved` where targets or its stage are elsewhere, or what it is doing
+    /// from now on: `unconfirmed`, `running`, `paused`, `stopping` or `ended`.
+    Rollout,
 }
 
 impl Topic {
     /// Every one.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Host,
         Self::Event,
         Self::Job,
         Self::Package,
         Self::Group,
+        Self::Rollout,
     ];
 
     /// As messages say it.
@@ -49,6 +53,7 @@ impl Topic {
             Self::Job => "job",
             Self::Package => "package",
             Self::Group => "group",
+            Self::Rollout => "rollout",
         }
     }
 
@@ -210,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_a_newer_version_tells_is_left_out() {
-        let newer = r#"[{"topic":"rollout","what":"paused","which":["a"]},
+        let newer = r#"[{"topic":"task","what":"paused","which":["a"]},
                         {"topic":"host","what":"moved","which":["b"]}]"#;
         let known = parse(newer).expect("a list");
         assert_eq!(known.len(), 1);

@@ -82,6 +82,11 @@ pub enum PackageDeleted {
         /// One of these jobs.
         job: String,
     },
+    /// A rollout at work needs it.
+    InRollout {
+        /// Its id.
+        rollout: String,
+    },
     /// There is no such package.
     Unknown,
 }

@@ -7,6 +7,9 @@ pub enum Kept {
     Events,
     /// Finished jobs with their results, by the time of the result.
     Jobs,
+    /// Rollouts that ended, with their targets, by the time of that; counted by
+    /// targets.
+    Rollouts,
     /// Answers to requests with a key, by when these began.
     Answers,
     /// Who did what, by its time.

@@ -13,6 +13,7 @@ mod lists;
 mod operators;
 mod packages;
 mod presence;
+mod rollouts;
 mod scopes;
 mod statuses;
 
@@ -34,6 +35,7 @@ pub(crate) use lists::*;
 pub(crate) use operators::*;
 pub(crate) use packages::*;
 pub(crate) use presence::*;
+pub(crate) use rollouts::*;
 pub(crate) use scopes::*;
 pub(crate) use statuses::*;
 

@@ -93,6 +93,22 @@ macro_rules! contract {
                 no_group_is_in_itself_and_none_is_lost_to_another
                 what_is_committed_is_told_and_nothing_else
                 who_may_not_see_a_host_hears_nothing_of_it
+                a_rollout_goes_by_stages_to_its_end
+                a_rollout_stops_when_more_fail_than_may
+                a_turn_without_the_lease_does_nothing
+                targets_are_written_down_part_by_part
+                a_rollout_given_up_while_it_is_written_down_ends
+                hosts_that_are_offline_or_leave_keep_no_place
+                a_crash_soon_after_success_is_a_failure
+                what_a_host_says_late_corrects_its_target
+                a_job_of_a_rollout_may_be_withdrawn
+                a_host_has_one_rollout_of_an_agent_at_a_time
+                operators_pause_resume_and_confirm_what_they_have_seen
+                a_rollout_is_seen_by_who_sees_all_of_its_hosts
+                a_package_stays_while_a_rollout_needs_it
+                a_host_without_a_file_is_skipped
+                a_way_back_takes_each_target_to_what_it_had
+                after_a_restore_a_rollout_waits_for_somebody
             );
         }
     };

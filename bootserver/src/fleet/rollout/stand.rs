@@ -36,6 +36,20 @@ pub enum Phase {
     Ended(End),
 }
 
+impl Phase {
+    /// The word in the API and in the store.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Freezing => "freezing",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Running => "running",
+            Self::Paused(_) => "paused",
+            Self::Stopping(_) => "stopping",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
 /// Why a rollout is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +58,8 @@ pub enum Pause {
     Operator,
     /// The gate behind its stage cannot open any more; an operator may go on.
     GateMissed,
+    /// The database was put back from a copy, and nobody knows what was done since.
+    Restored,
 }
 
 /// How a rollout ends.
@@ -90,6 +106,8 @@ pub enum Command<'a> {
     Resume,
     /// Hand out nothing any more.
     Abort,
+    /// The database was put back from a copy.
+    Restored,
 }
 
 /// Why a command is refused.
@@ -143,6 +161,7 @@ impl Stand {
                 self.resumed()?
             }
             Command::Abort => self.aborted()?,
+            Command::Restored => self.restored()?,
         };
         Ok(next)
     }
@@ -191,6 +210,17 @@ impl Stand {
             Phase::Freezing | Phase::Unconfirmed => Err(Refusal::NotBegun),
             Phase::Running => Err(Refusal::NotPaused),
             Phase::Stopping(_) => Err(Refusal::Stopping),
+            Phase::Ended(_) => Err(Refusal::Ended),
+        }
+    }
+
+    /// What was done since the copy may not be known here, so nothing goes on by
+    /// itself: one that was being written down is given up, others wait for somebody.
+    fn restored(&self) -> Result<Phase, Refusal> {
+        match self.phase {
+            Phase::Freezing => Ok(Phase::Stopping(End::Aborted)),
+            Phase::Running => Ok(Phase::Paused(Pause::Restored)),
+            Phase::Unconfirmed | Phase::Paused(_) | Phase::Stopping(_) => Ok(self.phase),
             Phase::Ended(_) => Err(Refusal::Ended),
         }
     }
@@ -281,6 +311,19 @@ mod tests {
             assert_eq!(ended.take(&plan, command), Err(Refusal::Ended));
         }
         assert!(!ended.is_active());
+    }
+
+    #[test]
+    fn after_a_restore_nothing_goes_on_by_itself() {
+        use Command::{Frozen, Restored};
+        let check = |commands: &[Command<'_>]| check(Confirmation::None, commands);
+        assert_eq!(check(&[Restored]), Ok(Phase::Stopping(End::Aborted)));
+        let paused = Ok(Phase::Paused(Pause::Restored));
+        assert_eq!(check(&[Frozen, Restored]), paused);
+        assert_eq!(
+            check(&[Frozen, Restored, Command::Resume]),
+            Ok(Phase::Running)
+        );
     }
 
     #[test]

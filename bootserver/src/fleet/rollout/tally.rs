@@ -51,6 +51,13 @@ impl Counts {
         self.stages[stage].add(state, targets);
     }
 
+    /// One target of a stage goes from one state to another.
+    pub fn shift(&mut self, stage: usize, from: TargetState, to: TargetState) {
+        self.add(stage, to, 1);
+        let before = &mut self.stages[stage].counts[from as usize];
+        *before = before.saturating_sub(1);
+    }
+
     /// Those of one stage.
     pub fn stage(&self, stage: usize) -> Tally {
         self.stages.get(stage).copied().unwrap_or_default()

@@ -193,13 +193,18 @@ pub struct Happened<'a> {
     pub received: i64,
 }
 
+/// Whether this kind of event is the end of a child that nobody wanted.
+pub fn is_abnormal_end(category: &str) -> bool {
+    ABNORMAL_ENDS.contains(&category)
+}
+
 /// Whether an event says that what was installed does not stay up:
 /// 1. it is an abnormal end of that agent in that version;
 /// 2. it came after the success, and within 15 min of it. One that came along
 ///    with the result is older than it: a new version that ends while it is
 ///    watched is taken back and no success.
 pub fn is_crash_loop(installed: Installed<'_>, event: Happened<'_>) -> bool {
-    let is_its_end = ABNORMAL_ENDS.contains(&event.category)
+    let is_its_end = is_abnormal_end(event.category)
         && event.subject == installed.name
         && event.version == Some(installed.version);
     let age = event.received.saturating_sub(installed.since);

@@ -2,8 +2,9 @@
 
 use sqlx::QueryBuilder;
 
+use super::member::push_list;
 use super::scope::bounds_of;
-use super::{Db, SqlStore, failed};
+use super::{Db, SqlStore, failed, rollout};
 use crate::access::scope::Scope;
 use crate::store::Result;
 use crate::store::change::Topic;
@@ -20,6 +21,7 @@ pub(super) async fn visible(
         Topic::Package => return Ok(ids.to_vec()),
         _ if scope.is_fleet() => return Ok(ids.to_vec()),
         Topic::Group => return Ok(Vec::new()),
+        Topic::Rollout => return rollouts(store, ids, scope).await,
         Topic::Host => (
             "SELECT host.agentsn FROM host WHERE host.agentsn IN (",
             "host.agentsn",
@@ -44,4 +46,15 @@ pub(super) async fn visible(
         .fetch_all(&store.readers)
         .await
         .map_err(failed("looking who may hear of a change"))
+}
+
+/// Those that were ordered within the same bounds.
+async fn rollouts(store: &SqlStore, ids: &[String], scope: &Scope) -> Result<Vec<String>> {
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new("SELECT id FROM rollout WHERE id");
+    push_list(&mut sql, ids);
+    rollout::restrict(&mut sql, scope);
+    sql.build_query_scalar()
+        .fetch_all(&store.readers)
+        .await
+        .map_err(failed("looking who may hear of a rollout"))
 }

@@ -136,6 +136,18 @@ pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<Packag
     if let Some(job) = user {
         return Ok(PackageDeleted::InUse { job });
     }
+    let rollout: Option<String> = sqlx::query_scalar(
+        "SELECT rollout.id FROM rollout_package
+         JOIN rollout ON rollout.number = rollout_package.rollout
+         WHERE rollout_package.package = $1 AND rollout.ended IS NULL LIMIT 1",
+    )
+    .bind(id)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    if let Some(rollout) = rollout {
+        return Ok(PackageDeleted::InRollout { rollout });
+    }
     let row = sqlx::query("DELETE FROM package WHERE id = $1 RETURNING *")
         .bind(id)
         .fetch_one(&mut *tx)

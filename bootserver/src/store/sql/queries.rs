@@ -60,6 +60,12 @@ mod presence;
 mod register;
 mod restored;
 mod retention;
+mod rollout;
+mod rollout_hand_out;
+mod rollout_news;
+mod rollout_set;
+mod rollout_target;
+mod rollout_turn;
 mod scope;
 mod search;
 mod session;
@@ -104,6 +110,10 @@ use crate::store::package::{PackageDeleted, PackageInserted, PackageQuery, Packa
 use crate::store::page::{Limit, Page};
 use crate::store::postgres::chunk::Chunks;
 use crate::store::retention::Kept;
+use crate::store::rollout::{
+    HostOfSet, NewRollout, Order, Ordered, RolloutInserted, RolloutQuery, RolloutRow, SystemCount,
+    TargetQuery, TargetRow, TargetSet, Turned,
+};
 use crate::store::session::{NewSession, SessionBegun, SessionEnded, SessionOwner, SessionRow};
 use crate::store::status::{StatusOutcome, StatusRecord};
 use crate::store::user::{
@@ -474,6 +484,52 @@ impl Store for SqlStore {
     }
     async fn job_results(&self, query: &ResultQuery) -> Result<Page<ResultRow>> {
         job::results(self, query).await
+    }
+
+    async fn count_targets(&self, set: &TargetSet, scope: &Scope) -> Result<Vec<SystemCount>> {
+        rollout_set::count(self, set, scope).await
+    }
+    async fn hosts_like(
+        &self,
+        set: &TargetSet,
+        scope: &Scope,
+        systems: &[SystemCount],
+        most: usize,
+    ) -> Result<Vec<HostOfSet>> {
+        rollout_set::like(self, set, scope, systems, most).await
+    }
+    async fn insert_rollout(
+        &self,
+        new: &NewRollout,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<RolloutInserted> {
+        rollout::insert(self, new, scope, by).await
+    }
+    async fn rollouts(&self, query: &RolloutQuery) -> Result<Page<RolloutRow>> {
+        rollout::list(self, query).await
+    }
+    async fn rollout(&self, id: &str, scope: &Scope) -> Result<Option<RolloutRow>> {
+        rollout::by_id(self, id, scope).await
+    }
+    async fn rollout_targets(&self, query: &TargetQuery) -> Result<Page<TargetRow>> {
+        rollout_target::list(self, query).await
+    }
+    async fn order_rollout(
+        &self,
+        id: &str,
+        order: &Order,
+        revision: Option<i64>,
+        scope: &Scope,
+        by: &By,
+    ) -> Result<Ordered> {
+        rollout::order(self, id, order, revision, scope, by).await
+    }
+    async fn rollouts_due(&self) -> Result<Vec<i64>> {
+        rollout_turn::due(self).await
+    }
+    async fn turn_rollout(&self, lease: &Lease, number: i64, now: i64) -> Result<Held<Turned>> {
+        rollout_turn::turn(self, lease, number, now).await
     }
 
     async fn begin_once(&self, once: &Once, now: i64) -> Result<Begun> {

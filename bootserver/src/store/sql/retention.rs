@@ -27,6 +27,11 @@ pub(super) async fn forget(
             tx.commit().await.map_err(failed(step))?;
             return Ok(Held::Done(forgotten));
         }
+        Kept::Rollouts => {
+            let forgotten = forget_rollout(&mut tx, before, rows).await?;
+            tx.commit().await.map_err(failed(step))?;
+            return Ok(Held::Done(forgotten));
+        }
         Kept::Changes => {
             "DELETE FROM host_change WHERE id IN (
                  SELECT id FROM host_change WHERE at < $1 ORDER BY at, id LIMIT $2)"
@@ -92,4 +97,36 @@ async fn forget_hosts(tx: &mut Write, before: i64, rows: u32) -> Result<u64> {
     let gone = i64::try_from(gone.rows_affected()).unwrap_or(i64::MAX);
     count(tx, Presence::Deleted, -gone).await?;
     Ok(gone.unsigned_abs())
+}
+
+/// Forgets targets of the rollout that ended first, and with its last one itself.
+async fn forget_rollout(tx: &mut Write, before: i64, rows: u32) -> Result<u64> {
+    let step = "forgetting rollouts that ended";
+    let number: Option<i64> = sqlx::query_scalar(
+        "SELECT number FROM rollout WHERE ended < $1 ORDER BY ended, number LIMIT 1",
+    )
+    .bind(before)
+    .fetch_optional(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    let Some(number) = number else { return Ok(0) };
+    let targets = sqlx::query(
+        "DELETE FROM rollout_target WHERE rollout = $1 AND place IN (
+             SELECT place FROM rollout_target WHERE rollout = $1 ORDER BY place LIMIT $2)",
+    )
+    .bind(number)
+    .bind(i64::from(rows))
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    if targets.rows_affected() >= u64::from(rows) {
+        return Ok(targets.rows_affected());
+    }
+    sqlx::query("DELETE FROM rollout WHERE number = $1")
+        .bind(number)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(step))?;
+    // Another one may come after it.
+    Ok(u64::from(rows))
 }

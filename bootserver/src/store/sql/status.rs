@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::admit::{Admitted, admit};
 use super::presence::Move;
 use super::{
-    SqlStore, Write, failed, from_json, host_agent, hot, job_lost, one_at_a_time, to_json,
+    SqlStore, Write, failed, from_json, host_agent, hot, job_lost, one_at_a_time, rollout_news,
+    to_json,
 };
 use crate::fleet::clone::{Pusher, Sightings, Verdict};
 use crate::fleet::handout::{self, hand_out};
@@ -319,7 +320,7 @@ async fn write_events(tx: &mut Write, batch: &Batch<'_>) -> Result<()> {
     .await
     .map_err(failed("storing events"))?;
     tx.tell(Topic::Event, "new", new.iter().map(i64::to_string));
-    Ok(())
+    rollout_news::note_ends(tx, &batch.events, &new).await
 }
 
 /// An open job, as a batch needs it.

@@ -36,7 +36,7 @@ async fn push(store: &dyn Store, record: StatusRecord) -> StatusOutcome {
     outcomes.pop().expect("one outcome")
 }
 
-async fn remove(store: &dyn Store, agentsn: &str, to: Presence) -> Removed {
+pub(super) async fn remove(store: &dyn Store, agentsn: &str, to: Presence) -> Removed {
     let removal = Removal {
         agentsn: agentsn.into(),
         to,

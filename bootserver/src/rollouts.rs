@@ -1,0 +1,79 @@
+//! Goes on with rollouts: looks every second which of them have something to do,
+//! and has each take turns.
+//!
+//! The one rule: of several servers on one database, the one with the lease does it.
+//! What it holds in memory is nothing; the next one goes on from what is stored.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::clock::unix_millis;
+use crate::problem::chain;
+use crate::store::lease::{Held, Lease};
+use crate::store::{Result, Store, within};
+
+/// How often is looked for what is new.
+const EVERY: Duration = Duration::from_secs(1);
+/// The work the lease is for.
+const WORK: &str = "rollouts";
+/// How long a server that is gone keeps others from it.
+const LEASE_MILLIS: i64 = 20_000;
+/// How long turns go on before it is looked again what has something to do.
+const ROUND: Duration = Duration::from_secs(2);
+/// The pause after a turn, as a part of how long that took: statuses come between.
+const PAUSE_PART: u32 = 4;
+
+/// Goes on for as long as it is polled.
+pub async fn go_on(store: Arc<dyn Store>, holder: String) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = round(store.as_ref(), &holder).await {
+            let error = chain(&error);
+            tracing::warn!(error, "rollouts were not gone on with");
+        }
+    }
+}
+
+/// One round: every rollout that has something to do takes turns with the others.
+async fn round(store: &dyn Store, holder: &str) -> Result<()> {
+    let step = "going on with rollouts";
+    let begun = Instant::now();
+    let lease = within(step, store.take_lease(WORK, holder, LEASE_MILLIS)).await?;
+    let Some(lease) = lease else { return Ok(()) };
+    let mut due = within(step, store.rollouts_due()).await?;
+    while !due.is_empty() && begun.elapsed() < ROUND {
+        let mut more = Vec::new();
+        for number in due {
+            match turn(store, &lease, number).await {
+                Some(true) => more.push(number),
+                Some(false) => {}
+                None => return Ok(()),
+            }
+        }
+        due = more;
+    }
+    Ok(())
+}
+
+/// One turn of one rollout; true if it has more to do, none if the lease is gone.
+/// One that fails does not keep the others.
+async fn turn(store: &dyn Store, lease: &Lease, number: i64) -> Option<bool> {
+    let begun = Instant::now();
+    let turned = store.turn_rollout(lease, number, unix_millis());
+    match within("going on with a rollout", turned).await {
+        Ok(Held::Done(turned)) => {
+            sleep(begun.elapsed() / PAUSE_PART).await;
+            Some(turned.is_more)
+        }
+        Ok(Held::Lost) => None,
+        Err(error) => {
+            let error = chain(&error);
+            tracing::warn!(rollout = number, error, "a rollout was not gone on with");
+            Some(false)
+        }
+    }
+}

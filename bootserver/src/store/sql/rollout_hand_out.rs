@@ -1,0 +1,297 @@
+//! Handing out: which of the waiting targets are ordered, and their jobs.
+//!
+//! A turn looks at so many targets and goes on behind them in the next one, so that
+//! it takes no longer where most hosts are offline. The one rule: a host that is
+//! another rollout's gets no job of this one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::rollout::{read, target_state};
+use super::rollout_turn::{Moved, Turn, take_back};
+use super::{failed, from_json, to_json};
+use crate::fleet::package_choice::HostSystem;
+use crate::fleet::presence::Presence;
+use crate::fleet::rollout::contention;
+use crate::fleet::rollout::goods::{Goods, Variant};
+use crate::fleet::rollout::step::HandOut;
+use crate::fleet::rollout::target::{News, TargetState, after};
+use crate::store::Result;
+use crate::store::change::Topic;
+use crate::store::rollout::RolloutRow;
+
+/// Targets a turn looks at.
+const LOOKED_AT: i64 = 1000;
+/// Jobs of one turn: others wait no longer for it than for a batch of statuses.
+const JOBS: usize = 250;
+
+/// A target that waits, and its host.
+#[derive(sqlx::FromRow)]
+struct Candidate {
+    place: i64,
+    agentsn: String,
+    version: Option<String>,
+    presence: String,
+    os: String,
+    arch: String,
+    own_version: String,
+    before: Option<String>,
+}
+
+/// The target of an older rollout at the same host.
+#[derive(sqlx::FromRow)]
+struct Older {
+    agentsn: String,
+    rollout: i64,
+    place: i64,
+    state: String,
+    job: Option<String>,
+}
+
+/// Orders some targets. True if there are more to look at.
+pub(super) async fn hand_out(
+    turn: &mut Turn<'_>,
+    goods: &str,
+    looked: i64,
+    what: HandOut,
+    now: i64,
+) -> Result<bool> {
+    let goods: Goods = from_json("reading what a rollout orders", goods)?;
+    let end = turn.stage_ends.get(what.stage).copied();
+    let end = i64::try_from(end.unwrap_or_default()).unwrap_or(i64::MAX);
+    let candidates = candidates(turn, looked, end).await?;
+    let is_end = i64::try_from(candidates.len()).is_ok_and(|found| found < LOOKED_AT);
+    let most = usize::try_from(what.most).unwrap_or(usize::MAX).min(JOBS);
+    let is_online = |it: &&Candidate| it.presence == Presence::Online.word();
+    let online: Vec<&Candidate> = candidates.iter().filter(is_online).collect();
+    let (busy, freed) = contended(turn, &online, most, now).await?;
+    let mut jobs: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
+    let mut moves = Vec::new();
+    let mut befores = Vec::new();
+    let mut last = None;
+    let mut ordered = 0;
+    for candidate in &candidates {
+        if ordered == most {
+            break;
+        }
+        last = Some(candidate.place);
+        if !is_online(&candidate) || busy.contains(&candidate.agentsn) {
+            continue;
+        }
+        let system = HostSystem {
+            os: &candidate.os,
+            arch: &candidate.arch,
+        };
+        let picked = goods.pick(candidate.version.as_deref(), system);
+        let (from, news) = match picked {
+            Some(_) => (TargetState::Waiting, News::Ordered),
+            None => (TargetState::Waiting, News::Passed),
+        };
+        let Some(to) = after(from, news) else {
+            continue;
+        };
+        let mut one = Moved::new(candidate.place, from, to, now);
+        match picked.and_then(|it| goods.variants.iter().position(|other| other == it)) {
+            Some(index) => {
+                let id = Uuid::now_v7().to_string();
+                let job = json!([id, candidate.agentsn, candidate.place]);
+                jobs.entry(index).or_default().push(job);
+                befores.push(json!([candidate.place, before(turn.rollout, candidate)]));
+                one.job = Some(id);
+                ordered += 1;
+            }
+            None => one.reason = Some("no-file"),
+        }
+        moves.push(one);
+    }
+    for (index, hosts) in &jobs {
+        if let Some(variant) = goods.variants.get(*index) {
+            order(turn, variant, hosts, what.begin_before, now).await?;
+        }
+    }
+    turn.move_all(&moves).await?;
+    note_befores(turn, &befores).await?;
+    // Everything behind the last one was looked at: from the beginning again.
+    let is_through = is_end && last == candidates.last().map(|candidate| candidate.place);
+    let next = match last.filter(|_| !is_through) {
+        Some(place) => place,
+        None => -1,
+    };
+    if next != looked {
+        sqlx::query("UPDATE rollout SET looked = $2 WHERE number = $1")
+            .bind(turn.rollout.number)
+            .bind(next)
+            .execute(&mut **turn.tx)
+            .await
+            .map_err(failed("noting how far a rollout was looked at"))?;
+    }
+    let is_more = freed || (!is_through && !moves.is_empty());
+    // Who came back since the last round stands before the place it began at.
+    Ok(is_more || (is_through && looked >= 0 && ordered > 0))
+}
+
+/// What a host has of the agent.
+fn before<'c>(rollout: &RolloutRow, candidate: &'c Candidate) -> Option<&'c str> {
+    match rollout.agent.as_str() {
+        "bootagent" => Some(candidate.own_version.as_str()).filter(|version| !version.is_empty()),
+        _ => candidate.before.as_deref(),
+    }
+}
+
+async fn candidates(turn: &mut Turn<'_>, looked: i64, end: i64) -> Result<Vec<Candidate>> {
+    sqlx::query_as(
+        "SELECT target.place, target.agentsn, target.version, host.state AS presence, host.os,
+                host.arch, host.version AS own_version, host_agent.version AS before
+         FROM rollout_target AS target
+         JOIN host ON host.agentsn = target.agentsn
+         LEFT JOIN host_agent
+             ON host_agent.agentsn = target.agentsn AND host_agent.name = $5
+         WHERE target.rollout = $1 AND target.state = 'waiting'
+             AND target.place > $2 AND target.place < $3
+         ORDER BY target.place LIMIT $4",
+    )
+    .bind(turn.rollout.number)
+    .bind(looked)
+    .bind(end)
+    .bind(LOOKED_AT)
+    .bind(&turn.rollout.agent)
+    .fetch_all(&mut **turn.tx)
+    .await
+    .map_err(failed("looking which targets are next"))
+}
+
+/// Looks which hosts are an older rollout's, and takes them over where the plan says
+/// so. Returns those that are not free, and whether some were freed.
+async fn contended(
+    turn: &mut Turn<'_>,
+    online: &[&Candidate],
+    most: usize,
+    now: i64,
+) -> Result<(BTreeSet<String>, bool)> {
+    let step = "looking whose turn it is";
+    let mut busy = BTreeSet::new();
+    let rivals = sqlx::query(
+        "SELECT * FROM rollout WHERE ended IS NULL AND number < $1 AND agent = $2 ORDER BY number",
+    )
+    .bind(turn.rollout.number)
+    .bind(&turn.rollout.agent)
+    .fetch_all(&mut **turn.tx)
+    .await
+    .map_err(failed(step))?;
+    if rivals.is_empty() || online.is_empty() {
+        return Ok((busy, false));
+    }
+    let rivals: Vec<RolloutRow> = rivals.iter().map(read).collect::<Result<_>>()?;
+    let agentsns: Vec<&str> = online.iter().map(|it| it.agentsn.as_str()).collect();
+    let older: Vec<Older> = sqlx::query_as(concat!(
+        "SELECT target.agentsn, target.rollout, target.place, target.state, target.job FROM ",
+        given_texts!("$1"),
+        " JOIN rollout_target AS target ON target.agentsn = given.value
+          WHERE target.state IN ('waiting', 'ordered', 'running') AND target.rollout < $2"
+    ))
+    .bind(to_json(&agentsns))
+    .bind(turn.rollout.number)
+    .fetch_all(&mut **turn.tx)
+    .await
+    .map_err(failed(step))?;
+    let contention = turn.rollout.plan.terms().contention;
+    let mut by_host: BTreeMap<&str, Vec<(&Older, TargetState)>> = BTreeMap::new();
+    for one in &older {
+        if rivals.iter().any(|rival| rival.number == one.rollout) {
+            let state = target_state(&one.state)?;
+            by_host.entry(&one.agentsn).or_default().push((one, state));
+        }
+    }
+    let mut taken: BTreeMap<i64, Vec<(&Older, TargetState)>> = BTreeMap::new();
+    let mut hosts_taken = 0;
+    for (agentsn, targets) in by_host {
+        let is_waiting = targets
+            .iter()
+            .any(|(_, state)| contention::turn(contention, *state) == contention::Turn::Wait);
+        if is_waiting || hosts_taken == most {
+            busy.insert(agentsn.to_owned());
+            continue;
+        }
+        hosts_taken += 1;
+        for (one, state) in targets {
+            taken.entry(one.rollout).or_default().push((one, state));
+        }
+    }
+    for (number, targets) in taken {
+        let Some(rival) = rivals.iter().find(|rival| rival.number == number) else {
+            continue;
+        };
+        let jobs = targets.iter().filter_map(|(one, _)| one.job.as_ref());
+        let back = take_back(turn.tx, jobs).await?;
+        let mut moves = Vec::new();
+        for (one, state) in targets {
+            // One that went out in this moment is the older rollout's.
+            if one.job.as_ref().is_some_and(|job| !back.contains(job)) {
+                busy.insert(one.agentsn.clone());
+                continue;
+            }
+            let Some(to) = after(state, News::Passed) else {
+                continue;
+            };
+            moves.push(Moved {
+                reason: Some("superseded"),
+                ..Moved::new(one.place, state, to, now)
+            });
+        }
+        turn.take_over(rival, &moves).await?;
+    }
+    Ok((busy, hosts_taken > 0))
+}
+
+/// Writes the jobs of one kind.
+async fn order(
+    turn: &mut Turn<'_>,
+    variant: &Variant,
+    hosts: &[Value],
+    begin_before: i64,
+    now: i64,
+) -> Result<()> {
+    sqlx::query(concat!(
+        "INSERT INTO job (id, agentsn, action, name, version, package, body, created, expires,
+                          rollout, place)
+         SELECT given.value ->> 0, given.value ->> 1, $2, $3, $4, $5, $6, $7, $8, $9,
+                CAST(given.value ->> 2 AS BIGINT) FROM ",
+        given_rows!("$1")
+    ))
+    .bind(to_json(hosts))
+    .bind(variant.action.as_str())
+    .bind(variant.body.get("name").and_then(Value::as_str))
+    .bind(&variant.version)
+    .bind(variant.file.as_ref().map(|file| &file.id))
+    .bind(to_json(&variant.body(begin_before)))
+    .bind(now)
+    .bind(begin_before)
+    .bind(turn.rollout.number)
+    .execute(&mut **turn.tx)
+    .await
+    .map_err(failed("storing the jobs of a rollout"))?;
+    let ids = hosts.iter().filter_map(|host| host[0].as_str());
+    turn.tx.tell(Topic::Job, "ordered", ids);
+    Ok(())
+}
+
+/// Notes which version each of these has, so that it can go back to it.
+async fn note_befores(turn: &mut Turn<'_>, befores: &[Value]) -> Result<()> {
+    if befores.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "UPDATE rollout_target SET before = given.value ->> 1 FROM ",
+        given_rows!("$1"),
+        " WHERE rollout_target.rollout = $2
+            AND rollout_target.place = CAST(given.value ->> 0 AS BIGINT)"
+    ))
+    .bind(to_json(befores))
+    .bind(turn.rollout.number)
+    .execute(&mut **turn.tx)
+    .await
+    .map_err(failed("noting which versions hosts have"))?;
+    Ok(())
+}

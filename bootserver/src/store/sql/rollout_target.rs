@@ -1,0 +1,82 @@
+//! The targets of a rollout, listed with what each of them may wait for.
+
+use sqlx::{QueryBuilder, Row};
+
+use bootagent_protocol::ErrorCode;
+
+use super::rollout::target_state;
+use super::scope::{self, Bounds};
+use super::{Db, DbRow, SqlStore, failed, listing};
+use crate::store::Result;
+use crate::store::page::{Count, Page};
+use crate::store::rollout::{TargetQuery, TargetRow};
+
+/// The older rollout is looked up for the rows of the page alone.
+const SELECT: &str = "SELECT target.place, target.agentsn, host.hostname, target.state,
+        target.version, target.job, target.before, target.since, target.errcode,
+        job_result.message, target.reason,
+        CASE WHEN host.state = 'offline' THEN host.since END AS offline_since,
+        (SELECT rollout.id FROM rollout_target AS older
+         JOIN rollout ON rollout.number = older.rollout
+         WHERE older.agentsn = target.agentsn AND older.rollout < target.rollout
+             AND older.state IN ('waiting', 'ordered', 'running')
+             AND rollout.ended IS NULL
+             AND rollout.agent = (SELECT agent FROM rollout WHERE number = target.rollout)
+         ORDER BY older.rollout LIMIT 1) AS busy_with
+    FROM rollout_target AS target
+    LEFT JOIN host ON host.agentsn = target.agentsn
+    LEFT JOIN job_result ON job_result.job = target.job
+    WHERE target.rollout = ";
+
+pub(super) async fn list(store: &SqlStore, query: &TargetQuery) -> Result<Page<TargetRow>> {
+    let bounds = scope::bounds_of(store, &query.scope).await?;
+    let mut sql = QueryBuilder::new(SELECT);
+    filter(&mut sql, query, &bounds);
+    if let Some(after) = query.after {
+        sql.push(" AND target.place > ").push_bind(after);
+    }
+    sql.push(" ORDER BY target.place");
+    let key = |target: &TargetRow| target.place.to_string();
+    let step = "listing the targets of a rollout";
+    let mut page = listing::page(store, step, sql, query.limit, read, key).await?;
+    if query.count == Count::All {
+        let mut sql =
+            QueryBuilder::new("SELECT 1 FROM rollout_target AS target WHERE target.rollout = ");
+        filter(&mut sql, query, &bounds);
+        page.total = Some(listing::total(store, sql).await?);
+    }
+    Ok(page)
+}
+
+fn filter(sql: &mut QueryBuilder<Db>, query: &TargetQuery, bounds: &Bounds) {
+    sql.push_bind(query.rollout);
+    if let Some(state) = query.state {
+        sql.push(" AND target.state = ").push_bind(state.word());
+    }
+    bounds.restrict(sql, "target.agentsn");
+}
+
+fn read(row: &DbRow) -> Result<TargetRow> {
+    let step = "reading a target";
+    let text = |column| {
+        row.try_get::<Option<String>, _>(column)
+            .map_err(failed(step))
+    };
+    let time = |column| row.try_get::<Option<i64>, _>(column).map_err(failed(step));
+    let state: String = row.try_get("state").map_err(failed(step))?;
+    Ok(TargetRow {
+        place: row.try_get("place").map_err(failed(step))?,
+        agentsn: row.try_get("agentsn").map_err(failed(step))?,
+        hostname: text("hostname")?,
+        state: target_state(&state)?,
+        version: text("version")?,
+        job: text("job")?,
+        before: text("before")?,
+        since: time("since")?,
+        errcode: time("errcode")?.map(|code| ErrorCode(u16::try_from(code).unwrap_or(u16::MAX))),
+        message: text("message")?,
+        reason: text("reason")?,
+        offline_since: time("offline_since")?,
+        busy_with: text("busy_with")?,
+    })
+}

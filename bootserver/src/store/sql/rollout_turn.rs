@@ -1,0 +1,441 @@
+//! A turn of a rollout: what it heard, what is decided, and what is done about it,
+//! in one short transaction under the lease. A rollout takes turns until there is
+//! nothing to do.
+//!
+//! The one rule: a turn that is cut off did nothing, and the next one decides the
+//! same from what is stored.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::json;
+use sqlx::Row;
+
+use super::lease::holds;
+use super::rollout::{self, count, count_frozen, counts_in, write_stand};
+use super::{
+    SqlStore, Write, failed, from_json, orders_come, rollout_hand_out, rollout_news, rollout_set,
+    to_json,
+};
+use crate::access::scope::Scope;
+use crate::fleet::rollout::stand::{Command, Phase};
+use crate::fleet::rollout::step::{Patience, Recall, Waiting, step as decide};
+use crate::fleet::rollout::tally::Counts;
+use crate::fleet::rollout::target::{News, TargetState, after};
+use crate::store::Result;
+use crate::store::change::Topic;
+use crate::store::lease::{Held, Lease};
+use crate::store::rollout::{RolloutRow, TargetSet, Turned};
+use crate::store::{Failure, StoreError};
+
+/// Targets of one kind that a turn moves: statuses wait for it.
+pub(super) const AT_ONCE: i64 = 500;
+
+/// Rollouts that have something to do: at work, or with news.
+pub(super) async fn due(store: &SqlStore) -> Result<Vec<i64>> {
+    sqlx::query_scalar(
+        "SELECT number FROM rollout WHERE ended IS NULL
+         UNION SELECT rollout FROM rollout_news ORDER BY 1",
+    )
+    .fetch_all(&store.readers)
+    .await
+    .map_err(failed("looking which rollouts are at work"))
+}
+
+/// A target that stands elsewhere from now on.
+#[derive(Debug, Serialize)]
+pub(super) struct Moved {
+    pub(super) place: i64,
+    #[serde(skip)]
+    pub(super) from: TargetState,
+    #[serde(skip)]
+    pub(super) to: TargetState,
+    /// `to`, as it is written.
+    pub(super) state: &'static str,
+    pub(super) since: i64,
+    pub(super) job: Option<String>,
+    pub(super) errcode: Option<i64>,
+    pub(super) reason: Option<&'static str>,
+}
+
+impl Moved {
+    pub(super) fn new(place: i64, from: TargetState, to: TargetState, since: i64) -> Self {
+        Self {
+            place,
+            from,
+            to,
+            state: to.word(),
+            since,
+            job: None,
+            errcode: None,
+            reason: None,
+        }
+    }
+}
+
+/// A rollout in a turn.
+pub(super) struct Turn<'a> {
+    pub(super) tx: &'a mut Write,
+    pub(super) rollout: &'a RolloutRow,
+    pub(super) stage_ends: Vec<u64>,
+    pub(super) counts: Counts,
+    changes: BTreeMap<(usize, TargetState), i64>,
+    moved: usize,
+}
+
+pub(super) async fn turn(
+    store: &SqlStore,
+    lease: &Lease,
+    number: i64,
+    now: i64,
+) -> Result<Held<Turned>> {
+    let step = "going on with a rollout";
+    let part = next_part(store, number).await?;
+    let mut tx = store.write(step).await?;
+    orders_come(&mut tx).await?;
+    if !holds(&mut tx, lease).await? {
+        return Ok(Held::Lost);
+    }
+    let row = sqlx::query(concat!(
+        "SELECT * FROM rollout WHERE number = $1",
+        for_update!()
+    ))
+    .bind(number)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    let Some(row) = row else {
+        rollout_news::forget(&mut tx, number).await?;
+        tx.commit().await.map_err(failed(step))?;
+        return Ok(Held::Done(Turned::default()));
+    };
+    let rollout = rollout::read(&row)?;
+    let turned = match (rollout.stand.phase, part) {
+        (Phase::Freezing, Some((frozen_to, part))) => {
+            let known: String = row.try_get("frozen_to").map_err(failed(step))?;
+            match known == frozen_to {
+                true => freeze(&mut tx, &rollout, &part, now).await?,
+                // Somebody else was here since this part was looked for.
+                false => Turned {
+                    is_more: true,
+                    ..Turned::default()
+                },
+            }
+        }
+        (Phase::Freezing, None) => Turned::default(),
+        _ => {
+            let goods: String = row.try_get("goods").map_err(failed(step))?;
+            let looked: i64 = row.try_get("looked").map_err(failed(step))?;
+            go_on(&mut tx, &rollout, &goods, looked, now).await?
+        }
+    };
+    tx.commit().await.map_err(failed(step))?;
+    Ok(Held::Done(turned))
+}
+
+/// The targets that are written down next, of one that is about that. They are
+/// looked for before the transaction, which statuses wait for.
+async fn next_part(store: &SqlStore, number: i64) -> Result<Option<(String, rollout_set::Part)>> {
+    let step = "looking which hosts a rollout means";
+    let row: Option<(String, String, String)> = sqlx::query_as(
+        "SELECT target_set, scope, frozen_to FROM rollout WHERE number = $1 AND phase = $2",
+    )
+    .bind(number)
+    .bind(Phase::Freezing.word())
+    .fetch_optional(&store.readers)
+    .await
+    .map_err(failed(step))?;
+    let Some((set, scope, frozen_to)) = row else {
+        return Ok(None);
+    };
+    let set: TargetSet = from_json(step, &set)?;
+    let scope: Vec<String> = from_json(step, &scope)?;
+    let scope = Scope::from_texts(&scope).map_err(|error| StoreError {
+        step,
+        failure: Failure::Rejected,
+        source: Box::new(error),
+    })?;
+    let part = rollout_set::part(store, &set, &scope, &frozen_to).await?;
+    Ok(Some((frozen_to, part)))
+}
+
+/// Writes some more targets down; after the last ones the rollout begins.
+async fn freeze(
+    tx: &mut Write,
+    rollout: &RolloutRow,
+    part: &rollout_set::Part,
+    now: i64,
+) -> Result<Turned> {
+    let step = "writing down the targets of a rollout";
+    let agentsns: Vec<&String> = part.hosts.iter().map(|(agentsn, _)| agentsn).collect();
+    // Hosts may have left since they were looked for; from here on it is heard.
+    let gone: Vec<String> = sqlx::query_scalar(concat!(
+        "SELECT host.agentsn FROM ",
+        given_texts!("$1"),
+        " JOIN host ON host.agentsn = given.value WHERE host.state IN ('revoked', 'deleted')"
+    ))
+    .bind(to_json(&agentsns))
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    let hosts = part.hosts.iter();
+    let hosts: Vec<_> = hosts
+        .filter(|(agentsn, _)| !gone.contains(agentsn))
+        .collect();
+    let targets: Vec<_> = (rollout.targets..)
+        .zip(&hosts)
+        .map(|(place, (agentsn, version))| json!([place, agentsn, version]))
+        .collect();
+    sqlx::query(concat!(
+        "INSERT INTO rollout_target (rollout, place, agentsn, state, version)
+         SELECT $2, CAST(given.value ->> 0 AS BIGINT), given.value ->> 1, $3, given.value ->> 2
+         FROM ",
+        given_rows!("$1")
+    ))
+    .bind(to_json(&targets))
+    .bind(rollout.number)
+    .bind(TargetState::Waiting.word())
+    .execute(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    let mut rollout = rollout.clone();
+    rollout.targets += i64::try_from(targets.len()).unwrap_or_default();
+    sqlx::query("UPDATE rollout SET targets = $2, frozen_to = $3 WHERE number = $1")
+        .bind(rollout.number)
+        .bind(rollout.targets)
+        .bind(&part.frozen_to)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(step))?;
+    if part.is_last {
+        count_frozen(tx, &rollout).await?;
+        if let Ok(next) = rollout.stand.take(&rollout.plan, Command::Frozen) {
+            write_stand(tx, &rollout, &next, now).await?;
+        }
+    }
+    Ok(Turned {
+        frozen: targets.len(),
+        moved: 0,
+        is_more: true,
+    })
+}
+
+/// Hears what is new, decides, and does a part of it.
+async fn go_on(
+    tx: &mut Write,
+    rollout: &RolloutRow,
+    goods: &str,
+    looked: i64,
+    now: i64,
+) -> Result<Turned> {
+    let targets = u64::try_from(rollout.targets).unwrap_or_default();
+    let counts = counts_in(tx, rollout.number).await?;
+    let mut turn = Turn {
+        tx,
+        rollout,
+        stage_ends: rollout.plan.stage_ends(targets),
+        counts,
+        changes: BTreeMap::new(),
+        moved: 0,
+    };
+    let mut is_more = rollout_news::hear(&mut turn, now).await?;
+    let step = decide(&rollout.plan, &rollout.stand, &turn.counts, now);
+    if step.recall == Recall::All {
+        is_more |= recall(&mut turn, now).await?;
+    }
+    if step.patience == Patience::GiveUp {
+        for from in [TargetState::Ordered, TargetState::Running] {
+            is_more |= end(&mut turn, from, News::GivenUp, "given-up", now).await?;
+        }
+    }
+    is_more |= match step.waiting {
+        Waiting::Stay => false,
+        Waiting::Skip => {
+            end(
+                &mut turn,
+                TargetState::Waiting,
+                News::Passed,
+                "stopped",
+                now,
+            )
+            .await?
+        }
+        Waiting::Expire => {
+            end(
+                &mut turn,
+                TargetState::Waiting,
+                News::Expired,
+                "expired",
+                now,
+            )
+            .await?
+        }
+    };
+    if let Some(hand_out) = step.hand_out {
+        is_more |= rollout_hand_out::hand_out(&mut turn, goods, looked, hand_out, now).await?;
+    }
+    let Turn {
+        tx, changes, moved, ..
+    } = turn;
+    count(tx, rollout.number, &changes).await?;
+    if moved > 0 {
+        tx.tell(Topic::Rollout, "moved", [&rollout.id]);
+    }
+    write_stand(tx, rollout, &step.stand, now).await?;
+    Ok(Turned {
+        frozen: 0,
+        moved,
+        // What moved may open a gate, or end it.
+        is_more: is_more || (moved > 0 && rollout.stand.is_active()),
+    })
+}
+
+impl Turn<'_> {
+    /// The stage a place is in.
+    fn stage(&self, place: i64) -> usize {
+        let place = u64::try_from(place).unwrap_or_default();
+        self.stage_ends.partition_point(|end| *end <= place)
+    }
+
+    /// Moves targets, and counts them where they are now. Of a job that is over the
+    /// target keeps the id, and one that waits again has none.
+    pub(super) async fn move_all(&mut self, moves: &[Moved]) -> Result<()> {
+        if moves.is_empty() {
+            return Ok(());
+        }
+        self.count_moves(moves);
+        write_moves(self.tx, self.rollout.number, moves).await
+    }
+
+    fn count_moves(&mut self, moves: &[Moved]) {
+        for one in moves {
+            let stage = self.stage(one.place);
+            *self.changes.entry((stage, one.from)).or_default() -= 1;
+            *self.changes.entry((stage, one.to)).or_default() += 1;
+            self.counts.shift(stage, one.from, one.to);
+        }
+        self.moved += moves.len();
+    }
+
+    /// Takes targets from another rollout; its counts follow at once.
+    pub(super) async fn take_over(&mut self, older: &RolloutRow, moves: &[Moved]) -> Result<()> {
+        let targets = u64::try_from(older.targets).unwrap_or_default();
+        let ends = older.plan.stage_ends(targets);
+        let mut changes = BTreeMap::new();
+        for one in moves {
+            let place = u64::try_from(one.place).unwrap_or_default();
+            let stage = ends.partition_point(|end| *end <= place);
+            *changes.entry((stage, one.from)).or_default() -= 1;
+            *changes.entry((stage, one.to)).or_default() += 1;
+        }
+        write_moves(self.tx, older.number, moves).await?;
+        count(self.tx, older.number, &changes).await?;
+        self.tx.tell(Topic::Rollout, "moved", [&older.id]);
+        Ok(())
+    }
+}
+
+async fn write_moves(tx: &mut Write, number: i64, moves: &[Moved]) -> Result<()> {
+    sqlx::query(concat!(
+        "UPDATE rollout_target SET state = given.value ->> 'state',
+                since = CAST(given.value ->> 'since' AS BIGINT), job = given.value ->> 'job',
+                errcode = CAST(given.value ->> 'errcode' AS BIGINT),
+                reason = given.value ->> 'reason'
+         FROM ",
+        given_rows!("$1"),
+        " WHERE rollout_target.rollout = $2
+            AND rollout_target.place = CAST(given.value ->> 'place' AS BIGINT)"
+    ))
+    .bind(to_json(moves))
+    .bind(number)
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("moving targets of a rollout"))?;
+    Ok(())
+}
+
+/// Takes some jobs back that were not sent. True if there may be more.
+async fn recall(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "SELECT rollout_target.place, job.id FROM rollout_target
+         JOIN job ON job.id = rollout_target.job
+         WHERE rollout_target.rollout = $1 AND rollout_target.state = $2
+             AND job.sent IS NULL AND job.finished IS NULL
+         ORDER BY rollout_target.place LIMIT $3",
+    )
+    .bind(turn.rollout.number)
+    .bind(TargetState::Ordered.word())
+    .bind(AT_ONCE)
+    .fetch_all(&mut **turn.tx)
+    .await
+    .map_err(failed("looking which jobs can be taken back"))?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= AT_ONCE);
+    let taken = take_back(turn.tx, rows.iter().map(|(_, job)| job)).await?;
+    let back = rows.into_iter().filter(|(_, job)| taken.contains(job));
+    let moves: Vec<Moved> = back
+        .filter_map(|(place, _)| moved(place, TargetState::Ordered, News::Recalled, now))
+        .collect();
+    turn.move_all(&moves).await?;
+    Ok(is_full)
+}
+
+/// Deletes those of these jobs that nobody has heard of, and says which.
+pub(super) async fn take_back(
+    tx: &mut Write,
+    jobs: impl Iterator<Item = &String>,
+) -> Result<Vec<String>> {
+    let jobs: Vec<&String> = jobs.collect();
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let taken: Vec<String> = sqlx::query_scalar(concat!(
+        "DELETE FROM job WHERE sent IS NULL AND finished IS NULL
+             AND id IN (SELECT given.value FROM ",
+        given_texts!("$1"),
+        ") RETURNING id"
+    ))
+    .bind(to_json(&jobs))
+    .fetch_all(&mut **tx)
+    .await
+    .map_err(failed("taking jobs back"))?;
+    tx.tell(Topic::Job, "cancelled", &taken);
+    Ok(taken)
+}
+
+/// Ends some targets of a state. True if there may be more.
+async fn end(
+    turn: &mut Turn<'_>,
+    from: TargetState,
+    news: News,
+    reason: &'static str,
+    now: i64,
+) -> Result<bool> {
+    let rows: Vec<(i64, Option<String>)> = sqlx::query_as(
+        "SELECT place, job FROM rollout_target WHERE rollout = $1 AND state = $2
+         ORDER BY place LIMIT $3",
+    )
+    .bind(turn.rollout.number)
+    .bind(from.word())
+    .bind(AT_ONCE)
+    .fetch_all(&mut **turn.tx)
+    .await
+    .map_err(failed("looking which targets end"))?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= AT_ONCE);
+    let moves: Vec<Moved> = rows
+        .into_iter()
+        .filter_map(|(place, job)| {
+            let one = moved(place, from, news, now)?;
+            Some(Moved {
+                job,
+                reason: Some(reason),
+                ..one
+            })
+        })
+        .collect();
+    turn.move_all(&moves).await?;
+    Ok(is_full)
+}
+
+fn moved(place: i64, from: TargetState, news: News, now: i64) -> Option<Moved> {
+    Some(Moved::new(place, from, after(from, news)?, now))
+}
