@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use crate::api::{
     api_tokens, audit, bulk, download, enrolment_tokens, errcodes, events, export, groups, health,
-    host_edit, host_standing, hosts, job_results, jobs, metrics, packages, register, session,
-    sessions, status, stream, upload, users,
+    host_edit, host_standing, hosts, job_results, jobs, metrics, packages, register,
+    rollout_orders, rollouts, session, sessions, status, stream, upload, users,
 };
 use crate::app::App;
 use crate::budget::admit;
@@ -58,6 +58,16 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(jobs::preview))
         .routes(routes!(jobs::get))
         .routes(routes!(jobs::cancel))
+        .routes(routes!(rollouts::list, rollouts::create))
+        .routes(routes!(rollouts::preview))
+        .routes(routes!(rollouts::get))
+        .routes(routes!(rollouts::targets))
+        .routes(routes!(rollout_orders::confirm))
+        .routes(routes!(rollout_orders::pause))
+        .routes(routes!(rollout_orders::resume))
+        .routes(routes!(rollout_orders::abort))
+        .routes(routes!(rollout_orders::retry))
+        .routes(routes!(rollout_orders::revert))
         .routes(routes!(job_results::list))
         .routes(routes!(events::list))
         .routes(routes!(stream::follow))

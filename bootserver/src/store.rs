@@ -41,6 +41,7 @@ use tokio::sync::mpsc;
 
 use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};
+use crate::fleet::rollout::goods::Goods;
 use crate::token::TokenDigest;
 
 use address::Address;
@@ -442,6 +443,8 @@ pub trait Store: Send + Sync + 'static {
     async fn rollouts(&self, query: &RolloutQuery) -> Result<Page<RolloutRow>>;
     /// One rollout over hosts of the scope.
     async fn rollout(&self, id: &str, scope: &Scope) -> Result<Option<RolloutRow>>;
+    /// What a rollout orders of its targets; nothing when it is not there any more.
+    async fn rollout_goods(&self, number: i64) -> Result<Goods>;
     /// The targets of a rollout, in their order.
     async fn rollout_targets(&self, query: &TargetQuery) -> Result<Page<TargetRow>>;
     /// Tells a rollout something, if this is still its revision.

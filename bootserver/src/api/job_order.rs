@@ -1,6 +1,7 @@
 //! What an operator orders, made into jobs, or only looked at: which hosts, which
 //! file for each, and whether the wire allows it.
 
+pub mod goods;
 mod hosts;
 mod packages;
 
@@ -30,7 +31,7 @@ const MAX_EXPIRES_IN: u64 = 366 * 86_400;
 const MAX_NAMED: usize = 100;
 
 /// An order for many hosts. Which fields are needed depends on the action.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateJobs {
     /// `install`, `upgrade`, `uninstall`, `start`, `stop`, `restart` or `config`.
@@ -219,6 +220,23 @@ fn group(
         .iter()
         .map(|host| (Uuid::now_v7().to_string(), host.agentsn.clone()))
         .collect();
+    let body = checked_body(order, action, expires, package)?;
+    let package = package.map(|package| package.id.clone());
+    Ok(JobGroup {
+        version: text_of(&body, "version"),
+        body: Value::Object(body),
+        package,
+        hosts,
+    })
+}
+
+/// The order as on the wire, without its id, if hosts would take it.
+fn checked_body(
+    order: &CreateJobs,
+    action: Action,
+    expires: i64,
+    package: Option<&PackageRow>,
+) -> Result<Map<String, Value>, Problem> {
     let mut body = body(order, action, expires);
     if let Some(package) = package {
         let checksum = format!("SHA256:{}", package.sha256);
@@ -241,17 +259,11 @@ fn group(
     let mut on_the_wire = body.clone();
     on_the_wire.insert("id".into(), Value::String(Uuid::nil().to_string()));
     Job::parse(&Value::Object(on_the_wire)).map_err(|error| Problem::invalid(&error.message))?;
-    let version = body
-        .get("version")
-        .and_then(Value::as_str)
-        .map(str::to_owned);
-    let package = package.map(|package| package.id.clone());
-    Ok(JobGroup {
-        body: Value::Object(body),
-        version,
-        package,
-        hosts,
-    })
+    Ok(body)
+}
+
+fn text_of(body: &Map<String, Value>, key: &str) -> Option<String> {
+    body.get(key).and_then(Value::as_str).map(str::to_owned)
 }
 
 fn body(order: &CreateJobs, action: Action, expires: i64) -> Map<String, Value> {

@@ -127,7 +127,7 @@ pub(super) const OPTIONS: [Opt; 33] = options! {
     "limit" "" Own "N" "rows at most [1000]";
     "host" "" Own "HOST" "on, or of, this host; job create takes several";
     "since" "since" Ago "TIME" "received since then: 90s, 15m, 12h, 7d";
-    "topics" "topics" Text "TOPICS" "of these: host,event,job,package,group";
+    "topics" "topics" Text "TOPICS" "of these: host,event,job,package,group,rollout";
     "role" "role" Text "ROLE" "viewer, operator or admin";
     "scope" "scope" Scope "TAGS" "restricted to hosts with these tags";
     "tags" "tags" Text "TAGS" "tags its hosts get";

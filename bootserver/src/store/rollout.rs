@@ -2,6 +2,7 @@
 
 use bootagent_protocol::{Action, ErrorCode};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::access::scope::Scope;
 use crate::fleet::rollout::goods::Goods;
@@ -42,7 +43,7 @@ pub enum TargetSet {
 }
 
 /// Where targets of a former rollout go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
     /// Where they should have gone.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, Server, bundle};
+use crate::harness::{Reply, Server, TestHost, bundle, wait_for};
 
 /// A route as the document has it.
 struct Route {
@@ -184,6 +184,59 @@ struct Things {
     enrolment_token: String,
     package: String,
     package_file: String,
+    rollouts: Rollouts,
+}
+
+/// One for each thing that can be said to it.
+struct Rollouts {
+    unconfirmed: String,
+    to_pause: String,
+    paused: String,
+    to_abort: String,
+    ended: String,
+}
+
+impl Rollouts {
+    fn make(server: &Server, host: &TestHost) -> Self {
+        let upgrade = json!({ "action": "upgrade", "name": "x", "version": "2",
+            "url": "http://127.0.0.1/x", "checksum": format!("SHA256:{}", "0".repeat(64)) });
+        let new = |plan: Value| json!({ "order": upgrade, "targets": { "hosts": [host.agentsn] }, "plan": plan });
+        let path = |id: &str| format!("/api/v1/rollouts/{id}");
+        let id = |made: Value| made["id"].as_str().expect("an id").to_owned();
+        let is = |id: String, phase: &str| {
+            wait_for(phase, || {
+                let rollout = server.api("GET", &path(&id)).expect(200);
+                (rollout["phase"] == phase).then_some(())
+            });
+            id
+        };
+        let make = || {
+            id(server
+                .api("POST", "/api/v1/rollouts")
+                .json(&new(json!({})))
+                .expect(201))
+        };
+        let ended = make();
+        let job = wait_for("a job", || {
+            server.push(host, json!({}))["jobs"].get(0).cloned()
+        });
+        let failed = json!([{ "id": job["id"], "errcode": 2001, "message": "" }]);
+        server.push(host, json!({ "jobs": failed }));
+        let ann = server.sign_in("ann", "correct horse battery");
+        let unconfirmed = server.call("POST", "/api/v1/rollouts").bearer(&ann);
+        let unconfirmed = unconfirmed.json(&new(json!({ "confirmation": "second_user" })));
+        let paused = is(make(), "running");
+        server
+            .api("POST", &format!("{}/pause", path(&paused)))
+            .expect(200);
+        Self {
+            ended: is(ended, "ended"),
+            unconfirmed: is(id(unconfirmed.expect(201)), "unconfirmed"),
+            to_pause: is(make(), "running"),
+            to_abort: is(make(), "running"),
+            paused,
+        }
+    }
 }
 
 impl Things {
@@ -195,8 +248,9 @@ impl Things {
             { "seq": 1, "timestamp": 1, "category": "crash", "message": "m" },
         ] });
         server.push(&host, happened);
-        let host = host.agentsn;
         let user = server.user("ann", "admin", "correct horse battery");
+        let rollouts = Rollouts::make(server, &host);
+        let host = host.agentsn;
         let bob = server.user("bob", "viewer", "correct horse battery");
         server.sign_in("bob", "correct horse battery");
         let sessions = format!("/api/v1/sessions?user={bob}");
@@ -215,6 +269,7 @@ impl Things {
             session: id(&sessions["items"][0]),
             package: id(&package),
             package_file: package["url"].as_str().expect("a path").to_owned(),
+            rollouts,
             host,
             group,
             user,
@@ -243,6 +298,12 @@ impl Things {
                 (&self.enrolment_token, Value::Null)
             }
             "get_package" | "delete_package" => (&self.package, Value::Null),
+            "get_rollout" | "list_rollout_targets" => (&self.rollouts.ended, Value::Null),
+            "confirm_rollout" => (&self.rollouts.unconfirmed, Value::Null),
+            "pause_rollout" => (&self.rollouts.to_pause, Value::Null),
+            "resume_rollout" => (&self.rollouts.paused, Value::Null),
+            "abort_rollout" => (&self.rollouts.to_abort, Value::Null),
+            "retry_rollout" | "revert_rollout" => (&self.rollouts.ended, json!({})),
             other => panic!("{other}: a route with an id needs a row here"),
         };
         (filled(&route.template, thing), body)
@@ -255,6 +316,7 @@ impl Things {
             format!("/api/v1/hosts/{}/changes", self.host),
             format!("/api/v1/jobs/{}", self.job),
             format!("/api/v1/groups/{}", self.group),
+            format!("/api/v1/rollouts/{}", self.rollouts.ended),
             format!("/api/v1/users/{}", self.user),
             "/api/v1/users".to_owned(),
             "/api/v1/enrolment-tokens".to_owned(),

@@ -24,6 +24,7 @@ mod outage;
 mod packages;
 mod postgres;
 mod revisions;
+mod rollouts;
 mod selftest;
 mod serving;
 mod sign_in;

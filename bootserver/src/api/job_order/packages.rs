@@ -28,17 +28,7 @@ pub(super) async fn with_packages(
     action: Action,
     hosts: Vec<HostSummary>,
 ) -> Result<Fitted, Problem> {
-    if !action.needs_package()
-        || order
-            .url
-            .as_deref()
-            .is_some_and(|url| !url.starts_with('/'))
-    {
-        if order.package.is_some() {
-            return Err(Problem::invalid(
-                "package: install and upgrade take one, without url",
-            ));
-        }
+    if !needs_upload(order, action)? {
         return Ok(Fitted {
             groups: vec![(None, hosts)],
             without: Vec::new(),
@@ -66,8 +56,25 @@ pub(super) async fn with_packages(
     })
 }
 
+/// Whether an order is about an uploaded package.
+pub(super) fn needs_upload(order: &CreateJobs, action: Action) -> Result<bool, Problem> {
+    let is_elsewhere = order
+        .url
+        .as_deref()
+        .is_some_and(|url| !url.starts_with('/'));
+    if action.needs_package() && !is_elsewhere {
+        return Ok(true);
+    }
+    match order.package {
+        Some(_) => Err(Problem::invalid(
+            "package: install and upgrade take one, without url",
+        )),
+        None => Ok(false),
+    }
+}
+
 /// The files an order may mean: the one it names, or those of one version.
-async fn offers(app: &App, order: &CreateJobs) -> Result<Vec<PackageRow>, Problem> {
+pub(super) async fn offers(app: &App, order: &CreateJobs) -> Result<Vec<PackageRow>, Problem> {
     let unknown = |what: &str| Problem::invalid(&format!("{what}: there is no such package"));
     if let Some(id) = &order.package {
         if order.url.is_some() {

@@ -47,52 +47,6 @@ pub fn is_retried(plan: &Plan, state: TargetState) -> bool {
     plan.is_failure(state) || state == TargetState::Lost
 }
 
-/// What one target's way back is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revert<'a> {
-    /// Upgrade to the version before, and let it be older.
-    Upgrade(&'a str),
-    /// The agent was not there.
-    Uninstall,
-    /// Nothing is to be done.
-    Leave(Left),
-}
-
-/// Why a target is left as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Left {
-    /// Nothing was ordered of it.
-    Untouched,
-    /// Its host went back by itself.
-    WentBack,
-    /// It had this version before.
-    Same,
-}
-
-/// A target's way back from `version`; `before` is what its host said it had when
-/// it was ordered, none when the agent was not there.
-pub fn revert<'a>(state: TargetState, version: &str, before: Option<&'a str>) -> Revert<'a> {
-    match state {
-        TargetState::Waiting
-        | TargetState::Ordered
-        | TargetState::Expired
-        | TargetState::Cancelled
-        | TargetState::Skipped => Revert::Leave(Left::Untouched),
-        TargetState::RolledBack => Revert::Leave(Left::WentBack),
-        // A job that failed may have changed something, and one that is lost, too.
-        TargetState::Running
-        | TargetState::Succeeded
-        | TargetState::Failed
-        | TargetState::TimedOut
-        | TargetState::CrashLooped
-        | TargetState::Lost => match before {
-            Some(before) if before == version => Revert::Leave(Left::Same),
-            Some(before) => Revert::Upgrade(before),
-            None => Revert::Uninstall,
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,21 +85,5 @@ mod tests {
         assert_eq!(retried(&plan(&[])), always);
         let with_expired = [&always[..], &[Expired]].concat();
         assert_eq!(retried(&plan(&[Doubtful::Expired])), with_expired);
-    }
-
-    #[test]
-    fn each_target_goes_back_to_what_it_had() {
-        let check = |state, before| revert(state, "2.0", before);
-        let succeeded = TargetState::Succeeded;
-        assert_eq!(check(succeeded, Some("1.0")), Revert::Upgrade("1.0"));
-        assert_eq!(check(succeeded, Some("1.5")), Revert::Upgrade("1.5"));
-        assert_eq!(check(succeeded, None), Revert::Uninstall);
-        assert_eq!(check(succeeded, Some("2.0")), Revert::Leave(Left::Same));
-        let lost = check(TargetState::Lost, Some("1.0"));
-        assert_eq!(lost, Revert::Upgrade("1.0"));
-        let back = check(TargetState::RolledBack, Some("1.0"));
-        assert_eq!(back, Revert::Leave(Left::WentBack));
-        let skipped = check(TargetState::Skipped, Some("1.0"));
-        assert_eq!(skipped, Revert::Leave(Left::Untouched));
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::tally::Tally;
 use super::target::TargetState;
@@ -53,10 +54,12 @@ pub(super) fn percent_of(number: u64, percent: u8) -> u64 {
 }
 
 /// An amount as it is written.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
-enum AmountText {
+pub enum AmountText {
+    /// So many.
     Number(u64),
+    /// A part such as `10%`, or `all`.
     Text(String),
 }
 
@@ -89,10 +92,11 @@ impl TryFrom<AmountText> for Amount {
 }
 
 /// One stage: hosts that come before others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     /// How many of all targets it and the stages before it are together.
+    #[schema(value_type = AmountText)]
     pub upto: Amount,
     /// Of its hosts, how many percent must have succeeded before the next stage;
     /// 95 when it does not say. Not for the last stage.
@@ -104,7 +108,7 @@ pub struct Stage {
 }
 
 /// What counts as a failure only if one wants so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Doubtful {
     /// Nobody knows how it ended.
@@ -114,7 +118,7 @@ pub enum Doubtful {
 }
 
 /// Whether somebody else must agree before it begins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Confirmation {
     /// It begins by itself.
@@ -125,7 +129,7 @@ pub enum Confirmation {
 }
 
 /// What happens where an older rollout has to do with the same agent of a host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Contention {
     /// The host is left to the older one until that is through with it.
@@ -136,10 +140,12 @@ pub enum Contention {
 }
 
 /// A plan as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = RolloutPlan)]
 pub struct Terms {
     /// How many hosts at once.
+    #[schema(value_type = AmountText)]
     pub parallel: Amount,
     /// The stages in order; none is one of all targets.
     pub stages: Vec<Stage>,

@@ -1,6 +1,7 @@
 //! How a rollout stands, and what operators may say to it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::plan::{Confirmation, Limit, Plan};
 
@@ -51,7 +52,7 @@ impl Phase {
 }
 
 /// Why a rollout is paused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pause {
     /// An operator said so.

@@ -2,6 +2,7 @@
 
 use bootagent_protocol::ErrorCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How long after its success a child that ends abnormally counts as one that
 /// does not stay up, in milliseconds: what BootAgent calls an anomaly.
@@ -10,7 +11,9 @@ pub const CRASH_LOOP_MILLIS: i64 = 900_000;
 const ABNORMAL_ENDS: [&str; 3] = ["crash", "killed", "fatal"];
 
 /// Where a target stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetState {
     /// Nothing is ordered.
@@ -77,6 +80,25 @@ impl TargetState {
     /// The state a word means.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.word() == word)
+    }
+
+    /// Whether its host may have something else than before: a job that failed may have
+    /// changed something, and one that is lost, too.
+    pub const fn may_have_changed(self) -> bool {
+        match self {
+            Self::Running
+            | Self::Succeeded
+            | Self::Failed
+            | Self::TimedOut
+            | Self::CrashLooped
+            | Self::Lost => true,
+            Self::Waiting
+            | Self::Ordered
+            | Self::RolledBack
+            | Self::Expired
+            | Self::Cancelled
+            | Self::Skipped => false,
+        }
     }
 
     /// Whether it has not ended.
@@ -268,6 +290,17 @@ mod tests {
         ] {
             assert_eq!(result(ended, 5001, 50), None, "{ended:?}");
         }
+    }
+
+    #[test]
+    fn only_what_was_sent_may_have_changed_a_host_and_one_that_rolled_back_has_not() {
+        let changed = TargetState::ALL.into_iter();
+        let changed: Vec<_> = changed.filter(|state| state.may_have_changed()).collect();
+        use TargetState::{CrashLooped, Failed, Lost, Running, Succeeded, TimedOut};
+        assert_eq!(
+            changed,
+            [Running, Succeeded, Failed, TimedOut, CrashLooped, Lost]
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a target waits for.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::plan::Plan;
 use super::stand::{Gate, Pause, Phase, Stand};
@@ -23,7 +24,7 @@ pub struct Target<'a> {
 }
 
 /// What a target waits for. Times are unix milliseconds, stages count from 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Why {
     /// The targets are still being written down.

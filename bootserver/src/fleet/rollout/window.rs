@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Minutes of a day.
 const DAY: u16 = 24 * 60;
@@ -16,7 +17,7 @@ const DAY: u16 = 24 * 60;
 const DAYS: usize = 16;
 
 /// A day of the week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "everybody knows the days of the week")]
 pub enum Day {
@@ -44,7 +45,7 @@ impl Day {
 }
 
 /// A window as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WindowTerms {
     /// The zone, such as `Europe/Berlin` or `UTC`.

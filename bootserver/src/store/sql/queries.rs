@@ -84,6 +84,7 @@ use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};
 use crate::fleet::enrol::KnownHost;
 use crate::fleet::presence::Presence;
+use crate::fleet::rollout::goods::Goods;
 use crate::fleet::tags::Tags;
 use crate::store::api_token::{
     ApiTokenInserted, ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner,
@@ -511,6 +512,9 @@ impl Store for SqlStore {
     }
     async fn rollout(&self, id: &str, scope: &Scope) -> Result<Option<RolloutRow>> {
         rollout::by_id(self, id, scope).await
+    }
+    async fn rollout_goods(&self, number: i64) -> Result<Goods> {
+        rollout::goods(self, number).await
     }
     async fn rollout_targets(&self, query: &TargetQuery) -> Result<Page<TargetRow>> {
         rollout_target::list(self, query).await

@@ -12,6 +12,7 @@ use super::audit::{Deed, note};
 use super::scope::outside;
 use super::{Db, DbRow, SqlStore, Write, failed, from_json, listing, orders_come, to_json};
 use crate::access::scope::Scope;
+use crate::fleet::rollout::goods::Goods;
 use crate::fleet::rollout::stand::{Command, Phase, Stand};
 use crate::fleet::rollout::tally::Counts;
 use crate::fleet::rollout::target::TargetState;
@@ -151,6 +152,16 @@ pub(super) async fn by_id(store: &SqlStore, id: &str, scope: &Scope) -> Result<O
     let mut counts = counts_of(store, &[rollout.number]).await?;
     rollout.counts = counts.remove(&rollout.number).unwrap_or_default();
     Ok(Some(rollout))
+}
+
+pub(super) async fn goods(store: &SqlStore, number: i64) -> Result<Goods> {
+    let step = "reading what a rollout orders";
+    let goods: Option<String> = sqlx::query_scalar("SELECT goods FROM rollout WHERE number = $1")
+        .bind(number)
+        .fetch_optional(&store.readers)
+        .await
+        .map_err(failed(step))?;
+    goods.map_or(Ok(Goods::default()), |goods| from_json(step, &goods))
 }
 
 pub(super) async fn list(store: &SqlStore, query: &RolloutQuery) -> Result<Page<RolloutRow>> {
