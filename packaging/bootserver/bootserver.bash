@@ -4,9 +4,9 @@
 _bootserver() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local commands='serve migrate backup restore close-jobs import reset-password openapi'
-    local nouns='host tag group token package job event user api'
+    local nouns='host tag group token package job rollout event user api'
     local client='--server --token-file --ca-file --json'
-    local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --sort --limit --host --since --topics --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
+    local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --all --parallel --stages --soak --fail-count --fail-rate --second-user --dry-run --phase --sort --limit --host --since --topics --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
     local serve='-T -c --config --listen --tls-cert --tls-key --trusted-proxy --socket --metrics-listen --data
         --database --database-file --address-file -l --log-level --log-format'
     local first='' second='' index choices=''
@@ -25,11 +25,13 @@ _bootserver() {
         ;;
     -l | --log-level) choices='error warn info debug trace' ;;
     --log-format) choices='text json' ;;
-    --topics) choices='host event job package group' ;;
+    --topics) choices='host event job package group rollout' ;;
+    --phase) choices='active ended' ;;
     --role) choices='viewer operator admin' ;;
     --agent-state) choices='running stoped fatal killed' ;;
     --sort) choices='hostname -hostname created -created since -since' ;;
-    --state) choices='new online late offline revoked deleted open finished' ;;
+    --state) choices='new online late offline revoked deleted open finished waiting ordered
+        running succeeded failed timed_out rolled_back crash_looped lost expired cancelled skipped' ;;
     *)
         case "$first $second" in
         ' ') choices="$commands $nouns $client $verbs $serve -V --version -h --help" ;;
@@ -39,6 +41,7 @@ _bootserver() {
         'token ') choices='create list revoke' ;;
         'package ') choices='add list delete' ;;
         'job ') choices='create list show cancel' ;;
+        'rollout ') choices='create list show targets confirm pause resume abort retry revert' ;;
         'event ') choices='list follow' ;;
         'user ') choices='create list reset delete' ;;
         'token '*) choices="api enrolment $client $verbs" ;;

@@ -7,6 +7,7 @@ mod host;
 mod order;
 mod page;
 mod raw;
+mod rollout;
 
 use std::io::Read;
 use std::path::Path;
@@ -32,6 +33,10 @@ pub(super) use host::{host_delete, host_edit, host_list, host_show, tag_set, tag
 pub(super) use order::job_create;
 use page::list;
 pub(super) use raw::api;
+pub(super) use rollout::{
+    rollout_abort, rollout_confirm, rollout_create, rollout_list, rollout_pause, rollout_resume,
+    rollout_retry, rollout_revert, rollout_show, rollout_targets,
+};
 
 /// Largest body from a file or standard input, in bytes: far above what the
 /// server takes as JSON.

@@ -78,7 +78,7 @@ macro_rules! options {
 }
 
 /// Every verb, in the order of the help.
-pub(super) const VERBS: [Verb; 30] = verbs! {
+pub(super) const VERBS: [Verb; 40] = verbs! {
     "host" "list" "" ["selector" "group" "hostname" "search" "agent" "agent-version" "agent-state" "os" "arch" "version" "ip" "state" "sort" "limit"] "hosts by name" => host_list;
     "host" "show" "HOST" [] "one host and its agents" => host_show;
     "host" "edit" "HOST" ["display-name" "notes"] "what operators call it and write about it" => host_edit;
@@ -102,6 +102,16 @@ pub(super) const VERBS: [Verb; 30] = verbs! {
     "job" "list" "" ["host" "state" "limit"] "jobs, newest first" => job_list;
     "job" "show" "ID" [] "one job and its result" => job_show;
     "job" "cancel" "ID" [] "withdraw a job that has not begun" => job_cancel;
+    "rollout" "create" "ACTION [AGENT]" ["host" "selector" "group" "hostname" "all" "expected-hosts" "version" "package" "url" "checksum" "watch" "step" "downgrade" "name" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "dry-run" "data"] "order something on many hosts, in stages" => rollout_create;
+    "rollout" "list" "" ["phase" "limit"] "rollouts, newest first" => rollout_list;
+    "rollout" "show" "ID" [] "one rollout and what it waits for" => rollout_show;
+    "rollout" "targets" "ID" ["state" "limit"] "its hosts and what each waits for" => rollout_targets;
+    "rollout" "confirm" "ID" [] "agree to one that needs a second user" => rollout_confirm;
+    "rollout" "pause" "ID" [] "order nothing for now" => rollout_pause;
+    "rollout" "resume" "ID" [] "go on, also behind a gate that was missed" => rollout_resume;
+    "rollout" "abort" "ID" [] "order nothing any more" => rollout_abort;
+    "rollout" "retry" "ID" ["name" "expected-hosts" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data"] "another one where it failed" => rollout_retry;
+    "rollout" "revert" "ID" ["name" "expected-hosts" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data"] "another one, back to what each host had" => rollout_revert;
     "event" "list" "" ["host" "since" "limit"] "what happened on hosts, oldest first" => event_list;
     "event" "follow" "" ["topics"] "what changes from now on, until Ctrl-C" => event_follow;
     "user" "create" "NAME" ["role" "display-name" "scope"] "a new user with a one-time password" => user_create;
@@ -112,31 +122,40 @@ pub(super) const VERBS: [Verb; 30] = verbs! {
 };
 
 /// Every option of verbs.
-pub(super) const OPTIONS: [Opt; 33] = options! {
+pub(super) const OPTIONS: [Opt; 42] = options! {
     "selector" "selector" Text "TAGS" "hosts like svc=ecs,cmpt!=DB,region in (cn,eu),!old";
     "group" "" Own "GROUP" "hosts of this group, or the group itself; group add takes several";
     "expected-hosts" "expected_hosts" Number "N" "order it only when it is for as many hosts";
-    "hostname" "hostname" Text "TEXT" "hosts whose names begin so";
+    "hostname" "hostname" Text "TEXT" "hosts whose names begin so; of a rollout, with * and ?";
     "search" "search" Text "TEXT" "hosts with this in their names or addresses";
     "agent" "agent" Text "AGENT" "hosts with this sub-agent";
     "agent-version" "agent_version" Text "VERSION" "in this version, with --agent";
     "agent-state" "agent_state" Text "STATE" "in this state: running, stoped, fatal or killed";
     "ip" "ip" Text "ADDRESS" "hosts with this address";
-    "state" "state" Text "STATE" "hosts: new, online, late, ...; jobs: open, finished";
+    "state" "state" Text "STATE" "hosts: new, online, late, ...; jobs: open, finished; targets: waiting, failed, ...";
+    "all" "all" Flag "" "every host";
+    "parallel" "parallel" Text "N" "hosts at once: a number, 10% or all [50]";
+    "stages" "" Own "LIST" "hosts up to each stage, such as 1,10%,all";
+    "soak" "soak" Seconds "TIME" "how long each stage but the last must stay good";
+    "fail-count" "fail_count" Text "N" "more failures stop it; -1 for no such limit [0]";
+    "fail-rate" "fail_rate" Number "N" "more failures than so many percent stop it";
+    "second-user" "second_user" Flag "" "another user must confirm it first";
+    "dry-run" "dry_run" Flag "" "only look how many hosts it means and what they would get";
+    "phase" "phase" Text "PHASE" "active or ended";
     "sort" "sort" Text "KEY" "hostname, created or since; -KEY the other way round";
     "limit" "" Own "N" "rows at most [1000]";
-    "host" "" Own "HOST" "on, or of, this host; job create takes several";
+    "host" "" Own "HOST" "on, or of, this host; job and rollout create take several";
     "since" "since" Ago "TIME" "received since then: 90s, 15m, 12h, 7d";
     "topics" "topics" Text "TOPICS" "of these: host,event,job,package,group,rollout";
     "role" "role" Text "ROLE" "viewer, operator or admin";
     "scope" "scope" Scope "TAGS" "restricted to hosts with these tags";
     "tags" "tags" Text "TAGS" "tags its hosts get";
     "uses" "uses" Number "N" "how many hosts it may bring in";
-    "expires-in" "expires_in" Seconds "TIME" "until then: 90s, 15m, 12h, 7d [jobs: 7d]";
+    "expires-in" "expires_in" Seconds "TIME" "until then: 90s, 15m, 12h, 7d [jobs, rollouts: 7d]";
     "display-name" "display_name" Text "TEXT" "what a user or host is called";
     "notes" "notes" Text "TEXT" "what there is to know of a host";
     "description" "description" Text "TEXT" "what a group is for";
-    "name" "name" Text "NAME" "of this agent, otherwise read from the file; a group's new name";
+    "name" "name" Text "NAME" "of this agent, otherwise read from the file; a group's new name; a rollout's";
     "version" "version" Text "VERSION" "which version; of hosts bootagent-VERSION-ARCH";
     "os" "os" Text "OS" "linux, debian or \"debian 12\"; of hosts as they say it";
     "arch" "arch" Text "ARCH" "which architecture";
@@ -199,7 +218,7 @@ HOST is an agentsn or a whole host name, GROUP an id or a name. Options of verbs
   --ca-file FILE           certificates to trust beside the system's; else BOOTSERVER_CA_FILE
   --json                   one JSON document: the API's own, lists as {items, next}, what
                            was refused as its problem document; event follow: one per line
-  -d, --data JSON          a body: JSON, @FILE or - (api and job create)
+  -d, --data JSON          a body: JSON, @FILE or - (api, job and rollout create)
   -H, --header NAME:VALUE  a header more (api), such as If-Match; never a token
 ";
 

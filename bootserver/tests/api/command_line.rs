@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Server, bundle, command};
+use crate::harness::{Server, bundle, command, wait_for};
 
 /// The program, knowing the server and a token by its environment alone.
 fn client(server: &Server, words: &[&str]) -> Command {
@@ -407,6 +407,95 @@ fn packages_are_uploaded_and_jobs_ordered_shown_and_cancelled() {
         "b"
     );
     assert_eq!(told(&server, &["package", "delete", id]), "");
+}
+
+#[test]
+fn rollouts_are_ordered_shown_steered_and_taken_back() {
+    let server = Server::start();
+    let host = server.register("web");
+    server.push(&host, json!({}));
+    let order = [
+        "rollout",
+        "create",
+        "upgrade",
+        "flux-push",
+        "--all",
+        "--version",
+        "2",
+    ];
+    let checksum = format!("SHA256:{}", "0".repeat(64));
+    let from = ["--url", "http://127.0.0.1/x", "--checksum", &checksum];
+    let plan = [
+        "--stages",
+        "1,50%,all",
+        "--soak",
+        "1h",
+        "--parallel",
+        "10%",
+        "--fail-count",
+        "-1",
+    ];
+    let order = [&order[..], &from, &plan].concat();
+    let look = document(&server, &[&order[..], &["--dry-run"]].concat());
+    assert_eq!(
+        (&look["hosts"], &look["without_file"]),
+        (&json!(1), &json!(0))
+    );
+    let window = json!({ "zone": "UTC", "from": "00:00", "until": "24:00" });
+    let window = json!({ "plan": { "window": window } }).to_string();
+    let made = document(
+        &server,
+        &[&order[..], &["--name", "two", "-d", &window]].concat(),
+    );
+    assert_eq!(
+        (&made["name"], &made["plan"]["parallel"]),
+        (&json!("two"), &json!("10%"))
+    );
+    assert_eq!(made["plan"]["fail_count"], -1);
+    assert_eq!(made["plan"]["window"]["zone"], "UTC");
+    let stages = json!([{ "upto": 1, "soak": 3600 }, { "upto": "50%", "soak": 3600 },
+        { "upto": "100%", "soak": 0 }]);
+    assert_eq!(made["plan"]["stages"], stages);
+    let id = made["id"].as_str().expect("an id");
+    assert!(told(&server, &["rollout", "list", "--phase", "active"]).contains(id));
+    wait_for("an order", || {
+        let targets = told(&server, &["rollout", "targets", id, "--state", "ordered"]);
+        targets.contains("next_status").then_some(())
+    });
+    let (code, error) = failed(&server, &["rollout", "confirm", id]);
+    assert!(code == 5 && error.contains("begun already"), "{error}");
+    assert_eq!(
+        document(&server, &["rollout", "pause", id])["phase"],
+        "paused"
+    );
+    assert_eq!(
+        document(&server, &["rollout", "resume", id])["phase"],
+        "running"
+    );
+    wait_for("an order", || {
+        let shown = document(&server, &["rollout", "show", id]);
+        (shown["counts"]["ordered"] == 1).then_some(())
+    });
+    let job = server.push(&host, json!({}))["jobs"][0]["id"].clone();
+    let failed_job = json!([{ "id": job, "errcode": 2001, "message": "" }]);
+    server.push(&host, json!({ "jobs": failed_job }));
+    assert!(told(&server, &["rollout", "abort", id]).contains("stopping"));
+    wait_for("the end", || {
+        let shown = document(&server, &["rollout", "show", id]);
+        (shown["phase"] == "ended").then_some(())
+    });
+    let retry = document(&server, &["rollout", "retry", id, "--expected-hosts", "1"]);
+    assert_eq!(
+        (&retry["way"], &retry["plan"]["stages"]),
+        (&json!("again"), &stages)
+    );
+    let revert = document(&server, &["rollout", "revert", id, "--parallel", "all"]);
+    assert_eq!(
+        (&revert["way"], &revert["plan"]["parallel"]),
+        (&json!("back"), &json!("100%"))
+    );
+    let (code, error) = failed(&server, &["rollout", "create", "start", "flux-push"]);
+    assert!(code == 2 && error.contains("--all"), "{error}");
 }
 
 #[test]

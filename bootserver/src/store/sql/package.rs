@@ -127,15 +127,7 @@ pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<Packag
     if known.is_none() {
         return Ok(PackageDeleted::Unknown);
     }
-    let user: Option<String> =
-        sqlx::query_scalar("SELECT id FROM job WHERE package = $1 AND finished IS NULL LIMIT 1")
-            .bind(id)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(failed(step))?;
-    if let Some(job) = user {
-        return Ok(PackageDeleted::InUse { job });
-    }
+    // The rollout first: its jobs come and go.
     let rollout: Option<String> = sqlx::query_scalar(
         "SELECT rollout.id FROM rollout_package
          JOIN rollout ON rollout.number = rollout_package.rollout
@@ -147,6 +139,15 @@ pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<Packag
     .map_err(failed(step))?;
     if let Some(rollout) = rollout {
         return Ok(PackageDeleted::InRollout { rollout });
+    }
+    let user: Option<String> =
+        sqlx::query_scalar("SELECT id FROM job WHERE package = $1 AND finished IS NULL LIMIT 1")
+            .bind(id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+    if let Some(job) = user {
+        return Ok(PackageDeleted::InUse { job });
     }
     let row = sqlx::query("DELETE FROM package WHERE id = $1 RETURNING *")
         .bind(id)
