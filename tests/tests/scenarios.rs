@@ -41,6 +41,8 @@ mod refused_jobs;
 mod refused_packages;
 #[path = "scenarios/rollback.rs"]
 mod rollback;
+#[path = "scenarios/rollouts.rs"]
+mod rollouts;
 #[path = "scenarios/secrets.rs"]
 mod secrets;
 #[path = "scenarios/signatures.rs"]

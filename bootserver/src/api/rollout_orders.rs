@@ -198,7 +198,8 @@ pub async fn revert(
         way: Way::Back,
     };
     let systems = app.store.count_targets(&set, &operator.scope).await?;
-    let ordered = way_back(&app, &former.agent, &systems).await?;
+    let goods = app.store.rollout_goods(former.number).await?;
+    let ordered = way_back(&app, &former.agent, &goods, &systems).await?;
     begin(&app, &operator, former, body, ordered, set, Way::Back).await
 }
 

@@ -226,7 +226,7 @@ pub struct TargetRow {
     pub message: Option<String>,
     /// Why nothing was ordered, in one word.
     pub reason: Option<String>,
-    /// Since when its host is offline, if it is.
+    /// Since when its host is not there, if it is not.
     pub offline_since: Option<i64>,
     /// The older rollout that has its host, by id.
     pub busy_with: Option<String>,

@@ -49,9 +49,9 @@ fn push(server: &Server, host: &TestHost, version: &str, results: Value) -> Vec<
     reply["jobs"].as_array().cloned().unwrap_or_default()
 }
 
-/// Waits for the job of a host and answers it.
+/// Waits for the job of a host, which has version 1.0, and answers it in this one.
 fn does(server: &Server, host: &TestHost, version: &str, code: u16) -> Value {
-    let job = wait_for("a job", || push(server, host, version, json!([])).pop());
+    let job = wait_for("a job", || push(server, host, "1.0", json!([])).pop());
     let result = json!([{ "id": job["id"], "errcode": code, "message": "" }]);
     push(server, host, version, result);
     job

@@ -54,8 +54,15 @@ pub async fn ordered(app: &App, order: &CreateJobs) -> Result<Ordered, Problem> 
 }
 
 /// What takes targets of these kinds back: an upgrade to the version each had, or the
-/// removal of what was not there.
-pub async fn way_back(app: &App, agent: &str, systems: &[SystemCount]) -> Result<Ordered, Problem> {
+/// removal of what was not there. An upgrade is watched as long as the one before.
+pub async fn way_back(
+    app: &App,
+    agent: &str,
+    former: &Goods,
+    systems: &[SystemCount],
+) -> Result<Ordered, Problem> {
+    let watch = former.variants.first();
+    let watch = watch.and_then(|variant| variant.body.get("watch")?.as_u64());
     let mut versions: Vec<&str> = systems
         .iter()
         .filter_map(|system| system.version.as_deref())
@@ -77,6 +84,7 @@ pub async fn way_back(app: &App, agent: &str, systems: &[SystemCount]) -> Result
             name: Some(agent.to_owned()),
             version: Some(version.to_owned()),
             downgrade: Some(true),
+            watch,
             ..CreateJobs::default()
         };
         match offers(app, &order).await {

@@ -17,7 +17,7 @@ pub struct Target<'a> {
     pub state: TargetState,
     /// Its stage.
     pub stage: usize,
-    /// Since when its host is offline, if it is.
+    /// Since when its host is not there, if it is not.
     pub offline_since: Option<i64>,
     /// The older rollout that has its host, if one has.
     pub busy_with: Option<&'a str>,
@@ -57,7 +57,7 @@ pub enum Why {
         /// When that is over.
         until: i64,
     },
-    /// Its host is offline.
+    /// Its host is late or offline.
     Offline {
         /// Since when.
         since: i64,

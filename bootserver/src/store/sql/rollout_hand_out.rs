@@ -115,10 +115,7 @@ pub(super) async fn hand_out(
     note_befores(turn, &befores).await?;
     // Everything behind the last one was looked at: from the beginning again.
     let is_through = is_end && last == candidates.last().map(|candidate| candidate.place);
-    let next = match last.filter(|_| !is_through) {
-        Some(place) => place,
-        None => -1,
-    };
+    let next = last.filter(|_| !is_through).unwrap_or(-1);
     if next != looked {
         sqlx::query("UPDATE rollout SET looked = $2 WHERE number = $1")
             .bind(turn.rollout.number)

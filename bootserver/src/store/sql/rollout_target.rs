@@ -15,7 +15,7 @@ use crate::store::rollout::{TargetQuery, TargetRow};
 const SELECT: &str = "SELECT target.place, target.agentsn, host.hostname, target.state,
         target.version, target.job, target.before, target.since, target.errcode,
         job_result.message, target.reason,
-        CASE WHEN host.state = 'offline' THEN host.since END AS offline_since,
+        CASE WHEN host.state IN ('new', 'late', 'offline') THEN host.since END AS offline_since,
         (SELECT rollout.id FROM rollout_target AS older
          JOIN rollout ON rollout.number = older.rollout
          WHERE older.agentsn = target.agentsn AND older.rollout < target.rollout
