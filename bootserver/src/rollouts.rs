@@ -42,9 +42,13 @@ pub async fn go_on(store: Arc<dyn Store>, holder: String) {
 async fn round(store: &dyn Store, holder: &str) -> Result<()> {
     let step = "going on with rollouts";
     let begun = Instant::now();
+    // Mostly there is nothing to do, and nothing is written.
+    let mut due = within(step, store.rollouts_due()).await?;
+    if due.is_empty() {
+        return Ok(());
+    }
     let lease = within(step, store.take_lease(WORK, holder, LEASE_MILLIS)).await?;
     let Some(lease) = lease else { return Ok(()) };
-    let mut due = within(step, store.rollouts_due()).await?;
     while !due.is_empty() && begun.elapsed() < ROUND {
         let mut more = Vec::new();
         for number in due {
