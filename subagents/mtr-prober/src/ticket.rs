@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use crate::format::text::{self, Labels, Width};
 use crate::format::{Numbers, main_part};
-use crate::report::{Hop, Instant, Part, PartName, Report};
+use crate::report::{Hop, Instant, Part, PartName, Report, Second};
 use crate::verdict::{self, BothEnds, Language, fault_clause};
 
 /// The ticket's text for a report. `both_ends` is what the other side counted, where it is known.
@@ -167,6 +167,7 @@ fn notes(
         let sentence = verdict.sentence(language);
         notes.push(format!("{label}{}{sentence}", colon(language)));
     }
+    notes.extend(lossy_seconds(report, language));
     notes.extend(report.problem.clone());
     let label = match language {
         Language::Chinese => "本机",
@@ -179,6 +180,34 @@ fn notes(
         notes.extend(labels(hop, language));
     }
     notes
+}
+
+/// When the target's probes were lost: a carrier looks for these seconds in his own graphs.
+fn lossy_seconds(report: &Report, language: Language) -> Option<String> {
+    let is_lossy = |it: &&Second| it.lost > 0;
+    let first = report.timeline.iter().find(is_lossy)?.unix;
+    let last = report.timeline.iter().rfind(is_lossy)?.unix;
+    let between = || {
+        report
+            .timeline
+            .iter()
+            .filter(|it| (first..=last).contains(&it.unix))
+    };
+    let seconds = between().filter(is_lossy).count();
+    let (sent, lost) = between().fold((0, 0), |(sent, lost), it| (sent + it.sent, lost + it.lost));
+    let moment = |unix: i64| Instant {
+        unix_ms: unix * 1000,
+        offset: report.accepted_at.offset,
+    };
+    let span = span(moment(first), moment(last));
+    Some(match language {
+        Language::Chinese => {
+            format!("丢包发生在 {span} 之间的 {seconds} 秒内（期间发 {sent} 个丢 {lost} 个）")
+        }
+        Language::English => format!(
+            "Lost in {seconds} seconds of {span} ({lost} of the {sent} probes to the target in that time)"
+        ),
+    })
 }
 
 fn addresses(hop: &Hop, language: Language) -> Option<String> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::format::tests::{hop, report};
-use crate::report::{Fault, Mpls, Source};
+use crate::report::{Fault, Mpls, Second, Source};
 
 fn lossy() -> Report {
     let mut report = report(vec![
@@ -96,6 +96,23 @@ fn each_part_of_a_triggered_report_has_a_table_and_its_own_count() {
     assert!(
         english.contains("\n[Before] 2026-11-22 13:42:28 – 13:42:28 UTC+08:00, N = 20\n"),
         "{english}"
+    );
+}
+
+#[test]
+fn the_seconds_of_the_loss_are_named() {
+    let mut report = lossy();
+    let of = |after: i64, lost| Second {
+        unix: 1_795_326_148 + after,
+        sent: 5,
+        lost,
+    };
+    report.timeline = vec![of(0, 0), of(2, 3), of(3, 0), of(9, 4), of(10, 0)];
+    let note = "* Lost in 2 seconds of 2026-11-22 13:42:30 – 13:42:37 UTC+08:00 (7 of the 15 probes to the target in that time)\n";
+    assert!(ticket(&report, None, Language::English).contains(note));
+    assert!(
+        ticket(&report, None, Language::Chinese)
+            .contains("13:42:37 UTC+08:00 之间的 2 秒内（期间发 15 个丢 7 个）\n")
     );
 }
 

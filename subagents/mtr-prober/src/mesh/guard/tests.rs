@@ -261,3 +261,12 @@ fn translated_addresses_and_silent_peers_raise_nothing() {
             .is_some_and(Detector::is_troubled)
     );
 }
+
+#[test]
+fn five_thousand_peers_fit_into_three_megabytes() {
+    assert!(
+        size_of::<Peer>() * 5000 < 3_000_000,
+        "{} bytes each",
+        size_of::<Peer>()
+    );
+}
