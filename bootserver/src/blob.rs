@@ -11,6 +11,7 @@
 
 mod files;
 mod move_in;
+mod reading;
 mod rows;
 
 use std::io::{self, Read, Seek};

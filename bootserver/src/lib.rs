@@ -46,9 +46,9 @@ pub mod wire;
 pub mod work;
 
 pub mod clock;
-pub mod file_body;
 pub mod range;
 pub mod seal;
+mod sys;
 pub mod token;
 
 /// The version, as `-V` and the document say it.

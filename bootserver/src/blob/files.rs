@@ -1,20 +1,19 @@
 //! Blobs as files, named by their sums, in folders by the first two digits. The one
 //! rule: what has its name is whole and synced.
 
-use std::io::{self, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
-use tokio::io::AsyncSeekExt;
-
+use super::reading::{FileBody, Readers};
 use super::{BlobError, blocking, failed};
-use crate::file_body::FileBody;
+use tempfile::NamedTempFile;
 
 /// The blobs of one data directory.
 #[derive(Debug)]
 pub(super) struct Files {
     directory: PathBuf,
     temporary: PathBuf,
+    readers: Readers,
 }
 
 impl Files {
@@ -27,9 +26,11 @@ impl Files {
             let path = leftover.path();
             std::fs::remove_file(&path).map_err(failed("removing", &path))?;
         }
+        let readers = Readers::start().map_err(failed("starting threads for", &directory))?;
         Ok(Self {
             directory,
             temporary,
+            readers,
         })
     }
 
@@ -67,11 +68,8 @@ impl Files {
         end: u64,
     ) -> Result<FileBody, BlobError> {
         let path = path(&self.directory, sha256);
-        let file = tokio::fs::File::open(&path).await;
-        let mut file = file.map_err(failed("opening", &path))?;
-        let found = file.seek(SeekFrom::Start(start)).await;
-        found.map_err(failed("seeking in", &path))?;
-        Ok(FileBody::new(file, end.saturating_sub(start)))
+        let file = blocking(move || std::fs::File::open(&path).map_err(failed("opening", &path)));
+        Ok(self.readers.body(file.await?, start, end))
     }
 
     pub(super) async fn remove(&self, sha256: &str) -> Result<(), BlobError> {

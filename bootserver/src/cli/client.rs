@@ -6,6 +6,7 @@
 //! broke is nothing that would then be done twice.
 
 mod connection;
+mod file_body;
 mod follow;
 
 use std::io::{self, Write};
@@ -25,7 +26,7 @@ use uuid::Uuid;
 
 use super::failure::{Failure, Refusal};
 use super::place::{Place, Server, bracketed};
-use crate::file_body::FileBody;
+use file_body::FileBody;
 
 /// Until an answer begins: the server ends what takes longer.
 const ANSWER: Duration = Duration::from_secs(90);

@@ -15,14 +15,14 @@ const FRAME_BYTES: usize = 64 * 1024;
 
 /// The next `length` bytes of a file.
 #[derive(Debug)]
-pub struct FileBody {
+pub(super) struct FileBody {
     file: Take<File>,
     buffer: Vec<u8>,
 }
 
 impl FileBody {
     /// Sends `length` bytes from where the file stands.
-    pub fn new(mut file: File, length: u64) -> Self {
+    pub(super) fn new(mut file: File, length: u64) -> Self {
         file.set_max_buf_size(FRAME_BYTES);
         Self {
             file: file.take(length),
