@@ -12,19 +12,29 @@
 //! `ticket` is both for a carrier. `archive` keeps reports for weeks.
 //! `mesh` notices when a peer is in trouble. `command` is `mtr-prober trace`.
 //!
+//! `order` is what somebody wants measured, `problem` what he is told when it cannot be. `measurements` owns
+//! every order until it is a report, `api` serves HTTP, `config` says how, `check` is `-T` and `daemon` starts it all.
+//!
 //! The one rule: a number that is not known is never shown as one.
 
+pub mod api;
 pub mod archive;
 #[cfg(test)]
 mod chance;
+pub mod check;
 pub mod clock;
 pub mod command;
+pub mod config;
+pub mod daemon;
 pub mod engine;
 pub mod format;
+pub mod measurements;
 pub mod mesh;
 pub mod moment;
+pub mod order;
 pub mod pace;
 pub mod packet;
+pub mod problem;
 pub mod report;
 pub mod share;
 pub mod slots;

@@ -1,0 +1,107 @@
+//! `-T`: would it run here? Looks, and changes nothing.
+//!
+//! The one rule: what is a failure here would keep the program from running,
+//! and nothing else is.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bootagent_kit::args::{ConfigPath, Options};
+use bootagent_kit::check::Report;
+use bootagent_kit::dirs;
+use nix::unistd::{AccessFlags, access};
+
+use crate::api::listen;
+use crate::config::{Config, Listen};
+use crate::engine::{Engine, Settings};
+
+/// Checks configuration and environment and prints a line for each.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let mut report = Report::new(options.log_file.as_deref())?;
+    let path = options.config.path().display();
+    match options.config.load::<Config>() {
+        Ok(config) => {
+            let found = match (&options.config, options.config.path().exists()) {
+                (ConfigPath::Usual(_), false) => format!("no {path}, using the defaults"),
+                _ => format!("{path} is valid"),
+            };
+            report.ok(found);
+            check_token(&mut report, &config);
+            check_places(&mut report, &config);
+            check_lines(&mut report, &config);
+        }
+        Err(error) => report.fail(format!("{:#}", anyhow::Error::from(error))),
+    }
+    check_engine(&mut report);
+    check_state(&mut report);
+    Ok(report.exit_code())
+}
+
+fn check_token(report: &mut Report<'_>, config: &Config) {
+    match config.token() {
+        Ok(Some(_)) => report.ok("the token can be read"),
+        Ok(None) => {}
+        Err(error) => report.fail(format!("{:#}", anyhow::Error::from(error))),
+    }
+}
+
+fn check_places(report: &mut Report<'_>, config: &Config) {
+    if config.listen.is_empty() {
+        report.warn("`listen` is empty: nobody can order a measurement");
+    }
+    for place in &config.listen {
+        // A Unix socket cannot be tried without making it.
+        let Listen::Tcp(address) = place else {
+            continue;
+        };
+        match TcpListener::bind(address) {
+            Ok(_) => report.ok(format!("{place} is free")),
+            // Tried again while it runs; and it may be ourselves who has it.
+            Err(error) => {
+                let holder = listen::holder(place).map(|it| format!(", {it} has it"));
+                report.warn(format!("{place}: {error}{}", holder.unwrap_or_default()));
+            }
+        }
+    }
+}
+
+fn check_lines(report: &mut Report<'_>, config: &Config) {
+    for name in config.lines.keys() {
+        match config.source(Some(name)) {
+            Ok(_) => report.ok(format!("line {name} has its source")),
+            // The line may come up later.
+            Err(error) => report.warn(format!("line {name}: {error}")),
+        }
+    }
+}
+
+fn check_engine(report: &mut Report<'_>) {
+    match Engine::start(Settings::default()) {
+        Ok((engine, _)) => {
+            let bytes = engine.receive_buffer();
+            report.ok(format!(
+                "probes can be sent, with a receive buffer of {bytes} bytes"
+            ));
+        }
+        Err(error) => report.fail(format!("{:#}", anyhow::Error::from(error))),
+    }
+}
+
+fn check_state(report: &mut Report<'_>) {
+    let Some(state) = dirs::state() else {
+        return report.warn("STATE_DIRECTORY is not set; it must be to run");
+    };
+    let shown = state.display();
+    let mut places = state.ancestors();
+    let nearest = places.find(|it| it.exists()).unwrap_or(Path::new("/"));
+    match access(nearest, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) if nearest == state => report.ok(format!("{shown} is writable")),
+        Ok(()) => report.ok(format!("{shown} can be made")),
+        Err(error) => report.fail(format!(
+            "{} is not writable: {error}; give it to the user this runs as",
+            nearest.display()
+        )),
+    }
+}

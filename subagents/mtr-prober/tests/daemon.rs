@@ -1,0 +1,600 @@
+//! The program as it runs on a node: ordered over HTTP, ended, killed, and asked again.
+
+#[path = "support/daemon.rs"]
+mod daemon;
+#[path = "../../../bootagent/tests/support/small_disk.rs"]
+mod small_disk;
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use daemon::{FAR, Fixture, is_root, read_reply};
+use nix::sys::signal::Signal;
+
+/// An order that lasts longer than any test.
+const LONG: &str = "count=1000&interval=1";
+/// One that is over at once.
+const SHORT: &str = "count=2&interval=0.2";
+
+/// An address of loopback that nobody else uses.
+fn address(last: u8) -> String {
+    let pid = std::process::id();
+    format!("127.{}.{}.{last}", 1 + pid / 250 % 250, pid % 250)
+}
+
+#[test]
+fn a_measurement_is_accepted_at_once_measured_and_shown_in_every_format() {
+    if !is_root() {
+        return;
+    }
+    let fixture =
+        Fixture::new("node = \"node-7\"\n[lines.telecom]\nsource = \"lo\"\ncircuit = \"CT-1\"");
+    let program = fixture.start();
+    let query = "ip=127.0.0.1&source=telecom&cause=ticket&ref=zabbix+4711";
+    let reply = fixture.get(&format!("/api/mtr?{SHORT}&{query}"));
+    assert_eq!(reply.status, 202, "{reply:?}");
+    let id = reply.json()["id"].as_str().expect("an id").to_owned();
+    assert!(
+        reply.head.contains(&format!("Location: /api/mtr/{id}\r\n")),
+        "{reply:?}"
+    );
+
+    let report = fixture.ended(&id);
+    assert_eq!(report["state"], "finished", "{report}");
+    assert_eq!(
+        (&report["cause"], &report["ref"]),
+        (&"ticket".into(), &"zabbix 4711".into())
+    );
+    assert_eq!(report["source"]["circuit"], "CT-1", "{report}");
+    assert_eq!(
+        report["parts"][0]["hops"][0]["own"]["received"], 2,
+        "{report}"
+    );
+    assert!(
+        report["verdict"]["en"].is_string() && report["verdict"]["zh"].is_string(),
+        "{report}"
+    );
+    for (format, kind, part) in [
+        ("text", "text/plain", "HOST: node-7 "),
+        ("wide", "text/plain", "HOST: node-7 "),
+        ("csv", "text/csv", "Mtr_Version"),
+        ("mtr-json", "application/json", "\"src\": \"node-7\""),
+        ("json", "application/json", "\"circuit\":\"CT-1\""),
+        ("ticket", "text/plain", "circuit id CT-1"),
+        ("ticket&lang=zh", "text/plain", "电路编号 CT-1"),
+    ] {
+        let reply = fixture.get(&format!("/api/mtr/{id}?format={format}"));
+        assert_eq!(reply.status, 200, "{format}: {reply:?}");
+        assert!(
+            reply.head.contains(&format!("Content-Type: {kind}")),
+            "{format}: {reply:?}"
+        );
+        assert!(reply.body.contains(part), "{format}: {reply:?}");
+    }
+    let page = fixture.get(&format!("/reports/{id}"));
+    assert!(
+        page.body.contains("<pre>") && page.head.contains("Content-Security-Policy"),
+        "{page:?}"
+    );
+    let home = fixture.get("/");
+    assert!(
+        home.body.contains(&id) && home.body.contains("<form"),
+        "{home:?}"
+    );
+    let see = fixture.get(&format!("/measure?ip=127.0.0.1&{SHORT}"));
+    assert_eq!(see.status, 303, "{see:?}");
+
+    let listed = fixture
+        .get("/api/reports?target=127.0.0.1&cause=ticket")
+        .json();
+    assert_eq!(listed["items"][0]["id"], id.as_str(), "{listed}");
+    assert_eq!(
+        fixture.get("/api/reports?from=2100-01-01").json()["items"],
+        serde_json::json!([])
+    );
+    let metrics = fixture.get("/metrics").body;
+    assert!(
+        metrics.contains("\nmtr_prober_measurements_accepted_total 2\n"),
+        "{metrics}"
+    );
+    assert_eq!(fixture.get("/healthz").status, 200);
+    assert!(program.stop().success(), "{}", fixture.log());
+}
+
+#[test]
+fn what_is_asked_wrongly_is_a_problem_document_and_costs_nothing() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("");
+    let _program = fixture.start();
+    let unknown = "/api/mtr/019a8b1c-0000-7000-8000-000000000000";
+    for (method, path, status, part) in [
+        ("GET", "/api/mtr", 400, "say `ip`"),
+        ("GET", "/api/mtr?ip=256.1.1.1", 400, "no address"),
+        ("GET", "/api/mtr?ip=224.0.0.1", 400, "one host"),
+        ("GET", "/api/mtr?ip=127.0.0.1&count=1001", 400, "1 to 1000"),
+        (
+            "GET",
+            "/api/mtr?ip=127.0.0.1&source=no-such0",
+            400,
+            "no-such0",
+        ),
+        (
+            "GET",
+            "/api/mtr?ip=127.0.0.1&colour=red",
+            400,
+            "no parameter",
+        ),
+        ("GET", "/api/mtr?ip=127.0.0.1&ip=::1", 400, "twice"),
+        ("HEAD", "/api/mtr?ip=127.0.0.1", 405, ""),
+        ("POST", "/api/mtr?ip=127.0.0.1", 405, "use GET"),
+        ("GET", "/api/mtr/me", 404, "an id looks like"),
+        ("GET", unknown, 404, "no measurement"),
+        ("DELETE", unknown, 404, "no measurement"),
+        ("PUT", unknown, 405, "use GET"),
+        ("GET", &format!("{unknown}?wait=61"), 400, "0 to 60"),
+        ("GET", &format!("{unknown}?format=xml"), 400, "mtr-json"),
+        ("GET", "/api/reports?date=yesterday", 400, "a day"),
+        ("GET", "/api/reports?limit=0", 400, "1 to 1000"),
+        ("GET", "/api/reports?loss_min=101", 400, "0 to 100"),
+        (
+            "GET",
+            "/api/reports?date=2026-11-22&to=2026-11-22",
+            400,
+            "`from`",
+        ),
+        ("GET", "/api/reports?cursor=x", 400, "`next`"),
+        ("GET", "/etc/passwd", 404, "/api/mtr"),
+    ] {
+        let mut stream = fixture.connect();
+        let text =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(text.as_bytes()).expect("sent");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).expect("text");
+        assert!(
+            reply.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{method} {path}: {reply}"
+        );
+        assert!(
+            reply.contains("application/problem+json"),
+            "{method} {path}: {reply}"
+        );
+        assert!(reply.contains(part), "{method} {path}: {reply}");
+        assert_eq!(reply.ends_with("\r\n\r\n"), method == "HEAD", "{reply}");
+    }
+    let metrics = fixture.get("/metrics").body;
+    assert!(
+        metrics.contains("\nmtr_prober_measurements_accepted_total 0\n"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn alike_orders_share_a_run_and_each_gets_his_count_under_his_own_id() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("");
+    let _program = fixture.start();
+    let first = fixture.order("ip=127.0.0.2&count=5&interval=0.2");
+    fixture.report_where(&first, |it| it["parts"][0]["rounds"].as_u64() >= Some(2));
+    let second = fixture.order("ip=127.0.0.2&count=20&interval=0.2");
+    assert_ne!(first, second);
+    let live = fixture.get("/metrics").body;
+    assert!(live.contains("\nmtr_prober_runs 1\n"), "{live}");
+    let report = fixture.ended(&second);
+    assert!(
+        report["parts"][0]["rounds"].as_u64() >= Some(22),
+        "{report}"
+    );
+    let report = fixture.ended(&first);
+    assert_eq!(report["state"], "finished", "{report}");
+    assert!(
+        report["parts"][0]["hops"][0]["own"]["sent"].as_u64() >= Some(5),
+        "{report}"
+    );
+    let metrics = fixture.get("/metrics").body;
+    assert!(
+        metrics.contains("mtr_prober_measurements_joined_total 1\n"),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn what_runs_can_be_read_waited_for_stopped_and_removed() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("");
+    let _program = fixture.start();
+    let id = fixture.order(&format!("ip=127.0.0.3&{LONG}"));
+    let other = fixture.order(&format!("ip=127.0.0.3&{LONG}"));
+    let answered =
+        |it: &serde_json::Value| it["parts"][0]["hops"][0]["own"]["received"].as_u64() >= Some(1);
+    let report = fixture.report_where(&id, answered);
+    assert_eq!(report["state"], "running", "{report}");
+    let since = Instant::now();
+    assert_eq!(
+        fixture.get(&format!("/api/mtr/{id}?wait=1")).json()["state"],
+        "running"
+    );
+    assert!(since.elapsed() >= Duration::from_secs(1));
+
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| fixture.get(&format!("/api/mtr/{id}?wait=60")).json());
+        // Whether it waits already or comes after, it is answered.
+        assert_eq!(fixture.ask("DELETE", &format!("/api/mtr/{id}")).status, 204);
+        waiting.join().expect("answered")
+    });
+    assert_eq!(waiting["state"], "stopped", "{waiting}");
+    let report = fixture.ended(&id);
+    assert!(answered(&report), "what there was is kept: {report}");
+    assert_eq!(fixture.ask("DELETE", &format!("/api/mtr/{id}")).status, 204);
+    for method in ["GET", "DELETE"] {
+        assert_eq!(fixture.ask(method, &format!("/api/mtr/{id}")).status, 410);
+    }
+    let report = fixture.get(&format!("/api/mtr/{other}")).json();
+    assert_eq!(report["state"], "running", "the other goes on: {report}");
+}
+
+#[test]
+fn whatever_it_is_doing_when_it_is_killed_each_id_ends_in_a_report() {
+    if !is_root() {
+        return;
+    }
+    let silent = address(53);
+    let server = UdpSocket::bind((silent.as_str(), 53)).expect("a name server that never answers");
+    let fixture = Fixture::new("");
+    let program = fixture.start_with(fixture.command_with_resolver(&silent));
+    let accepted = fixture.order(&format!("ip=host.example&{LONG}"));
+    let running = fixture.order(&format!("ip=127.0.0.4&{LONG}"));
+    fixture.report_where(&running, |it| it["state"] == "running");
+    // It is told to its caller while it goes to the disk.
+    let finishing = fixture.order(&format!("ip=127.0.0.5&{SHORT}"));
+    fixture.ended(&finishing);
+    program.kill();
+    drop(server);
+
+    let program = fixture.start();
+    for id in [&accepted, &running] {
+        let report = fixture.get(&format!("/api/mtr/{id}")).json();
+        assert_eq!(report["state"], "interrupted", "{report}");
+        assert!(
+            report["problem"]
+                .as_str()
+                .is_some_and(|it| it.contains("ask for a new one")),
+            "{report}"
+        );
+    }
+    let state = fixture.get(&format!("/api/mtr/{finishing}")).json()["state"].clone();
+    assert!(
+        ["finished", "interrupted"].contains(&state.as_str().expect("one")),
+        "{state}"
+    );
+    assert!(
+        fixture.log().contains("was interrupted"),
+        "{}",
+        fixture.log()
+    );
+
+    // An orderly end keeps what there is.
+    let id = fixture.order(&format!("ip=127.0.0.6&{LONG}"));
+    fixture.report_where(&id, |it| {
+        it["parts"][0]["hops"][0]["own"]["received"].as_u64() >= Some(1)
+    });
+    assert!(program.stop().success());
+    let program = fixture.start();
+    let report = fixture.get(&format!("/api/mtr/{id}")).json();
+    assert_eq!(report["state"], "interrupted", "{report}");
+    assert!(
+        report["parts"][0]["hops"][0]["own"]["received"].as_u64() >= Some(1),
+        "{report}"
+    );
+    program.stop();
+}
+
+#[test]
+fn dead_name_servers_hold_up_nobody_and_the_reason_is_told() {
+    if !is_root() {
+        return;
+    }
+    let silent = address(54);
+    let _server = UdpSocket::bind((silent.as_str(), 53)).expect("a name server that never answers");
+    let fixture = Fixture::new("");
+    let _program = fixture.start_with(fixture.command_with_resolver(&silent));
+    let named: Vec<String> = (0..20)
+        .map(|number| fixture.order(&format!("ip=host-{number}.example&{SHORT}")))
+        .collect();
+    let addressed = fixture.order(&format!("ip=127.0.0.1&{SHORT}"));
+    assert_eq!(fixture.ended(&addressed)["state"], "finished");
+    for id in named {
+        let report = fixture.ended(&id);
+        assert_eq!(report["state"], "failed", "{report}");
+        assert!(
+            report["problem"]
+                .as_str()
+                .is_some_and(|it| it.contains("resolv.conf")),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn a_taken_port_is_named_and_had_once_it_is_free() {
+    if !is_root() {
+        return;
+    }
+    let taken = TcpListener::bind((address(1), 8081)).expect("bound");
+    let fixture = Fixture::new("");
+    let socket = fixture.socket();
+    fixture.configure(&format!("listen = [{socket:?}, \"{}:8081\"]", address(1)));
+    let _program = fixture.start();
+    // STATUS came before READY.
+    let log = fixture.log();
+    assert!(
+        log.contains(&format!("(pid {})", std::process::id())),
+        "{log}"
+    );
+    let id = fixture.order(&format!("ip=127.0.0.1&{SHORT}"));
+    assert_eq!(
+        fixture.ended(&id)["state"],
+        "finished",
+        "the engine goes on"
+    );
+    drop(taken);
+    let status = fixture.message(&format!(
+        "listening on {}, {}:8081",
+        socket.display(),
+        address(1)
+    ));
+    assert!(!status.contains("taken"), "{status}");
+    let url = format!("http://{}:8081/healthz", address(1));
+    let output = Command::new("curl")
+        .args(["-sSf", "-m", "3", &url])
+        .output()
+        .expect("curl runs");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_configuration_is_read_again_and_a_bad_one_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("node = \"one\"");
+    let program = fixture.start();
+    let node = |id: &str| fixture.ended(id)["node"].clone();
+    assert_eq!(
+        node(&fixture.order(&format!("ip=127.0.0.1&{SHORT}"))),
+        "one"
+    );
+    let socket = fixture.socket();
+    for (config, expected) in [
+        (
+            format!(
+                "listen = [{socket:?}, \"{}:8081\"]\nnode = \"two\"",
+                address(2)
+            ),
+            "two",
+        ),
+        (
+            "listen = [\"0.0.0.0:1\"]\nnode = \"three\"".to_owned(),
+            "two",
+        ),
+        (format!("listen = [{socket:?}]\nnode = \"four\""), "four"),
+    ] {
+        fixture.configure(&config);
+        program.signal(Signal::SIGHUP);
+        fixture.message("READY=1");
+        assert_eq!(
+            node(&fixture.order(&format!("ip=127.0.0.1&{SHORT}"))),
+            expected
+        );
+    }
+    // What is not listed any more is closed.
+    let free = TcpListener::bind((address(2), 8081));
+    assert!(free.is_ok(), "{free:?}");
+}
+
+#[test]
+fn five_hundred_orders_at_once_are_all_accepted_and_all_end() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("");
+    let _program = fixture.start();
+    let mut streams: Vec<_> = (0..500).map(|_| fixture.connect()).collect();
+    for (number, stream) in streams.iter_mut().enumerate() {
+        let target = format!("127.1.{}.{}", number / 250, number % 250 + 1);
+        let text = format!("GET /api/mtr?ip={target}&count=1 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(text.as_bytes()).expect("sent");
+    }
+    let ids: BTreeSet<String> = streams
+        .iter_mut()
+        .map(|stream| {
+            let reply = read_reply(stream);
+            assert_eq!(reply.status, 202, "{reply:?}");
+            reply.json()["id"].as_str().expect("an id").to_owned()
+        })
+        .collect();
+    assert_eq!(ids.len(), 500);
+    for id in &ids {
+        let report = fixture.ended(id);
+        assert_eq!(report["state"], "finished", "{report}");
+        assert_eq!(
+            report["parts"][0]["hops"][0]["own"]["received"], 1,
+            "{report}"
+        );
+    }
+    let listed = fixture.get("/api/reports?limit=1000").json();
+    let listed = listed["items"].as_array().expect("a list").iter();
+    let listed: BTreeSet<String> = listed
+        .map(|it| it["id"].as_str().expect("an id").to_owned())
+        .collect();
+    assert_eq!(listed, ids);
+}
+
+#[test]
+fn a_connection_serves_one_request_after_the_other_and_none_holds_up_another() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("");
+    let _program = fixture.start();
+    // More than there may be, of those who say nothing.
+    let _silent: Vec<_> = (0..1_100).map(|_| fixture.connect()).collect();
+    let mut slow = fixture.connect();
+    slow.write_all(b"GET / HTTP/1.1\r\nHo").expect("sent");
+    let mut bomb = fixture.connect();
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: localhost\r\n{}",
+        "x: y\r\n".repeat(2_000)
+    );
+    // It may be refused before all of it is sent.
+    let _ = bomb.write_all(head.as_bytes());
+    assert_eq!(read_reply(&mut bomb).status, 431);
+
+    let mut pipelined = fixture.connect();
+    let one = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let last = "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    pipelined
+        .write_all(format!("{one}{one}{one}{last}").as_bytes())
+        .expect("sent");
+    for _ in 0..3 {
+        let reply = read_reply(&mut pipelined);
+        assert_eq!(
+            (reply.status, reply.json()["status"].as_str()),
+            (200, Some("ok"))
+        );
+    }
+    let mut rest = String::new();
+    pipelined.read_to_string(&mut rest).expect("text");
+    assert!(
+        rest.starts_with("HTTP/1.1 200 ") && rest.ends_with("\r\n\r\n"),
+        "{rest}"
+    );
+
+    // Five seconds after its first byte.
+    assert_eq!(read_reply(&mut slow).status, 408);
+}
+
+#[test]
+fn a_curl_that_is_killed_with_its_process_tree_has_ordered_all_the_same() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("");
+    let _program = fixture.start();
+    let socket = fixture.socket();
+    let script = "curl -s -m 3 --unix-socket \"$0\" 'http://localhost/api/mtr?ip=127.0.0.7&count=2&interval=0.2&cause=trigger&ref=4711'; sleep 600";
+    let mut child = Command::new("setsid")
+        .args(["sh", "-c", script])
+        .arg(&socket)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("setsid runs");
+    let mut answer = Vec::new();
+    let mut output = child.stdout.take().expect("piped");
+    let mut byte = [0];
+    while answer.last() != Some(&b'\n') && output.read(&mut byte).expect("read") == 1 {
+        answer.push(byte[0]);
+    }
+    // As Zabbix ends a command: the whole group, at once. setsid made one of its own.
+    let group = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    nix::sys::signal::killpg(group, Signal::SIGKILL).expect("killed");
+    child.wait().expect("reaped");
+    let answer: serde_json::Value = serde_json::from_slice(&answer).expect("an answer");
+    let report = fixture.ended(answer["id"].as_str().expect("an id"));
+    assert_eq!(
+        (&report["state"], &report["ref"]),
+        (&"finished".into(), &"4711".into())
+    );
+}
+
+#[test]
+fn on_a_full_disk_nothing_is_accepted_and_what_runs_is_not_lost() {
+    if !is_root() {
+        return;
+    }
+    small_disk::on_disk("size=256k", |disk| {
+        let fixture = Fixture::in_folder(disk, "");
+        let _program = fixture.start();
+        let running = fixture.order(&format!("ip=127.0.0.8&{LONG}"));
+        let ballast = disk.join("ballast");
+        let filled = std::fs::File::create(&ballast).and_then(|mut it| it.write_all(&[7; 1 << 20]));
+        assert!(filled.is_err(), "it is full");
+        // The page that is there already takes a few.
+        let deadline = Instant::now() + FAR;
+        let refused = loop {
+            let reply = fixture.get(&format!("/api/mtr?ip=127.0.0.9&{LONG}"));
+            if reply.status != 202 || Instant::now() > deadline {
+                break reply;
+            }
+        };
+        assert_eq!(refused.status, 507, "{refused:?}");
+        assert!(
+            refused.head.contains("Retry-After: ") && refused.body.contains("free some"),
+            "{refused:?}"
+        );
+        assert_eq!(fixture.get("/healthz").status, 503);
+        assert_eq!(
+            fixture.ask("DELETE", &format!("/api/mtr/{running}")).status,
+            204
+        );
+        assert_eq!(
+            fixture.get(&format!("/api/mtr/{running}")).json()["state"],
+            "stopped"
+        );
+        std::fs::remove_file(&ballast).expect("removed");
+        fixture.order(&format!("ip=127.0.0.9&{SHORT}"));
+        assert_eq!(fixture.get("/healthz").status, 200);
+        assert_eq!(
+            fixture.get(&format!("/api/mtr/{running}")).json()["state"],
+            "stopped"
+        );
+    });
+}
+
+#[test]
+fn a_test_of_the_configuration_says_what_it_found_and_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let fixture =
+        Fixture::new("[lines.telecom]\nsource = \"lo\"\n[lines.unicom]\nsource = \"no-such0\"");
+    let output = fixture
+        .command()
+        .arg("-T")
+        .stdout(Stdio::piped())
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    for part in [
+        "is valid",
+        "line telecom has its source",
+        "warn  line unicom",
+        "probes can be sent",
+        "can be made",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!fixture.dir.join("state").exists());
+    fixture.configure("listen = [\"0.0.0.0:8081\"]");
+    let output = fixture
+        .command()
+        .arg("-T")
+        .stdout(Stdio::piped())
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        !output.status.success() && text.contains("token_file"),
+        "{text}"
+    );
+}
