@@ -2,11 +2,15 @@
 //! and of nothing they may not see.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::process::Stdio;
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt,
+};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -27,7 +31,11 @@ struct Listener {
 impl Listener {
     /// Begins to follow; the head of the answer has come.
     fn open(server: &Server, query: &str, headers: &str) -> Self {
-        let mut stream = TcpStream::connect(server.address).expect("the server listens");
+        let stream = TcpStream::connect(server.address).expect("the server listens");
+        Self::open_on(stream, query, headers)
+    }
+
+    fn open_on(mut stream: TcpStream, query: &str, headers: &str) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let head = format!("GET /api/v1/stream{query} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         stream
@@ -376,6 +384,93 @@ fn a_thousand_hear_of_a_change_and_all_end_with_the_server() {
     }
     assert!(server.end().success());
     assert!(!server.log().contains("did not end in time"));
+}
+
+/// Somebody who follows by a connection with little room in its buffers.
+fn open_narrow(server: &Server) -> Listener {
+    let SocketAddr::V4(address) = server.address else {
+        panic!("the server listens on {}", server.address);
+    };
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .expect("a socket");
+    // The server's buffer holds some segments, and those of loopback are large.
+    setsockopt(&socket, sockopt::TcpMaxSeg, &536).expect("small segments");
+    setsockopt(&socket, sockopt::RcvBuf, &4096).expect("a small buffer");
+    connect(socket.as_raw_fd(), &SockaddrIn::from(address)).expect("the server listens");
+    let mut listener = Listener::open_on(socket.into(), "", &bearer(&server.api_token));
+    assert_eq!(listener.next(), Some(json!({ "reset": true })));
+    listener
+}
+
+/// Messages to all listeners so far.
+fn sent(server: &Server) -> usize {
+    let metrics = server.api("GET", "/metrics").send().text();
+    let mut lines = metrics.lines();
+    let count = lines.find_map(|line| line.strip_prefix("bootserver_stream_messages_total "));
+    count.and_then(|count| count.parse().ok()).expect("a count")
+}
+
+#[test]
+fn who_takes_nothing_holds_nobody_up_and_is_told_what_it_may_have_missed() {
+    /// More messages than one may be behind.
+    const BEHIND: usize = 300;
+    let mut server = Server::start();
+    let hosts: Vec<TestHost> = (0..100)
+        .map(|n| server.register(&format!("h{n}")))
+        .collect();
+    let agentsns: Vec<&str> = hosts.iter().map(|host| &*host.agentsn).collect();
+    let mut slow = open_narrow(&server);
+    let stuck = open_narrow(&server);
+    let mut quick = Listener::begin(&server, &server.api_token);
+    let path = format!("/api/v1/hosts/{}/tags", hosts[0].agentsn);
+    let mut heard = 0;
+    for seq in 1.. {
+        let jobs = server.order(json!({ "action": "stop", "name": "x", "hosts": agentsns }));
+        let cancel = format!("/api/v1/jobs/{}/cancel", jobs[0]);
+        server.api("POST", &cancel).expect(200);
+        server.push(&hosts[1], json!({ "events": [event(seq)] }));
+        let group = json!({ "name": format!("group {seq}") });
+        server
+            .api("POST", "/api/v1/groups")
+            .json(&group)
+            .expect(201);
+        let tags = json!({ "tags": format!("round={seq}") });
+        server.api("PUT", &path).json(&tags).expect(200);
+        let told = |message: &Value| message["topic"] == "host" && message["change"] == "tagged";
+        while !told(&quick.change()) {
+            heard += 1;
+        }
+        heard += 1;
+        // The two that are slow were sent the same.
+        if seq % 8 == 0 && heard > (sent(&server) - heard) / 2 + BEHIND {
+            break;
+        }
+    }
+    // Everybody else was served meanwhile. Whoever was behind is told to look, or was given up.
+    let mut taken = 0;
+    let is_reset = loop {
+        match slow.next() {
+            Some(message) if message["reset"] == true => break true,
+            Some(_) if taken == heard => panic!("nothing was left out of {heard} messages"),
+            Some(_) => taken += 1,
+            None => break false,
+        }
+    };
+    assert!(taken < heard, "nothing was left out of {heard} messages");
+    if is_reset {
+        let host = server.register("the last");
+        assert_eq!(slow.until("host", "new"), [host.agentsn]);
+    }
+    // One that takes nothing does not keep the server from its end.
+    server.signal(Signal::SIGTERM);
+    quick.ended();
+    assert!(server.end().success());
+    drop(stuck);
 }
 
 #[test]
