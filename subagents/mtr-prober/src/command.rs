@@ -3,6 +3,7 @@
 //! The one rule: what there is by Ctrl-C is printed.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -242,13 +243,16 @@ fn print(report: &Report, format: Format) -> Result<()> {
             Labels::Hidden,
         )
     };
-    match format {
-        Format::Report => print!("{}", table(Width::Narrow)),
-        Format::Wide => print!("{}", table(Width::Wide)),
-        Format::Csv => print!("{}", csv::table(report, part, Numbers::Own)),
-        Format::MtrJson => print!("{}", mtr_json::document(report, part, Numbers::Own)),
-        Format::Json => println!("{}", serde_json::to_string_pretty(report)?),
-    }
+    let text = match format {
+        Format::Report => table(Width::Narrow),
+        Format::Wide => table(Width::Wide),
+        Format::Csv => csv::table(report, part, Numbers::Own),
+        Format::MtrJson => mtr_json::document(report, part, Numbers::Own),
+        Format::Json => serde_json::to_string_pretty(report)? + "\n",
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("writing the report")?;
     for fault in &report.faults {
         let clause = fault_clause(fault, Language::English);
         eprintln!("mtr-prober: doubt these numbers: {clause}");

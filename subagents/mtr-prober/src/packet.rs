@@ -158,14 +158,15 @@ impl Marks {
         }
     }
 
-    /// Decides whether an answer that came from `from` is to a probe of the trace to `target`:
+    /// Decides whether an answer is to a probe of the trace to `target`:
     ///
-    /// 1. An echo reply comes from the target and has the cookie; a quote is of a packet to the target.
+    /// 1. An echo reply has the cookie, from whichever of its addresses the target sends it; a quote is of a packet
+    ///    to the target.
     /// 2. A quote that has the cookie has ours.
     /// 3. A quote too short for it has our identifier, and with IPv4 our checksum.
-    pub fn claim(&self, answer: &Answer, from: IpAddr, target: IpAddr) -> Result<(), Foreign> {
+    pub fn claim(&self, answer: &Answer, target: IpAddr) -> Result<(), Foreign> {
         let addressed = match answer.kind {
-            Kind::Reply => from == target && answer.cookie.is_some(),
+            Kind::Reply => answer.cookie.is_some(),
             Kind::TimeExceeded | Kind::Unreachable(_) => answer.quoted_target == Some(target),
         };
         let ours = match (answer.cookie, answer.quoted_checksum) {

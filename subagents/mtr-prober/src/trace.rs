@@ -328,7 +328,7 @@ impl Trace {
         self.learn(heard, round);
         self.hops[usize::from(hop)].answered(heard, round, micros);
         // A router's "time exceeded" says that this was no probe to the target after all.
-        let of_target = heard.from == self.plan.target;
+        let of_target = self.is_by_target(heard);
         if self.is_timed(hop) && (of_target || heard.kind != Kind::TimeExceeded) {
             self.count_second(wall.second(sent), u32::from(!of_target));
         }

@@ -24,6 +24,8 @@ pub(super) struct Hop {
     all: Option<Box<Statistics>>,
     /// How many rounds had begun when it was last sent a probe; 0 before that.
     asked: u32,
+    /// Answers that were no echo replies.
+    by_routers: u32,
     /// Of the group that shares this row.
     joint: Option<Box<(Counts, Statistics)>>,
 }
@@ -85,6 +87,7 @@ impl Hop {
         self.counts.sent += 1;
         self.counts.received += 1;
         self.answered |= bit(round);
+        self.by_routers += u32::from(heard.kind != Kind::Reply);
         let known = self
             .responders
             .iter()
@@ -141,9 +144,9 @@ impl Hop {
         self.statistics().worst
     }
 
-    /// Who answered.
-    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.responders.iter().map(|seen| seen.address)
+    /// Whether a router answered here, and not only the target.
+    pub(super) fn has_router(&self) -> bool {
+        self.by_routers > 0
     }
 
     /// As a report has it.

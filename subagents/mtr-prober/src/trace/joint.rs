@@ -11,7 +11,8 @@ impl Trace {
     #[must_use]
     pub fn responder(&self, hop: u8) -> Option<IpAddr> {
         let only = self.hops.get(usize::from(hop))?.only()?;
-        (only != self.plan.target).then_some(only)
+        let of_target = only == self.plan.target || self.target_hop == Some(hop);
+        (!of_target).then_some(only)
     }
 
     /// The same with the one that answered before it, which is `None` at the first TTL; nothing where either is

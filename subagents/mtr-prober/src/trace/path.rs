@@ -50,7 +50,7 @@ impl Trace {
             End::Target { hop, round } | End::Refused { hop, round } => Some((hop, round)),
         };
         match heard.kind {
-            _ if heard.from == self.plan.target => {
+            _ if self.is_by_target(heard) => {
                 let nearer = matches!(self.end, End::Target { hop: end, .. } if end < hop);
                 if !nearer {
                     self.end = End::Target { hop, round };
@@ -64,13 +64,18 @@ impl Trace {
                 }
                 End::Refused { .. } | End::Target { .. } => {}
             },
-            Kind::Reply | Kind::TimeExceeded => {
+            Kind::TimeExceeded | Kind::Reply => {
                 if ends.is_some_and(|(end, since)| hop >= end && round >= since) {
                     self.open(hop);
                 }
                 self.known = self.known.max(hop + 1);
             }
         }
+    }
+
+    /// Whether it was the target that answered: echo replies are its own, from whichever address it sends them.
+    pub(super) fn is_by_target(&self, heard: &Heard) -> bool {
+        heard.from == self.plan.target || heard.kind == Kind::Reply
     }
 
     pub(super) fn open(&mut self, hop: u8) {

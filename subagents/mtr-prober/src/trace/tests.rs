@@ -207,6 +207,22 @@ fn a_router_that_refuses_is_the_end_until_it_lets_through() {
 }
 
 #[test]
+fn a_target_that_answers_from_another_address_is_reached() {
+    let mut trace = Trace::new(plan(5), Moment::default());
+    let other: IpAddr = [192, 0, 2, 99].into();
+    run(&mut trace, |_, hop, _| {
+        let (from, kind, after) = path(4, hop)?;
+        let from = if kind == Kind::Reply { other } else { from };
+        Some((from, kind, after))
+    });
+    let part = part(&trace);
+    assert_eq!((part.reached, part.hops.len()), (true, 4));
+    assert_eq!(rows(&part)[3], (5, 5, vec![other]));
+    assert_eq!(trace.responder(3), None);
+    assert!(trace.timeline().iter().all(|second| second.lost == 0));
+}
+
+#[test]
 fn a_second_answer_is_a_duplicate_and_a_late_one_counts_nothing() {
     let mut trace = Trace::new(plan(2), Moment::default());
     let (sequence, _) = trace.take(Moment::default()).unwrap();

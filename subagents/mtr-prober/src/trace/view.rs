@@ -45,10 +45,8 @@ impl Trace {
         match (self.end, self.target_hop) {
             (End::Target { hop, .. } | End::Refused { hop, .. }, _) => hop + 1,
             (End::Open, Some(target)) => {
-                let routers = (target + 1..probed).rev().find(|&hop| {
-                    let mut addresses = self.hops[usize::from(hop)].addresses();
-                    addresses.any(|address| address != self.plan.target)
-                });
+                let mut beyond = (target + 1..probed).rev();
+                let routers = beyond.find(|&hop| self.hops[usize::from(hop)].has_router());
                 routers.unwrap_or(target) + 1
             }
             (End::Open, None) => probed,

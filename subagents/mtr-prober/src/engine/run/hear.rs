@@ -53,7 +53,7 @@ impl Run {
             let found = answer.and_then(|answer| {
                 let live = self.slots.get_mut(answer.id)?;
                 let target = live.trace.plan().target;
-                live.marks.claim(&answer, packet.from, target).ok()?;
+                live.marks.claim(&answer, target).ok()?;
                 Some((answer, live))
             });
             let Some((answer, live)) = found else {
