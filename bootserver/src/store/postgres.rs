@@ -49,6 +49,11 @@ macro_rules! one_row {
         )
     };
 }
+macro_rules! by_index {
+    ($name:literal) => {
+        ""
+    };
+}
 macro_rules! for_update {
     () => {
         " FOR UPDATE"

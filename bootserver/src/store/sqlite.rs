@@ -41,6 +41,12 @@ macro_rules! one_row {
         concat!("json_group_array(json_array(", $columns, "))")
     };
 }
+// SQLite keeps no count of what an index has, and may take another one.
+macro_rules! by_index {
+    ($name:literal) => {
+        concat!(" INDEXED BY ", $name)
+    };
+}
 macro_rules! for_update {
     () => {
         ""

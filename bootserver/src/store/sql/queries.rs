@@ -12,6 +12,8 @@
 //!   holds a JSON list, as a table `given` with a column `value`; fields are
 //!   `given.value ->> 'name'`, with `CAST(... AS BIGINT)` for numbers;
 //! - the macro `one_row!("a, b")`: these columns of all rows as one text of JSON;
+//! - the macro `by_index!("name")` behind a table: the index to take, where the database
+//!   has to be told;
 //! - the macro `database_now!()`: its clock in unix milliseconds;
 //! - the macros `for_update!()`, `skip_locked!()` and `for_share!()`: locks rows
 //!   until the commit, where more than one may write. Of a host the row of

@@ -98,7 +98,8 @@ pub(super) async fn hand_out(
                 let id = Uuid::now_v7().to_string();
                 let job = json!([id, candidate.agentsn, candidate.place]);
                 jobs.entry(index).or_default().push(job);
-                befores.push(json!([candidate.place, before(turn.rollout, candidate)]));
+                let before = before(turn.rollout, candidate);
+                befores.push(json!([turn.rollout.number, candidate.place, before]));
                 one.job = Some(id);
                 ordered += 1;
             }
@@ -138,17 +139,18 @@ fn before<'c>(rollout: &RolloutRow, candidate: &'c Candidate) -> Option<&'c str>
 }
 
 async fn candidates(turn: &mut Turn<'_>, looked: i64, end: i64) -> Result<Vec<Candidate>> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "SELECT target.place, target.agentsn, target.version, host.state AS presence, host.os,
                 host.arch, host.version AS own_version, host_agent.version AS before
-         FROM rollout_target AS target
-         JOIN host ON host.agentsn = target.agentsn
+         FROM rollout_target AS target",
+        by_index!("rollout_target_by_state"),
+        " JOIN host ON host.agentsn = target.agentsn
          LEFT JOIN host_agent
              ON host_agent.agentsn = target.agentsn AND host_agent.name = $5
          WHERE target.rollout = $1 AND target.state = 'waiting'
              AND target.place > $2 AND target.place < $3
-         ORDER BY target.place LIMIT $4",
-    )
+         ORDER BY target.place LIMIT $4"
+    ))
     .bind(turn.rollout.number)
     .bind(looked)
     .bind(end)
@@ -280,13 +282,12 @@ async fn note_befores(turn: &mut Turn<'_>, befores: &[Value]) -> Result<()> {
         return Ok(());
     }
     sqlx::query(concat!(
-        "UPDATE rollout_target SET before = given.value ->> 1 FROM ",
+        "UPDATE rollout_target SET before = given.value ->> 2 FROM ",
         given_rows!("$1"),
-        " WHERE rollout_target.rollout = $2
-            AND rollout_target.place = CAST(given.value ->> 0 AS BIGINT)"
+        " WHERE rollout_target.rollout = CAST(given.value ->> 0 AS BIGINT)
+            AND rollout_target.place = CAST(given.value ->> 1 AS BIGINT)"
     ))
     .bind(to_json(befores))
-    .bind(turn.rollout.number)
     .execute(&mut **turn.tx)
     .await
     .map_err(failed("noting which versions hosts have"))?;

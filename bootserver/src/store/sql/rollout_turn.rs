@@ -336,18 +336,21 @@ impl Turn<'_> {
 }
 
 async fn write_moves(tx: &mut Write, number: i64, moves: &[Moved]) -> Result<()> {
+    // The number is in each row: beside a constant one SQLite would go through all
+    // targets of the rollout for them.
+    let moves: Vec<_> = moves.iter().map(|one| json!([number, one])).collect();
     sqlx::query(concat!(
-        "UPDATE rollout_target SET state = given.value ->> 'state',
-                since = CAST(given.value ->> 'since' AS BIGINT), job = given.value ->> 'job',
-                errcode = CAST(given.value ->> 'errcode' AS BIGINT),
-                reason = given.value ->> 'reason'
+        "UPDATE rollout_target SET state = given.value -> 1 ->> 'state',
+                since = CAST(given.value -> 1 ->> 'since' AS BIGINT),
+                job = given.value -> 1 ->> 'job',
+                errcode = CAST(given.value -> 1 ->> 'errcode' AS BIGINT),
+                reason = given.value -> 1 ->> 'reason'
          FROM ",
         given_rows!("$1"),
-        " WHERE rollout_target.rollout = $2
-            AND rollout_target.place = CAST(given.value ->> 'place' AS BIGINT)"
+        " WHERE rollout_target.rollout = CAST(given.value ->> 0 AS BIGINT)
+            AND rollout_target.place = CAST(given.value -> 1 ->> 'place' AS BIGINT)"
     ))
-    .bind(to_json(moves))
-    .bind(number)
+    .bind(to_json(&moves))
     .execute(&mut **tx)
     .await
     .map_err(failed("moving targets of a rollout"))?;
@@ -356,13 +359,14 @@ async fn write_moves(tx: &mut Write, number: i64, moves: &[Moved]) -> Result<()>
 
 /// Takes some jobs back that were not sent. True if there may be more.
 async fn recall(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
-    let rows: Vec<(i64, String)> = sqlx::query_as(
-        "SELECT rollout_target.place, job.id FROM rollout_target
-         JOIN job ON job.id = rollout_target.job
+    let rows: Vec<(i64, String)> = sqlx::query_as(concat!(
+        "SELECT rollout_target.place, job.id FROM rollout_target",
+        by_index!("rollout_target_by_state"),
+        " JOIN job ON job.id = rollout_target.job
          WHERE rollout_target.rollout = $1 AND rollout_target.state = $2
              AND job.sent IS NULL AND job.finished IS NULL
-         ORDER BY rollout_target.place LIMIT $3",
-    )
+         ORDER BY rollout_target.place LIMIT $3"
+    ))
     .bind(turn.rollout.number)
     .bind(TargetState::Ordered.word())
     .bind(AT_ONCE)
@@ -410,10 +414,11 @@ async fn end(
     reason: &'static str,
     now: i64,
 ) -> Result<bool> {
-    let rows: Vec<(i64, Option<String>)> = sqlx::query_as(
-        "SELECT place, job FROM rollout_target WHERE rollout = $1 AND state = $2
-         ORDER BY place LIMIT $3",
-    )
+    let rows: Vec<(i64, Option<String>)> = sqlx::query_as(concat!(
+        "SELECT place, job FROM rollout_target",
+        by_index!("rollout_target_by_state"),
+        " WHERE rollout = $1 AND state = $2 ORDER BY place LIMIT $3"
+    ))
     .bind(turn.rollout.number)
     .bind(from.word())
     .bind(AT_ONCE)
