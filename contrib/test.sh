@@ -27,7 +27,7 @@ install_needs() {
     if [ "$(id -u)" -eq 0 ]; then
         need mmdebstrap=mmdebstrap qemu-system-x86_64=qemu-system-x86 mke2fs=e2fsprogs debugfs=e2fsprogs \
             cpio=cpio
-        need mtr=mtr-tiny nft=nftables fping=fping ping=iputils-ping
+        need mtr=mtr-tiny nft=nftables fping=fping ping=iputils-ping curl=curl setpriv=util-linux
         need_service_program vsftpd=vsftpd haproxy=haproxy
         need_postgresql
     fi

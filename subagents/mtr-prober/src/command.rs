@@ -1,6 +1,9 @@
-//! `mtr-prober trace HOST`: one measurement by an engine of its own, printed when it ends.
+//! `mtr-prober trace HOST`: one measurement, printed when it ends; by the daemon of this machine if it
+//! runs, else by an engine of its own.
 //!
 //! The one rule: what there is by Ctrl-C is printed.
+
+mod client;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,18 +14,18 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use client::Daemon;
 use lexopt::{Arg, Parser, ValueExt};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use uuid::Uuid;
 
 use crate::clock;
-use crate::engine::{Engine, Event, Settings, Spec, Tell, Urgency};
+use crate::config::Config;
+use crate::engine::{Engine, Event, Settings, Spec};
 use crate::format::text::{self, Labels, Width};
 use crate::format::{Numbers, csv, mtr_json};
+use crate::order::{LAST_TTL, Order, is_one_host};
 use crate::packet::{Family, MAX_SIZE};
-use crate::report::{self, Cause, Parameters, Report, State, Target};
-use crate::socket::{self, Source};
-use crate::trace::{Keep, Plan};
+use crate::report::{Cause, Report, State};
 use crate::verdict::{Language, fault_clause};
 
 /// What `-h` prints of it.
@@ -32,14 +35,12 @@ pub const HELP: &str = "\
   --interval SECONDS  from one round to the next, 0.2 to 60 (1)
   --size BYTES        of a probe with its IP header (64)
   --max-ttl N         the farthest hop, 1 to 30 (30)
-  --source WHICH      address or interface the probes leave by
+  --source WHICH      address, interface or line the probes leave by
   -4, -6              the family, where a name has both
   --report, --wide, --csv, --mtr-json
                       as mtr prints it (--report)
-  --json              everything there is to know";
-
-/// A probe not answered after this long is lost; as `mtr`'s grace period.
-const TIMEOUT: Duration = Duration::from_secs(5);
+  --json              everything there is to know
+  --own               by an engine of its own, also where the daemon runs";
 
 /// How often Ctrl-C is looked for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -65,6 +66,16 @@ pub struct Words {
     max_ttl: u8,
     source: Option<String>,
     format: Format,
+    by: By,
+}
+
+/// Who measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The daemon, if it runs.
+    Anybody,
+    /// An engine of our own.
+    Ourselves,
 }
 
 impl Words {
@@ -82,6 +93,7 @@ impl Words {
             max_ttl: 30,
             source: None,
             format: Format::Report,
+            by: By::Anybody,
         };
         while let Some(word) = parser.next()? {
             match word {
@@ -97,6 +109,7 @@ impl Words {
                 Arg::Long("csv") => read.format = Format::Csv,
                 Arg::Long("mtr-json") => read.format = Format::MtrJson,
                 Arg::Long("json") => read.format = Format::Json,
+                Arg::Long("own") => read.by = By::Ourselves,
                 Arg::Value(word) if host.is_none() => host = Some(word.string()?),
                 other => return Err(other.unexpected().into()),
             }
@@ -120,65 +133,47 @@ fn seconds(text: &str) -> Result<Duration> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// Measures and prints.
-pub fn run(words: &Words) -> Result<()> {
-    let accepted_at = clock::instant();
+/// Measures and prints. `config` says where the daemon listens.
+pub fn run(words: &Words, config: &Config) -> Result<()> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second one does not wait for what there is.
+        let at_once = signal_hook::flag::register_conditional_shutdown(signal, 1, stopped.clone());
+        at_once.context("catching Ctrl-C")?;
+        signal_hook::flag::register(signal, stopped.clone()).context("catching Ctrl-C")?;
+    }
+    // The API measures as far as any host is.
+    let is_usual = words.by == By::Anybody && words.max_ttl == LAST_TTL;
+    let daemon = is_usual.then(|| Daemon::find(config)).flatten();
+    let report = match daemon {
+        Some(daemon) => daemon.measure(words, &stopped)?,
+        None => by_ourselves(words, config, &stopped)?,
+    };
+    print(&report, words.format)
+}
+
+fn by_ourselves(words: &Words, config: &Config, stopped: &AtomicBool) -> Result<Report> {
+    let order = Order {
+        asked: words.host.clone(),
+        address: None,
+        family: words.family,
+        count: words.count,
+        interval: words.interval,
+        size: words.size,
+        source: words.source.clone(),
+        cause: Cause::Command,
+        reference: None,
+    };
+    let (mut report, source) = order.report(config)?;
     let target = resolve(&words.host, words.family)?;
     let least = Family::of(target).min_size();
     if !(least..=MAX_SIZE).contains(&words.size) {
         bail!("--size is {least} to {MAX_SIZE} bytes, not {}", words.size);
     }
-    let asked = words.source.as_deref();
-    let source = asked.map_or(Ok(Source::default()), Source::parse)?;
-    let address = source.address_to(target)?;
-    let report = Report {
-        id: Uuid::now_v7(),
-        state: State::Accepted,
-        cause: Cause::Command,
-        reference: None,
-        tool: concat!("mtr-prober ", env!("CARGO_PKG_VERSION")).to_owned(),
-        node: nix::unistd::gethostname()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default(),
-        target: Target {
-            asked: words.host.clone(),
-            address: Some(target),
-        },
-        source: report::Source {
-            asked: words.source.clone(),
-            address: Some(address),
-            interface: socket::interface_of(address),
-            ..report::Source::default()
-        },
-        parameters: Parameters {
-            count: words.count,
-            interval_ms: u32::try_from(words.interval.as_millis()).expect("at most a minute"),
-            size: words.size,
-        },
-        accepted_at,
-        started_at: None,
-        ended_at: None,
-        parts: Vec::new(),
-        timeline: Vec::new(),
-        faults: Vec::new(),
-        problem: None,
-    };
-    let spec = Spec {
-        plan: Plan {
-            target,
-            first_ttl: 1,
-            last_ttl: words.max_ttl,
-            rounds: Some(words.count),
-            interval: words.interval,
-            timeout: TIMEOUT,
-            keep: Keep::Timeline,
-        },
-        source,
-        size: words.size,
-        urgency: Urgency::Usual,
-        tell: Tell::End,
-    };
-    print(&measure(spec, report)?, words.format)
+    report.locate(source, target)?;
+    let mut spec = order.spec(target, source);
+    spec.plan.last_ttl = words.max_ttl;
+    measure(spec, report, stopped)
 }
 
 fn resolve(host: &str, family: Option<Family>) -> Result<IpAddr> {
@@ -188,18 +183,11 @@ fn resolve(host: &str, family: Option<Family>) -> Result<IpAddr> {
     let wanted = |address: &IpAddr| family.is_none_or(|family| Family::of(*address) == family);
     let address = found.map(|address| address.ip()).find(wanted);
     let address = address.with_context(|| format!("{host} has no address of this family"))?;
-    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
-    if address.is_multicast() || address.is_unspecified() || broadcast {
-        bail!("{address} is not the address of one host");
-    }
+    is_one_host(address).map_err(anyhow::Error::msg)?;
     Ok(address)
 }
 
-fn measure(spec: Spec, mut report: Report) -> Result<Report> {
-    let stopped = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, stopped.clone()).context("catching Ctrl-C")?;
-    }
+fn measure(spec: Spec, mut report: Report, stopped: &AtomicBool) -> Result<Report> {
     // One trace shares with nobody.
     let settings = Settings {
         responder_rate: None,

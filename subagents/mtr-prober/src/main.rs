@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use bootagent_kit::args::{Options, Program, Request};
 use bootagent_kit::{dirs, log as logging};
 use mtr_prober::command::{self, Words};
+use mtr_prober::config::Config;
 use mtr_prober::{check, daemon};
 
 const PROGRAM: Program = Program {
@@ -29,7 +30,13 @@ fn main() -> ExitCode {
 }
 
 fn trace(words: Vec<std::ffi::OsString>) -> Result<ExitCode> {
-    command::run(&Words::parse(words)?).map(|()| ExitCode::SUCCESS)
+    let words = Words::parse(words)?;
+    // Whoever may not read it, or finds it damaged, measures all the same.
+    let config = match PROGRAM.parse([]) {
+        Ok(Request::Run(options)) => options.config.load::<Config>().unwrap_or_default(),
+        _ => Config::default(),
+    };
+    command::run(&words, &config).map(|()| ExitCode::SUCCESS)
 }
 
 fn serve() -> Result<ExitCode> {

@@ -5,11 +5,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use uuid::Uuid;
+
+use crate::clock;
+use crate::config::Config;
 use crate::engine::{Spec, Tell, Urgency};
 use crate::packet::{Family, MAX_SIZE};
 use crate::problem::Problem;
-use crate::report::Cause;
-use crate::socket::Source;
+use crate::report::{self, Cause, Parameters, Report, State, Target};
+use crate::socket::{self, RouteError, Source};
 use crate::trace::{Keep, Plan};
 
 /// A probe not answered after this long is lost; as `mtr`'s grace period.
@@ -150,6 +154,47 @@ impl Order {
         is_one_host(address)
     }
 
+    /// Its report before anything is known, and where it goes out.
+    pub fn report(&self, config: &Config) -> Result<(Report, Source), RouteError> {
+        let asked = self.source.as_deref();
+        let source = config.source(asked)?;
+        let line = config.line(asked);
+        let meant = line.map(|(_, line)| line.source.as_str()).or(asked);
+        let interface = meant.filter(|_| source.interface.is_some());
+        let report = Report {
+            id: Uuid::now_v7(),
+            state: State::Accepted,
+            cause: self.cause,
+            reference: self.reference.clone(),
+            tool: concat!("mtr-prober ", env!("CARGO_PKG_VERSION")).to_owned(),
+            node: config.node_name(),
+            target: Target {
+                asked: self.asked.clone(),
+                address: self.address,
+            },
+            source: report::Source {
+                asked: self.source.clone(),
+                address: None,
+                interface: interface.map(str::to_owned),
+                line: line.map(|(name, _)| name.clone()),
+                circuit: line.and_then(|(_, line)| line.circuit.clone()),
+            },
+            parameters: Parameters {
+                count: self.count,
+                interval_ms: u32::try_from(self.interval.as_millis()).expect("at most a minute"),
+                size: self.size,
+            },
+            accepted_at: clock::instant(),
+            started_at: None,
+            ended_at: None,
+            parts: Vec::new(),
+            timeline: Vec::new(),
+            faults: Vec::new(),
+            problem: None,
+        };
+        Ok((report, source))
+    }
+
     /// What the engine is told.
     #[must_use]
     pub fn spec(&self, target: IpAddr, source: Source) -> Spec {
@@ -171,6 +216,19 @@ impl Order {
             },
             tell: Tell::End,
         }
+    }
+}
+
+impl Report {
+    /// Notes the target's address, and by which address and interface its probes leave.
+    pub fn locate(&mut self, source: Source, target: IpAddr) -> Result<(), RouteError> {
+        self.target.address = Some(target);
+        let address = source.address_to(target)?;
+        self.source.address = Some(address);
+        if self.source.interface.is_none() {
+            self.source.interface = socket::interface_of(address);
+        }
+        Ok(())
     }
 }
 

@@ -517,6 +517,71 @@ fn a_curl_that_is_killed_with_its_process_tree_has_ordered_all_the_same() {
 }
 
 #[test]
+fn trace_measures_by_the_daemon_where_it_runs_and_without_any_privilege() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("node = \"node-7\"");
+    // Others pass through, to the socket and the configuration.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&fixture.dir, open).expect("set");
+    let program = fixture.start();
+    let words = ["trace", "--count", "2", "--interval", "0.2", "127.0.0.10"];
+    let trace = || {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--bounding-set=-all",
+        ]);
+        command.arg(fixture.program_for_all()).args(words);
+        command.env("CONFIGURATION_DIRECTORY", &fixture.dir);
+        command
+    };
+    let output = trace().output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && text.contains("HOST: node-7 "),
+        "{output:?}"
+    );
+    assert!(text.contains("127.0.0.10"), "{text}");
+    let listed = fixture.get("/api/reports?cause=command").json();
+    assert_eq!(listed["items"][0]["target"], "127.0.0.10", "{listed}");
+
+    // What there is by Ctrl-C is printed, and the daemon measures no more.
+    let mut long = trace();
+    long.args(["--count", "1000", "--json"])
+        .stdout(Stdio::piped());
+    let child = long.spawn().expect("it runs");
+    let deadline = Instant::now() + FAR;
+    while !fixture
+        .get("/metrics")
+        .body
+        .contains("\nmtr_prober_runs 1\n")
+    {
+        assert!(Instant::now() < deadline, "it does not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    nix::sys::signal::kill(pid, Signal::SIGINT).expect("signalled");
+    let output = child.wait_with_output().expect("reaped");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!(report["state"], "stopped", "{report}");
+
+    let output = trace()
+        .args(["--source", "no-such0"])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && said.contains("no-such0"),
+        "{said}"
+    );
+    program.stop();
+}
+
+#[test]
 fn on_a_full_disk_nothing_is_accepted_and_what_runs_is_not_lost() {
     if !is_root() {
         return;

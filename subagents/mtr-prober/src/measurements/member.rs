@@ -9,7 +9,7 @@ use crate::engine::{Engine, Handle, Results};
 use crate::moment::Moment;
 use crate::order::Order;
 use crate::problem::Problem;
-use crate::report::{self, Parameters, Report, State, Target};
+use crate::report::{Report, State};
 use crate::socket::{RouteError, Source};
 
 /// Whoever waits for its end.
@@ -45,42 +45,7 @@ pub(super) enum Stage {
 
 impl Member {
     pub(super) fn new(order: Order, config: &Config) -> Result<Self, RouteError> {
-        let asked = order.source.as_deref();
-        let source = config.source(asked)?;
-        let line = config.line(asked);
-        let meant = line.map(|(_, line)| line.source.as_str()).or(asked);
-        let interface = meant.filter(|_| source.interface.is_some());
-        let report = Report {
-            id: Uuid::now_v7(),
-            state: State::Accepted,
-            cause: order.cause,
-            reference: order.reference.clone(),
-            tool: concat!("mtr-prober ", env!("CARGO_PKG_VERSION")).to_owned(),
-            node: config.node_name(),
-            target: Target {
-                asked: order.asked.clone(),
-                address: order.address,
-            },
-            source: report::Source {
-                asked: order.source.clone(),
-                address: None,
-                interface: interface.map(str::to_owned),
-                line: line.map(|(name, _)| name.clone()),
-                circuit: line.and_then(|(_, line)| line.circuit.clone()),
-            },
-            parameters: Parameters {
-                count: order.count,
-                interval_ms: u32::try_from(order.interval.as_millis()).unwrap_or(u32::MAX),
-                size: order.size,
-            },
-            accepted_at: clock::instant(),
-            started_at: None,
-            ended_at: None,
-            parts: Vec::new(),
-            timeline: Vec::new(),
-            faults: Vec::new(),
-            problem: None,
-        };
+        let (report, source) = order.report(config)?;
         Ok(Self {
             order,
             source,

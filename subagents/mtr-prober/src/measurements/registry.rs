@@ -22,7 +22,7 @@ use crate::moment::Moment;
 use crate::order::{Order, TIMEOUT};
 use crate::problem::Problem;
 use crate::report::{Report, State};
-use crate::socket::{self, RouteError};
+use crate::socket::RouteError;
 
 /// A name that is not resolved by then fails its measurement.
 const RESOLVE: Duration = Duration::from_secs(15);
@@ -201,14 +201,8 @@ impl Registry {
         let Some(member) = self.members.get_mut(&id) else {
             return;
         };
-        member.report.target.address = Some(target);
-        let address = match member.source.address_to(target) {
-            Ok(address) => address,
-            Err(error) => return self.fail(id, route_problem(error)),
-        };
-        member.report.source.address = Some(address);
-        if member.report.source.interface.is_none() {
-            member.report.source.interface = socket::interface_of(address);
+        if let Err(error) = member.report.locate(member.source, target) {
+            return self.fail(id, route_problem(error));
         }
         let (count, interval) = (member.order.count, member.order.interval);
         let spec = member.order.spec(target, member.source);

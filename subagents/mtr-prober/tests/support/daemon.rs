@@ -71,6 +71,18 @@ impl Fixture {
         self.dress(command)
     }
 
+    /// A copy of the program that every user may run.
+    pub(crate) fn program_for_all(&self) -> PathBuf {
+        let copy = self.dir.join("mtr-prober");
+        if !copy.exists() {
+            // Written by ourselves it would be busy while another test forks.
+            let mut cp = Command::new("cp");
+            cp.arg(env!("CARGO_BIN_EXE_mtr-prober")).arg(&copy);
+            assert!(cp.status().expect("cp runs").success());
+        }
+        copy
+    }
+
     fn dress(&self, mut command: Command) -> Command {
         command
             .env_clear()
