@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use mtr_prober::engine::{Engine, Event, Results, Settings, Spec, Tell, Urgency};
-use mtr_prober::report::Fault;
+use mtr_prober::report::{Fault, Report};
 use mtr_prober::socket::Source;
 use mtr_prober::trace::{Keep, Plan};
 use responder::{Fate, Probe, Reply, Responder};
@@ -265,4 +265,46 @@ fn routers_of_a_tree_are_shared_and_nobody_names_one_that_is_not_on_the_way() {
     }
     eprintln!("{asked} asked, {lost} lost, {joint} rows of 1200 are joint");
     assert!(lost * 20 < asked, "{lost} of {asked}");
+}
+
+#[test]
+fn what_came_while_the_program_stood_still_is_not_lost() {
+    if cannot_run() {
+        return;
+    }
+    let node = Node::new();
+    let _responder = Responder::start(&node, |probe| {
+        let after = Duration::from_secs(1);
+        match probe.ttl {
+            20.. => Some((probe.to, Reply::Echo, after)),
+            ttl => Some(([10, 1, ttl, 0].into(), Reply::Exceeded(Vec::new()), after)),
+        }
+    });
+    let mut command = node.command(env!("CARGO_BIN_EXE_mtr-prober"));
+    let words = [
+        "trace",
+        "172.16.0.1",
+        "--count",
+        "40",
+        "--interval",
+        "0.2",
+        "--json",
+    ];
+    let mut child = command
+        .args(words)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    let signal = |signal| nix::sys::signal::kill(pid, signal).expect("not reaped");
+    // A hundred answers are on their way then; it stands still for longer than it waits for them.
+    std::thread::sleep(Duration::from_secs(6));
+    signal(nix::sys::signal::Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(6));
+    signal(nix::sys::signal::Signal::SIGCONT);
+    let output = std::io::read_to_string(child.stdout.take().expect("piped")).expect("text");
+    assert!(child.wait().expect("it ends").success());
+    let report: Report = serde_json::from_str(&output).expect("a report");
+    let lost = report.parts[0].hops.iter().map(|hop| hop.own.lost());
+    assert_eq!(lost.collect::<Vec<_>>(), vec![0; 20]);
 }

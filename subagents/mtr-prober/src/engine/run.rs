@@ -91,6 +91,14 @@ pub(super) struct Run {
     outcomes: Vec<Outcome>,
     tell_at: Option<Moment>,
     counters: Counters,
+    /// Everything that came before this was read.
+    heard: Moment,
+}
+
+/// What was read of what had come.
+enum Heard {
+    Everything,
+    NotAll,
 }
 
 enum Next {
@@ -129,6 +137,7 @@ impl Run {
             outcomes: Vec::new(),
             tell_at: None,
             counters: Counters::default(),
+            heard: now,
         }
     }
 
@@ -137,15 +146,17 @@ impl Run {
             if let Next::Shutdown = self.obey() {
                 return;
             }
-            self.hear();
             let now = clock::now();
-            while let Some(((id, handle), at)) = self.pace.ring(now) {
+            if let Heard::Everything = self.hear() {
+                self.heard = now;
+            }
+            while let Some(((id, handle), at)) = self.pace.ring(self.heard) {
                 let live = self.slots.get_mut(id);
                 if let Some(live) = live.filter(|live| live.handle == Handle(handle))
                     && live.alarm == Some(at)
                 {
                     live.alarm = None;
-                    self.look(id, now);
+                    self.look(id, self.heard);
                 }
             }
             self.send();
@@ -239,17 +250,19 @@ impl Run {
         let (handle, tell) = (live.handle, live.spec.tell);
         let outcomes = &mut self.outcomes;
         let mut lost = Vec::new();
-        live.trace.expire(now, self.clock.wall(), |round, hop| {
-            lost.push(hop);
-            if tell == Tell::EachProbe {
-                let fate = Fate::Lost;
-                outcomes.push(Outcome {
-                    handle,
-                    round,
-                    fate,
-                });
-            }
-        });
+        // Not now: after we were not run for long, answers in time may still wait to be read.
+        live.trace
+            .expire(self.heard, self.clock.wall(), |round, hop| {
+                lost.push(hop);
+                if tell == Tell::EachProbe {
+                    let fate = Fate::Lost;
+                    outcomes.push(Outcome {
+                        handle,
+                        round,
+                        fate,
+                    });
+                }
+            });
         for hop in lost {
             self.tell_group(id, hop, None);
         }

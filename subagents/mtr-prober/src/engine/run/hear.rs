@@ -4,29 +4,38 @@
 
 use std::io;
 
-use super::{RECEIVES, Run, joint};
+use super::{Heard, RECEIVES, Run, joint};
 use crate::clock;
 use crate::engine::{Fate, Outcome, Tell};
 use crate::packet::{Family, Kind, parse_v4, parse_v6};
-use crate::trace::{Heard, Taken};
+use crate::trace::{self, Taken};
 
 impl Run {
-    /// Takes in everything that has come.
-    pub(super) fn hear(&mut self) {
-        for at in 0..self.lanes.len() {
-            for _ in 0..RECEIVES {
-                match self.inbox.receive(self.lanes[at].fd()) {
-                    Ok(()) => self.understand(at),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    // Mostly that nothing is there. Anything else is an error some packet met on its way:
-                    // it was taken off the socket by telling it.
-                    Err(_) => break,
-                }
-                if !self.inbox.is_full() {
-                    break;
-                }
+    /// Takes in what has come, on every socket.
+    pub(super) fn hear(&mut self) -> Heard {
+        let mut heard = Heard::Everything;
+        for lane in 0..self.lanes.len() {
+            if let Heard::NotAll = self.drain(lane) {
+                heard = Heard::NotAll;
             }
         }
+        heard
+    }
+
+    fn drain(&mut self, lane: usize) -> Heard {
+        for _ in 0..RECEIVES {
+            match self.inbox.receive(self.lanes[lane].fd()) {
+                Ok(()) => self.understand(lane),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Mostly that nothing is there. Anything else is an error some packet met on its way:
+                // it was taken off the socket by telling it.
+                Err(_) => return Heard::Everything,
+            }
+            if !self.inbox.is_full() {
+                return Heard::Everything;
+            }
+        }
+        Heard::NotAll
     }
 
     /// Finds whose answers the packets in the inbox are.
@@ -64,7 +73,7 @@ impl Run {
             let shares = self.share.is_some() && answer.kind == Kind::TimeExceeded;
             let next = shares.then(|| joint::next_of(&live.trace, hop));
             let stamp = packet.stamp.filter(|_| step.is_none());
-            let heard = Heard {
+            let heard = trace::Heard {
                 sequence: answer.sequence,
                 from: packet.from,
                 kind: answer.kind,
