@@ -1,6 +1,6 @@
 //! The bytes of packages, by their SHA-256: files beside a SQLite database, and
-//! chunks in a PostgreSQL one, so that every replica has them and no disk of a
-//! server is needed.
+//! chunks in a PostgreSQL one, so that every replica has them and the disk of a
+//! server holds copies at most.
 //!
 //! A blob comes in by chunks and appears whole or not at all. As a file it is
 //! written in `tmp/`, synced, and renamed to its hash; in PostgreSQL it gets its
@@ -9,6 +9,7 @@
 //! together with the blob, so that an upload and a delete of the same bytes cannot
 //! cross.
 
+mod cache;
 mod files;
 mod move_in;
 mod reading;
@@ -25,6 +26,7 @@ use crate::store::StoreError;
 use crate::store::postgres::chunk::{CHUNK_BYTES, Chunks};
 use crate::store::postgres::is_disk_full;
 use crate::token::hex;
+use cache::Cache;
 use files::Files;
 pub use move_in::{Files as Moved, move_in, upload_file};
 use rows::{ChunkBody, ChunkReader, Incoming};
@@ -39,7 +41,7 @@ pub struct Blobs {
 #[derive(Debug)]
 enum Place {
     Files(Files),
-    Rows(Chunks),
+    Rows(Chunks, Option<Cache>),
 }
 
 /// A blob that failed.
@@ -100,9 +102,17 @@ impl Blobs {
 
     /// Uses a database.
     pub fn rows(chunks: Chunks) -> Self {
-        let place = Place::Rows(chunks);
+        let place = Place::Rows(chunks, None);
         let lock = Mutex::new(());
         Self { place, lock }
+    }
+
+    /// Uses a database, and `directory` for copies of what hosts fetch. What is
+    /// there is removed.
+    pub fn rows_with_copies(chunks: Chunks, directory: PathBuf) -> Result<Self, BlobError> {
+        let place = Place::Rows(chunks, Some(Cache::open(directory)?));
+        let lock = Mutex::new(());
+        Ok(Self { place, lock })
     }
 
     /// Keeps uploads and deletes from crossing while rows and blobs change
@@ -115,7 +125,7 @@ impl Blobs {
     pub async fn begin(&self) -> Result<Upload, BlobError> {
         let sink = match &self.place {
             Place::Files(files) => Sink::File(files.begin().await?),
-            Place::Rows(chunks) => Sink::Rows(Incoming::begin(chunks.clone()).await?),
+            Place::Rows(chunks, _) => Sink::Rows(Incoming::begin(chunks.clone()).await?),
         };
         Ok(Upload {
             state: Some((sink, Sha256::new())),
@@ -134,7 +144,7 @@ impl Blobs {
                 Ok(Kept(None))
             }
             (_, Sink::Rows(incoming)) => Ok(Kept(Some(incoming))),
-            (Place::Rows(_), Sink::File(_)) => {
+            (Place::Rows(..), Sink::File(_)) => {
                 unreachable!("an upload is of the place it began in")
             }
         }
@@ -144,12 +154,24 @@ impl Blobs {
     pub async fn body(&self, sha256: &str, start: u64, end: u64) -> Result<Body, BlobError> {
         match &self.place {
             Place::Files(files) => Ok(Body::new(files.body(sha256, start, end).await?)),
-            Place::Rows(chunks) => match chunks.find(sha256).await? {
-                Some(blob) => Ok(Body::new(ChunkBody::new(chunks.clone(), blob, start, end))),
-                None => Err(BlobError::Missing {
+            Place::Rows(chunks, cache) => {
+                if let Some(cache) = cache
+                    && let Some(copy) = cache.body(sha256, start, end).await
+                {
+                    return Ok(Body::new(copy));
+                }
+                let blob = chunks.find(sha256).await?;
+                let blob = blob.ok_or_else(|| BlobError::Missing {
                     sha256: sha256.to_owned(),
-                }),
-            },
+                })?;
+                if let Some(cache) = cache {
+                    cache.copy(chunks, &blob, sha256).await;
+                    if let Some(copy) = cache.body(sha256, start, end).await {
+                        return Ok(Body::new(copy));
+                    }
+                }
+                Ok(Body::new(ChunkBody::new(chunks.clone(), blob, start, end)))
+            }
         }
     }
 
@@ -158,7 +180,7 @@ impl Blobs {
         match &self.place {
             Place::Files(files) => files.remove(sha256).await,
             // It lost its sum together with its last row.
-            Place::Rows(chunks) => Ok(chunks.remove_gone().await?),
+            Place::Rows(chunks, _) => Ok(chunks.remove_gone().await?),
         }
     }
 
@@ -167,7 +189,7 @@ impl Blobs {
     pub async fn list(&self) -> Result<Vec<String>, BlobError> {
         match &self.place {
             Place::Files(files) => files.list().await,
-            Place::Rows(_) => Ok(Vec::new()),
+            Place::Rows(..) => Ok(Vec::new()),
         }
     }
 }

@@ -244,7 +244,7 @@ async fn open_blobs(store: &dyn Store, data: &DataDir, start: FirstStart) -> any
             files => tracing::info!(files, "packages moved into the database"),
         }
     }
-    Ok(Blobs::rows(chunks))
+    Ok(Blobs::rows_with_copies(chunks, data.join("copies"))?)
 }
 
 /// A crash between a blob's coming and its row's, or between a row's going and

@@ -1,6 +1,7 @@
 //! What holds for the bytes of packages, as files and in a database.
 
 use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bootserver::blob::{Blobs, Finished, Moved, move_in};
@@ -210,6 +211,47 @@ async fn another_replica_has_what_one_took_and_reads_only_the_chunks_it_needs() 
     assert_eq!(plain, "e");
     sqlx::Connection::close(direct).await.expect("a goodbye");
     other.close().await;
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn what_hosts_fetch_is_read_from_the_database_once() {
+    let Some(opened) = crate::postgres::open().await else {
+        return;
+    };
+    let folder = TempDir::new().expect("a temporary folder");
+    let directory = folder.path().join("copies");
+    let chunks = opened.store().chunks().expect("PostgreSQL keeps them");
+    let blobs = Blobs::rows_with_copies(chunks.clone(), directory.clone());
+    let blobs = Arc::new(blobs.expect("a folder"));
+    let bytes = content(9);
+    let sha256 = store_package(opened.store(), &blobs, "p1", &bytes).await;
+    let downloads: Vec<_> = (0..50)
+        .map(|_| {
+            let (blobs, sha256) = (blobs.clone(), sha256.clone());
+            tokio::spawn(async move { whole(&blobs, &sha256).await })
+        })
+        .collect();
+    for download in downloads {
+        let out = download.await.expect("no panic");
+        assert!(out.is_some_and(|out| out == bytes));
+    }
+    let copies = std::fs::read_dir(&directory).expect("a list").count();
+    assert_eq!(copies, 1);
+    let mut direct = opened.connect().await;
+    let emptied = sqlx::query("DELETE FROM blob_chunk").execute(&mut direct);
+    emptied.await.expect("no chunk any more");
+    let rest = part(&blobs, &sha256, 1_000_000, SIZE as u64).await;
+    assert!(rest.is_some_and(|rest| rest == bytes[1_000_000..]));
+    // A start begins with none, and a folder that is gone is no reason to fail.
+    let again = Blobs::rows_with_copies(chunks.clone(), directory.clone());
+    assert_eq!(whole(&again.expect("a folder"), &sha256).await, None);
+    let other = content(10);
+    let sha256 = store_package(opened.store(), &blobs, "p2", &other).await;
+    std::fs::remove_dir_all(&directory).expect("it is ours");
+    let out = whole(&blobs, &sha256).await;
+    assert!(out.is_some_and(|out| out == other));
+    sqlx::Connection::close(direct).await.expect("a goodbye");
     opened.close().await;
 }
 
