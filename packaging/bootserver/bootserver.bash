@@ -6,7 +6,7 @@ _bootserver() {
     local commands='serve migrate backup restore close-jobs import reset-password openapi'
     local nouns='host tag group token package job rollout event user api'
     local client='--server --token-file --ca-file --json'
-    local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --all --parallel --stages --soak --fail-count --fail-rate --second-user --dry-run --phase --sort --limit --host --since --topics --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
+    local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --all --parallel --stages --soak --fail-count --fail-rate --second-user --dry-run --phase --sort --format --unset --limit --host --since --topics --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
     local serve='-T -c --config --listen --tls-cert --tls-key --trusted-proxy --socket --metrics-listen --data
         --database --database-file --address-file -l --log-level --log-format'
     local first='' second='' index choices=''
@@ -26,6 +26,7 @@ _bootserver() {
     -l | --log-level) choices='error warn info debug trace' ;;
     --log-format) choices='text json' ;;
     --topics) choices='host event job package group rollout' ;;
+    --format) choices='ndjson csv' ;;
     --phase) choices='active ended' ;;
     --role) choices='viewer operator admin' ;;
     --agent-state) choices='running stoped fatal killed' ;;
@@ -35,7 +36,7 @@ _bootserver() {
     *)
         case "$first $second" in
         ' ') choices="$commands $nouns $client $verbs $serve -V --version -h --help" ;;
-        'host ') choices='list show edit delete' ;;
+        'host ') choices='list show edit export tag delete' ;;
         'group ') choices='list show create edit add remove delete' ;;
         'tag ') choices='set unset' ;;
         'token ') choices='create list revoke' ;;

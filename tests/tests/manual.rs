@@ -153,7 +153,7 @@ fn what_follows_a_word_is_completed_by_what_it_wants() {
     let offered = |words: &[&str]| completions("bootserver/bootserver.bash", words);
     assert_eq!(
         offered(&["bootserver", "--json", "host", ""]),
-        ["list", "show", "edit", "delete"]
+        ["list", "show", "edit", "export", "tag", "delete"]
     );
     assert_eq!(
         offered(&["bootserver", "token", "create", "e"]),

@@ -29,7 +29,9 @@ pub(super) use group::{
     group_add, group_create, group_delete, group_edit, group_list, group_remove, group_show,
 };
 use host::agentsn;
-pub(super) use host::{host_delete, host_edit, host_list, host_show, tag_set, tag_unset};
+pub(super) use host::{
+    host_delete, host_edit, host_export, host_list, host_show, host_tag, tag_set, tag_unset,
+};
 pub(super) use order::job_create;
 use page::list;
 pub(super) use raw::api;

@@ -78,10 +78,12 @@ macro_rules! options {
 }
 
 /// Every verb, in the order of the help.
-pub(super) const VERBS: [Verb; 40] = verbs! {
+pub(super) const VERBS: [Verb; 42] = verbs! {
     "host" "list" "" ["selector" "group" "hostname" "search" "agent" "agent-version" "agent-state" "os" "arch" "version" "ip" "state" "sort" "limit"] "hosts by name" => host_list;
     "host" "show" "HOST" [] "one host and its agents" => host_show;
     "host" "edit" "HOST" ["display-name" "notes"] "what operators call it and write about it" => host_edit;
+    "host" "export" "" ["selector" "group" "hostname" "search" "agent" "agent-version" "agent-state" "os" "arch" "version" "ip" "state" "sort" "format"] "every host of a query, with all that is known, to standard output" => host_export;
+    "host" "tag" "[TAGS]" ["selector" "group" "hostname" "search" "agent" "agent-version" "agent-state" "os" "arch" "version" "ip" "state" "unset" "expected-hosts"] "add or change tags of every host of a query" => host_tag;
     "host" "delete" "HOST" [] "forget a host; it has to enrol again" => host_delete;
     "tag" "set" "HOST TAGS" [] "add or change tags: svc=ecs,cmpt=DB" => tag_set;
     "tag" "unset" "HOST KEY..." [] "take tags away" => tag_unset;
@@ -122,10 +124,10 @@ pub(super) const VERBS: [Verb; 40] = verbs! {
 };
 
 /// Every option of verbs.
-pub(super) const OPTIONS: [Opt; 42] = options! {
+pub(super) const OPTIONS: [Opt; 44] = options! {
     "selector" "selector" Text "TAGS" "hosts like svc=ecs,cmpt!=DB,region in (cn,eu),!old";
     "group" "" Own "GROUP" "hosts of this group, or the group itself; group add takes several";
-    "expected-hosts" "expected_hosts" Number "N" "order it only when it is for as many hosts";
+    "expected-hosts" "expected_hosts" Number "N" "do it only when it is for as many hosts";
     "hostname" "hostname" Text "TEXT" "hosts whose names begin so; of a rollout, with * and ?";
     "search" "search" Text "TEXT" "hosts with this in their names or addresses";
     "agent" "agent" Text "AGENT" "hosts with this sub-agent";
@@ -143,6 +145,8 @@ pub(super) const OPTIONS: [Opt; 42] = options! {
     "dry-run" "dry_run" Flag "" "only look how many hosts it means and what they would get";
     "phase" "phase" Text "PHASE" "active or ended";
     "sort" "sort" Text "KEY" "hostname, created or since; -KEY the other way round";
+    "format" "format" Text "FORMAT" "ndjson, a line of JSON for each, or csv [ndjson]";
+    "unset" "" Own "KEYS" "tags that go: svc,cmpt";
     "limit" "" Own "N" "rows at most [1000]";
     "host" "" Own "HOST" "on, or of, this host; job and rollout create take several";
     "since" "since" Ago "TIME" "received since then: 90s, 15m, 12h, 7d";

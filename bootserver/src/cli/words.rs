@@ -215,8 +215,8 @@ mod tests {
     #[test]
     fn what_was_said_wrongly_is_named() {
         for (text, word) in [
-            ("host", "list, show, edit, delete"),
-            ("host lost", "list, show, edit, delete"),
+            ("host", "list, show, edit, export, tag, delete"),
+            ("host lost", "list, show, edit, export, tag, delete"),
             ("host show", "host show HOST"),
             ("host show a b", "host show HOST"),
             ("host list --role viewer", "--role does not belong"),

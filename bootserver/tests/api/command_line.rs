@@ -187,6 +187,47 @@ fn hosts_are_found_by_whatever_the_api_finds_them_by_and_are_edited() {
 }
 
 #[test]
+fn all_hosts_of_a_query_are_exported_and_tagged_if_they_are_as_many_as_expected() {
+    let server = Server::start();
+    for name in ["web-1", "web-2", "db-1"] {
+        server.register(name);
+    }
+    told(&server, &["tag", "set", "web-1", "old=1"]);
+    let tag = |words: &[&'static str]| [&["host", "tag", "--hostname", "web"], words].concat();
+    let (code, said) = failed(&server, &tag(&["svc=web"]));
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("--expected-hosts"), "{said}");
+    let (code, said) = failed(&server, &tag(&["svc=web", "--expected-hosts", "3"]));
+    assert_eq!(code, 5, "{said}");
+    let words = tag(&["svc=web", "--unset", "old,older", "--expected-hosts", "2"]);
+    let changed = document(&server, &words);
+    assert_eq!(
+        (&changed["hosts"], &changed["changed"]),
+        (&json!(2), &json!(2))
+    );
+    let csv = told(
+        &server,
+        &["host", "export", "--format", "csv", "--sort", "-hostname"],
+    );
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 4, "{csv}");
+    assert!(
+        lines[1].contains("web-2") && lines[1].contains("svc=web"),
+        "{csv}"
+    );
+    assert!(
+        lines[2].contains("web-1") && !csv.contains("old=1"),
+        "{csv}"
+    );
+    let lines = told(&server, &["host", "export", "--selector", "svc=web"]);
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    for line in lines.lines() {
+        let host: Value = serde_json::from_str(line).expect("a line of JSON");
+        assert_eq!(host["tags"], "svc=web");
+    }
+}
+
+#[test]
 fn operators_who_change_tags_of_one_host_at_once_lose_nothing() {
     let server = Server::start();
     server.register("web");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use axum::http::HeaderMap;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -12,7 +13,7 @@ use super::super::show::{self, As, Column};
 use super::super::words::Said;
 use super::group::group_id;
 use super::page::{every, list};
-use super::{delete, done, encoded, rewrite};
+use super::{delete, done, encoded, one, query, rewrite};
 use crate::fleet::tags::{self, Tags};
 
 pub(crate) fn host_list(client: &Client, said: &Said) -> Result<(), Failure> {
@@ -25,11 +26,49 @@ pub(crate) fn host_list(client: &Client, said: &Said) -> Result<(), Failure> {
         ("TAGS", "tags", As::Is),
         ("AGENTSN", "agentsn", As::Is),
     ];
+    let query = host_query(client, said)?;
+    list(client, said, "/api/v1/hosts", &query, &COLUMNS)
+}
+
+/// As it comes: it may be larger than memory. One that ends early fails.
+pub(crate) fn host_export(client: &Client, said: &Said) -> Result<(), Failure> {
+    let path = format!("/api/v1/exports/hosts{}", query(&host_query(client, said)?));
+    client.pass(&Ask::raw("GET", &path, &Content::Nothing, HeaderMap::new()))
+}
+
+/// Of as many hosts as were seen before, and of none if they are others.
+pub(crate) fn host_tag(client: &Client, said: &Said) -> Result<(), Failure> {
+    let Some(expected) = said.fields()?.remove("expected_hosts") else {
+        let text = "host tag: --expected-hosts says how many hosts are meant; \
+                    bootserver host export with the same options shows them";
+        return Err(Failure::Usage(text.into()));
+    };
+    let unset = said
+        .all("unset")
+        .into_iter()
+        .flat_map(|keys| keys.split(','));
+    let unset: Vec<String> = unset
+        .map(tags::key)
+        .collect::<Result<_, _>>()
+        .map_err(|error| usage(&error))?;
+    let mut change = json!({ "action": "tag", "expected_hosts": expected, "unset": unset });
+    if let Some(set) = said.operands.first() {
+        let set = Tags::parse(set).map_err(|error| usage(&error))?;
+        change["set"] = json!(set.to_string());
+    }
+    let mut hosts = host_query(client, said)?;
+    hosts.retain(|(key, _)| key != "expected_hosts");
+    let path = format!("/api/v1/hosts/bulk{}", query(&hosts));
+    one(said, &client.call("POST", &path, &Content::value(&change))?)
+}
+
+/// Which hosts the options say.
+fn host_query(client: &Client, said: &Said) -> Result<Vec<(String, String)>, Failure> {
     let mut query = said.query()?;
     if let Some(group) = said.option("group") {
         query.push(("group".into(), group_id(client, group)?));
     }
-    list(client, said, "/api/v1/hosts", &query, &COLUMNS)
+    Ok(query)
 }
 
 pub(crate) fn host_show(client: &Client, said: &Said) -> Result<(), Failure> {
