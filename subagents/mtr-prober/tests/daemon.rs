@@ -251,12 +251,13 @@ fn whatever_it_is_doing_when_it_is_killed_each_id_ends_in_a_report() {
     let server = UdpSocket::bind((silent.as_str(), 53)).expect("a name server that never answers");
     let fixture = Fixture::new("");
     let program = fixture.start_with(fixture.command_with_resolver(&silent));
-    let accepted = fixture.order(&format!("ip=host.example&{LONG}"));
     let running = fixture.order(&format!("ip=127.0.0.4&{LONG}"));
     fixture.report_where(&running, |it| it["state"] == "running");
     // It is told to its caller while it goes to the disk.
     let finishing = fixture.order(&format!("ip=127.0.0.5&{SHORT}"));
     fixture.ended(&finishing);
+    // Last: its resolver gives up by itself after a while.
+    let accepted = fixture.order(&format!("ip=host.example&{LONG}"));
     program.kill();
     drop(server);
 
@@ -440,6 +441,41 @@ fn five_hundred_orders_at_once_are_all_accepted_and_all_end() {
 }
 
 #[test]
+fn what_is_too_much_is_refused_for_now_and_taken_when_there_is_room() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("");
+    let _program = fixture.start();
+    let order = format!("GET /api/mtr?ip=127.0.0.11&{LONG} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut streams: Vec<_> = (0..64).map(|_| fixture.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(order.repeat(64).as_bytes()).expect("sent");
+    }
+    let mut last = String::new();
+    for stream in &mut streams {
+        for _ in 0..64 {
+            let reply = read_reply(stream);
+            assert_eq!(reply.status, 202, "{reply:?}");
+            last = reply.json()["id"].as_str().expect("an id").to_owned();
+        }
+    }
+    let one_more = format!("/api/mtr?ip=127.0.0.11&{LONG}");
+    let refused = fixture.get(&one_more);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.head.contains("Retry-After: "), "{refused:?}");
+    assert_eq!(
+        fixture.ask("DELETE", &format!("/api/mtr/{last}")).status,
+        204
+    );
+    // Its report has to be on the disk before its place is free.
+    let deadline = Instant::now() + FAR;
+    while fixture.get(&one_more).status != 202 {
+        assert!(Instant::now() < deadline, "its place does not become free");
+    }
+}
+
+#[test]
 fn a_connection_serves_one_request_after_the_other_and_none_holds_up_another() {
     if !is_root() {
         return;
@@ -490,11 +526,13 @@ fn a_curl_that_is_killed_with_its_process_tree_has_ordered_all_the_same() {
     }
     let fixture = Fixture::new("");
     let _program = fixture.start();
-    let socket = fixture.socket();
-    let script = "curl -s -m 3 --unix-socket \"$0\" 'http://localhost/api/mtr?ip=127.0.0.7&count=2&interval=0.2&cause=trigger&ref=4711'; sleep 600";
+    let command = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../contrib/zabbix/mtr-on-event.sh"
+    );
     let mut child = Command::new("setsid")
-        .args(["sh", "-c", script])
-        .arg(&socket)
+        .args(["sh", "-c", "\"$0\" 127.0.0.7 4711; sleep 600", command])
+        .env("MTR_PROBER_SOCKET", fixture.socket())
         .stdout(Stdio::piped())
         .spawn()
         .expect("setsid runs");
@@ -509,11 +547,11 @@ fn a_curl_that_is_killed_with_its_process_tree_has_ordered_all_the_same() {
     nix::sys::signal::killpg(group, Signal::SIGKILL).expect("killed");
     child.wait().expect("reaped");
     let answer: serde_json::Value = serde_json::from_slice(&answer).expect("an answer");
-    let report = fixture.ended(answer["id"].as_str().expect("an id"));
-    assert_eq!(
-        (&report["state"], &report["ref"]),
-        (&"finished".into(), &"4711".into())
-    );
+    let id = answer["id"].as_str().expect("an id");
+    let is_measured = |it: &serde_json::Value| it["parts"][0]["rounds"].as_u64() >= Some(2);
+    let report = fixture.report_where(id, is_measured);
+    let said = (&report["cause"], &report["ref"]);
+    assert_eq!(said, (&"trigger".into(), &"4711".into()), "{report}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ use crate::problem::Problem;
 
 /// Most connections; then the oldest idle one goes, or none is taken.
 const MAX_CONNECTIONS: usize = 1_024;
-/// Between attempts to have a place that is taken.
+/// Between attempts to have a place that is taken, or descriptors when there are none.
 const RETRY: Duration = Duration::from_secs(5);
 /// What an answer may take besides the wait that was asked for. It is there at once, unless the disk stalls;
 /// who has less patience has gone by then, and his order holds all the same.
@@ -223,10 +223,14 @@ impl Server {
                     // The other end went away; or there are no descriptors, and one has to end first.
                     log::debug!("a connection was not taken: {error}");
                     let full = [Errno::EMFILE, Errno::ENFILE].map(|it| Some(it as i32));
-                    if full.contains(&error.raw_os_error()) && !self.connections.is_empty() {
-                        self.pause(true);
+                    if !full.contains(&error.raw_os_error()) {
+                        return;
                     }
-                    return;
+                    if !self.drop_idle() {
+                        // Others of the machine may have them all.
+                        self.retry_at = Some(now + RETRY);
+                        return self.pause(true);
+                    }
                 }
             }
         }
@@ -439,6 +443,7 @@ impl Server {
     fn expire(&mut self) {
         let now = clock::now();
         if self.retry_at.is_some_and(|at| at <= now) {
+            self.pause(false);
             self.open();
         }
         let over = self.connections.iter().filter(|(_, it)| it.deadline <= now);

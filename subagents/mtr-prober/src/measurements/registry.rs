@@ -215,9 +215,9 @@ impl Registry {
                     return self.fail(id, error.to_string());
                 }
                 self.tallies.joined += 1;
-                // Who thought that his end is that of the run is to look again.
-                for other in self.runs.members(joined.handle) {
-                    self.alarms.insert((now, *other));
+                // Who was alone thought that his end is that of the run.
+                if let [first, _] = self.runs.members(joined.handle) {
+                    self.alarms.insert((now, *first));
                 }
                 (joined.handle, joined.until)
             }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -32,6 +33,9 @@ impl Fixture {
     }
 
     pub(crate) fn in_folder(dir: &Path, config: &str) -> Self {
+        // Some tests have more connections than a process usually may.
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("read");
+        setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(8_192)), hard).expect("set");
         let notify = UnixDatagram::bind(dir.join("notify")).expect("bound");
         notify.set_read_timeout(Some(FAR)).expect("set");
         let fixture = Self {
