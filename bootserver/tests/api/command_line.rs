@@ -766,7 +766,7 @@ fn no_server_and_none_that_answers_is_told_and_told_apart() {
     for (words, word) in [
         (&["host", "list", "--token", "x"][..], "--token-file"),
         (&["host", "list", "--server", "ftp://x"], "ftp://x"),
-        (&["host"], "list, show, edit, delete"),
+        (&["host"], "list, show, edit, export, tag, delete"),
         (&["--json"], "such as host list"),
         (&["--json", "hots", "list"], "\"hots\" is no verb"),
     ] {
