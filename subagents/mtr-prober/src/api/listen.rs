@@ -207,25 +207,68 @@ pub fn holder(listen: &Listen) -> Option<String> {
     ))
 }
 
-/// Of sockets that listen at this port; one on all addresses keeps us from each.
+/// Of sockets that keep us from an address.
 fn listening_inodes(address: SocketAddr) -> Vec<String> {
-    let mut found = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let Ok(text) = std::fs::read_to_string(table) else {
-            continue;
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
+    let tables = tables.map(|table| std::fs::read_to_string(table).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines());
+    let inodes = lines.filter_map(|line| inode_in_the_way(line, address));
+    inodes.map(str::to_owned).collect()
+}
+
+/// The inode in a line of such a table, if its socket listens there or on all addresses.
+fn inode_in_the_way(line: &str, wanted: SocketAddr) -> Option<&str> {
+    let mut fields = line.split_whitespace().skip(1);
+    let (local, state) = (fields.next()?, fields.nth(1)?);
+    let inode = fields.nth(5)?;
+    let (address, port) = local.rsplit_once(':')?;
+    let same_port = u16::from_str_radix(port, 16).ok()? == wanted.port();
+    // Words of 32 bits, each as this machine has them in memory.
+    let words = (0..address.len()).step_by(8).map(|at| {
+        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    });
+    let bytes: Vec<u8> = words.collect::<Option<Vec<_>>>()?.concat();
+    let address = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(bytes) => IpAddr::from(bytes),
+        Err(_) => IpAddr::from(<[u8; 16]>::try_from(bytes.as_slice()).ok()?).to_canonical(),
+    };
+    let wanted = wanted.ip().to_canonical();
+    let meets = address == wanted || address.is_unspecified() || wanted.is_unspecified();
+    (state == "0A" && same_port && meets).then_some(inode)
+}
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_in_the_way_is_named() {
+        let row = |local: &str, state: &str| {
+            format!(
+                "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0"
+            )
         };
-        for line in text.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else {
-                continue;
-            };
-            let port = local
-                .rsplit_once(':')
-                .and_then(|it| u16::from_str_radix(it.1, 16).ok());
-            if state == "0A" && port == Some(address.port()) {
-                found.push(inode.to_owned());
-            }
+        let v6 = |word: &str| format!("0000000000000000{word}:1F91");
+        for (local, state, wanted, expected) in [
+            ("0100007F:1F91", "0A", "127.0.0.1:8081", true),
+            ("00000000:1F91", "0A", "127.0.0.1:8081", true),
+            ("0100007F:1F91", "0A", "0.0.0.0:8081", true),
+            ("0200007F:1F91", "0A", "127.0.0.1:8081", false),
+            ("0100007F:1F90", "0A", "127.0.0.1:8081", false),
+            ("0100007F:1F91", "01", "127.0.0.1:8081", false),
+            (&v6("0000000001000000"), "0A", "[::1]:8081", true),
+            (&v6("FFFF00000100007F"), "0A", "127.0.0.1:8081", true),
+            (&v6("0000000002000000"), "0A", "[::1]:8081", false),
+        ] {
+            let line = row(local, state);
+            let found = inode_in_the_way(&line, wanted.parse().expect(wanted));
+            assert_eq!(found, expected.then_some("4711"), "{line} for {wanted}");
         }
+        let heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
+        assert_eq!(
+            inode_in_the_way(heading, "0.0.0.0:1".parse().expect("one")),
+            None
+        );
     }
-    found
 }
