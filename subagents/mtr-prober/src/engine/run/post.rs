@@ -31,6 +31,10 @@ impl Run {
             for lane in 0..self.lanes.len() {
                 self.post(lane);
             }
+            // After a standstill much is due at once: who answered the first is known for the next.
+            if self.share.is_some() {
+                self.hear();
+            }
         }
     }
 
