@@ -701,3 +701,11 @@ fn a_test_of_the_configuration_says_what_it_found_and_changes_nothing() {
         "{text}"
     );
 }
+
+#[test]
+fn the_manifest_is_valid_and_asks_for_raw_sockets_only() {
+    let text = include_bytes!("../agent.json");
+    let manifest = bootagent_protocol::Manifest::parse(text).expect("valid");
+    assert_eq!(manifest.name.as_str(), "mtr-prober");
+    assert_eq!(manifest.capabilities, ["CAP_NET_RAW"]);
+}
