@@ -353,7 +353,7 @@ impl Run {
         let wake = PollFd::new(self.wake.as_fd(), PollFlags::POLLIN);
         let woken = poll(&mut [wake], Some(tick));
         if woken || next.is_some_and(|next| next <= tick) {
-            self.woke(next, woken);
+            self.woke(next);
             return;
         }
         let wake = PollFd::new(self.wake.as_fd(), PollFlags::POLLIN);
@@ -362,14 +362,14 @@ impl Run {
             .map(|lane| PollFd::new(lane.fd(), PollFlags::POLLIN))
             .collect();
         all.push(wake);
-        let woken = poll(&mut all, next);
-        self.woke(next, woken);
+        poll(&mut all, next);
+        self.woke(next);
     }
 
     /// Notes if we were run much later than we wanted.
-    fn woke(&mut self, next: Option<Moment>, woken: bool) {
+    fn woke(&mut self, next: Option<Moment>) {
         self.counters.wakes += 1;
-        let Some(next) = next.filter(|_| !woken) else {
+        let Some(next) = next else {
             return;
         };
         let late = clock::now().since(next);
