@@ -50,7 +50,14 @@ fn a_file_is_fetched_and_verified() {
 
     // After a crash in the next step of the job the file is still good.
     let again = get(&url, folder.path(), Some(checksum(&body)), &quick()).expect("still there");
+    assert_eq!((&again, web.seen().len()), (&done, 1));
+
+    // After one between its name and the end of what belonged to its part.
+    let sidecar = done.path.with_extension("part.json");
+    fs::write(&sidecar, "{}").expect("written");
+    let again = get(&url, folder.path(), Some(checksum(&body)), &quick()).expect("still there");
     assert_eq!((again, web.seen().len()), (done, 1));
+    assert_eq!(names(folder.path()).len(), 1, "only the file is left");
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub fn fetch(
     if let Some((size, checksum)) = part.finished()
         && request.checksum == Some(checksum)
     {
+        // What a crash left behind that came right after it got its name.
+        part.remove()?;
         return Ok(Downloaded {
             path: part.whole(),
             size,
