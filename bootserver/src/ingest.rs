@@ -20,6 +20,10 @@ use crate::store::{Failure, Store, StoreError, within};
 /// to make 1,667 statuses a second, those of a million hosts, 20 per commit. With
 /// half of it they cost a quarter more, and a busy disk has statuses queue.
 const LINGER: Duration = Duration::from_millis(10);
+/// How often it looks meanwhile whether there is company enough.
+const LOOKS: u32 = 4;
+/// Of so many each costs hardly less when there are more.
+const ENOUGH: usize = 64;
 /// Most statuses of one transaction.
 const MAX_BATCH: usize = 1000;
 /// Most statuses waiting; beyond that hosts are asked to come back later.
@@ -118,8 +122,13 @@ async fn run(
     let note = |begun| *on_its_way.lock().unwrap_or_else(PoisonError::into_inner) = begun;
     while let Some(first) = queue.recv().await {
         let mut batch = vec![first];
-        // One timer for all: a timer for each that comes costs more than it.
-        sleep(LINGER).await;
+        // A few timers for all: waking for each that comes costs more than it.
+        for _ in 0..LOOKS {
+            sleep(LINGER / LOOKS).await;
+            if queue.len() >= ENOUGH {
+                break;
+            }
+        }
         while batch.len() < MAX_BATCH {
             match queue.try_recv() {
                 Ok(next) => batch.push(next),
