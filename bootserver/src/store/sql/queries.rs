@@ -33,6 +33,9 @@
 //! - `one_at_a_time(&mut tx)`, said first in a transaction that others like it
 //!   must not overtake, and `hot`, the statements every status needs.
 //!
+//! It is long because the trait of the store is: one line for each of its promises says
+//! which file keeps it.
+//!
 //! The one rule: what is here runs on both, and the contract suite shows it.
 
 mod admit;
