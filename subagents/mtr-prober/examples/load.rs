@@ -19,7 +19,7 @@ use std::process::Stdio;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use mtr_prober::engine::{Engine, Event, Settings, Spec, Tell, Urgency};
+use mtr_prober::engine::{Engine, Event, Settings, Spec, Urgency};
 use mtr_prober::socket::Source;
 use mtr_prober::trace::{Keep, Plan};
 use responder::{Reply, Responder};
@@ -72,11 +72,6 @@ fn spec(target: IpAddr, ttls: std::ops::RangeInclusive<u8>, rounds: Option<u32>)
         source: Source::default(),
         size: 64,
         urgency: Urgency::Usual,
-        tell: if ttls.start() == ttls.end() {
-            Tell::EachProbe
-        } else {
-            Tell::End
-        },
     }
 }
 

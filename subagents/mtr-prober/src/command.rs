@@ -198,7 +198,7 @@ fn measure(spec: Spec, mut report: Report, stopped: &AtomicBool) -> Result<Repor
     let results = loop {
         match events.recv_timeout(LOOK) {
             Ok(Event::Ended { results, .. }) => break *results,
-            Ok(Event::Outcomes(_)) => {}
+            Ok(Event::Pings { .. }) => {}
             Err(RecvTimeoutError::Disconnected) => bail!("the engine has ended"),
             Err(RecvTimeoutError::Timeout) => {
                 if stopped.load(Ordering::Relaxed) {

@@ -2,25 +2,30 @@
 //!
 //! Whoever wants something measured says `begin` and is told the end on the channel he gave at `start`;
 //! meanwhile `results` shows what there is. A trace of a path and a ping that never ends are the same thing
-//! to it: see `trace::Plan`. Whose `Tell` says so is told of each probe besides.
+//! to it: see `trace::Plan`. Pings of the mesh are a kind of
+//! their own: each is ordered by `ping` with what it says, and whoever `listen`s is told what became of it and what
+//! others' pings say.
 //!
 //! The one rule: the thread waits for nobody. It holds nothing that others lock, commands come over a
 //! bounded channel, and what it tells goes over one that never blocks.
 
 mod fault;
+mod flight;
 mod run;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bootagent_kit::thread;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::packet::{Family, MAX_HOPS, MAX_SIZE, Sequence};
+use crate::moment::Moment;
+use crate::packet::{Family, MAX_HOPS, MAX_SIZE, SAID, Sequence};
 use crate::report::{Fault, Part, Second};
 use crate::socket::{Lane, OpenError, Source};
 use crate::sys;
@@ -31,6 +36,9 @@ const COMMANDS: usize = 4_096;
 
 /// How long an answer of the engine's may take on a machine that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many can be pinged.
+pub const MAX_PINGED: u16 = crate::slots::SLOTS;
 
 /// How an engine works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +72,6 @@ pub struct Spec {
     pub size: u16,
     /// How urgent it is.
     pub urgency: Urgency,
-    /// Of what one is told.
-    pub tell: Tell,
 }
 
 /// How urgent a measurement is.
@@ -75,15 +81,6 @@ pub enum Urgency {
     Usual,
     /// A loss triggered it or a ticket waits for it: it begins at once, and its probes go first.
     Urgent,
-}
-
-/// Of what whoever asked is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tell {
-    /// Of the end.
-    End,
-    /// Of the end and of each probe.
-    EachProbe,
 }
 
 /// A measurement of an engine's.
@@ -102,8 +99,48 @@ pub enum Event {
         /// What it found.
         results: Box<Results>,
     },
-    /// What became of probes, of many measurements together.
-    Outcomes(Vec<Outcome>),
+    /// What is new of pings.
+    Pings {
+        /// In the order in which it came; of one peer in the order in which they left.
+        news: Vec<News>,
+        /// Packets the kernel has thrown away since the start: if this grows, answers may be among them.
+        dropped: u64,
+    },
+}
+
+/// A ping that is to be sent.
+#[derive(Debug, Clone)]
+pub struct Ping {
+    /// To whom: a number below [`MAX_PINGED`]. Only one ping of his may wait for its turn.
+    pub peer: u16,
+    /// His address.
+    pub target: IpAddr,
+    /// From where.
+    pub source: Source,
+    /// How long an answer is waited for.
+    pub patience: Duration,
+    /// What the caller calls it.
+    pub tag: u32,
+    /// What it says.
+    pub said: Option<[u8; SAID]>,
+}
+
+/// What is new of pings.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// What became of one.
+    Fate {
+        /// To whom it was.
+        peer: u16,
+        /// What its caller calls it.
+        tag: u32,
+        /// When it left.
+        left: Moment,
+        /// What became of it.
+        fate: Fate,
+    },
+    /// The ping of another node says this. Nobody has checked it.
+    Said(Box<[u8; SAID]>),
 }
 
 /// Why a measurement ended.
@@ -117,25 +154,14 @@ pub enum End {
     Full,
 }
 
-/// What became of a probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome {
-    /// Of which measurement.
-    pub handle: Handle,
-    /// In which of its rounds, from 0 on.
-    pub round: u32,
-    /// What.
-    pub fate: Fate,
-}
-
-/// What became of a probe.
+/// What became of a ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It was answered, after so many microseconds where that is known.
     Answered(Option<u32>),
     /// It was not answered in time.
     Lost,
-    /// The kernel did not send it.
+    /// This machine did not send it.
     Unsent,
 }
 
@@ -183,13 +209,17 @@ pub struct Engine {
     commands: SyncSender<Command>,
     wake: Arc<EventFd>,
     next: AtomicU64,
+    /// Pings that wait for their turn.
+    backlog: Arc<AtomicUsize>,
     families: Vec<Family>,
     receive_buffer: usize,
     thread: Option<JoinHandle<()>>,
 }
 
 enum Command {
-    Begin(Handle, Box<Spec>),
+    Begin(Handle, Box<Spec>, Option<Sender<Event>>),
+    Ping(Vec<Ping>),
+    Listen(Sender<Event>),
     Prolong(Handle, u32),
     Stop(Handle),
     Results(Handle, SyncSender<Option<Results>>),
@@ -219,7 +249,13 @@ pub struct Counters {
 pub(crate) struct Letter {
     id: u16,
     sequence: Sequence,
-    round: u32,
+    of: Of,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    Trace,
+    Ping,
 }
 
 impl Engine {
@@ -243,12 +279,22 @@ impl Engine {
         let wake = Arc::new(wake);
         let (commands, inbox) = sync_channel(COMMANDS);
         let (events, told) = channel();
-        let engine = run::Run::new(settings, lanes, (magic, base), inbox, wake.clone(), events);
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let owned = run::Given {
+            lanes,
+            marks: (magic, base),
+            commands: inbox,
+            wake: wake.clone(),
+            events,
+            backlog: backlog.clone(),
+        };
+        let engine = run::Run::new(settings, owned);
         let thread = thread::spawn("engine", move || engine.run()).map_err(StartError::Thread)?;
         let engine = Self {
             commands,
             wake,
             next: AtomicU64::new(1),
+            backlog,
             families,
             receive_buffer,
             thread: Some(thread),
@@ -258,6 +304,15 @@ impl Engine {
 
     /// Begins a measurement.
     pub fn begin(&self, spec: Spec) -> Result<Handle, BeginError> {
+        self.begin_for(spec, None)
+    }
+
+    /// Begins a measurement whose end is told there, and not on the channel of the start.
+    pub fn begin_telling(&self, spec: Spec, to: Sender<Event>) -> Result<Handle, BeginError> {
+        self.begin_for(spec, Some(to))
+    }
+
+    fn begin_for(&self, spec: Spec, to: Option<Sender<Event>>) -> Result<Handle, BeginError> {
         let family = Family::of(spec.plan.target);
         if !self.families.contains(&family) {
             return Err(BeginError::NoSocket(family));
@@ -274,8 +329,28 @@ impl Engine {
             return Err(BeginError::Plan(family.min_size()));
         }
         let handle = Handle(self.next.fetch_add(1, Ordering::Relaxed));
-        self.command(Command::Begin(handle, Box::new(spec)))?;
+        self.command(Command::Begin(handle, Box::new(spec), to))?;
         Ok(handle)
+    }
+
+    /// From now on what is new of pings is told there.
+    pub fn listen(&self, to: Sender<Event>) -> Result<(), BeginError> {
+        self.command(Command::Listen(to))
+    }
+
+    /// Sends pings, before everything else and within the budget. Each ends in one [`News::Fate`].
+    pub fn ping(&self, pings: Vec<Ping>) -> Result<(), BeginError> {
+        let count = pings.len();
+        self.backlog.fetch_add(count, Ordering::Relaxed);
+        self.command(Command::Ping(pings)).inspect_err(|_| {
+            self.backlog.fetch_sub(count, Ordering::Relaxed);
+        })
+    }
+
+    /// Pings that wait for their turn: more than a few when the budget is too small for them.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
     }
 
     /// Lets a measurement go on until it has had so many rounds.

@@ -1,6 +1,6 @@
 //! Pinging peers all the time, and saying once when something is wrong.
 //!
-//! `flight` knows what became of each ping, `detect` looks at one peer and `baseline` knows how it is normally; `guard` decides what of it all
+//! `detect` looks at one peer and `baseline` knows how it is normally; `guard` decides what of it all
 //! a person is told, and `quiet` what he does not want to hear. `message` is what the pings of nodes of
 //! one group say to each other, from which `both_ends` knows in which direction they are lost.
 //!
@@ -9,7 +9,6 @@
 pub mod baseline;
 pub mod both_ends;
 pub mod detect;
-pub mod flight;
 pub mod guard;
 pub mod message;
 pub mod quiet;

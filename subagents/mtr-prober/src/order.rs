@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::config::Config;
-use crate::engine::{Spec, Tell, Urgency};
+use crate::engine::{Spec, Urgency};
 use crate::packet::{Family, MAX_SIZE};
 use crate::problem::Problem;
 use crate::report::{self, Cause, Parameters, Report, State, Target};
@@ -214,7 +214,6 @@ impl Order {
                 Cause::Ticket | Cause::Trigger => Urgency::Urgent,
                 Cause::Api | Cause::Command => Urgency::Usual,
             },
-            tell: Tell::End,
         }
     }
 }

@@ -26,6 +26,8 @@ const GOLDEN: f64 = 0.618_033_988_749_895;
 /// How urgent a probe is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
+    /// Of the mesh: what notices trouble comes before what looks into it.
+    Ping,
     /// Of a trace that was triggered by a loss or that a ticket waits for.
     Urgent,
     /// Of a trace's first round.
@@ -38,11 +40,11 @@ pub enum Class {
 
 /// Which class is looked at first, one send after the other. What is last in one row is first in another:
 /// nobody waits for ever.
-const TURNS: [[Class; 4]; 8] = {
-    use Class::{First, Hop, Target, Urgent};
-    const USUAL: [Class; 4] = [Urgent, First, Target, Hop];
-    const TARGETS: [Class; 4] = [Urgent, Target, First, Hop];
-    const HOPS: [Class; 4] = [Hop, Target, First, Urgent];
+const TURNS: [[Class; 5]; 8] = {
+    use Class::{First, Hop, Ping, Target, Urgent};
+    const USUAL: [Class; 5] = [Ping, Urgent, First, Target, Hop];
+    const TARGETS: [Class; 5] = [Ping, Urgent, Target, First, Hop];
+    const HOPS: [Class; 5] = [Hop, Target, First, Urgent, Ping];
     [USUAL, USUAL, TARGETS, USUAL, TARGETS, USUAL, USUAL, HOPS]
 };
 
@@ -58,7 +60,7 @@ pub struct Pace {
     credit: u64,
     credited: Moment,
     alarms: BinaryHeap<Reverse<(Moment, Key)>>,
-    waiting: [VecDeque<Key>; 4],
+    waiting: [VecDeque<Key>; 5],
     turn: usize,
     begins: Vec<Moment>,
 }

@@ -20,7 +20,7 @@ use std::net::IpAddr;
 
 use crate::report::{Mpls, Unreachable};
 
-pub use parse::{parse_v4, parse_v6};
+pub use parse::{parse_v4, parse_v6, said_v4, said_v6};
 
 /// Hops a sequence number can tell apart.
 pub const MAX_HOPS: u8 = 32;
@@ -31,6 +31,18 @@ pub const ROUNDS: u32 = 1 << 11;
 /// Header of an echo request, and what of the payload is ours.
 const ECHO_HEADER: usize = 8;
 const OURS: usize = 12;
+
+/// What a ping of the mesh says behind that: so many bytes, beginning with [`SAYS`].
+pub const SAID: usize = 64;
+
+/// How what a ping says begins. Requests with it are let in, so that a node hears its peers.
+pub const SAYS: [u8; 4] = *b"MTRm";
+
+/// Where in an echo message a ping says it.
+const SAID_AT: usize = ECHO_HEADER + OURS;
+
+/// The TTL of a ping.
+pub const PING_TTL: u8 = 64;
 
 /// The largest probe: what every Ethernet carries in one piece.
 pub const MAX_SIZE: u16 = 1_500;
@@ -140,9 +152,27 @@ impl Marks {
     /// packet of `size` bytes.
     pub fn write(&self, buffer: &mut Vec<u8>, family: Family, size: u16, sequence: Sequence) {
         let size = size.clamp(family.min_size(), MAX_SIZE);
-        let length = usize::from(size - family.ip_header());
         buffer.clear();
-        buffer.resize(length, 0);
+        buffer.resize(usize::from(size - family.ip_header()), 0);
+        self.fill(buffer, family, sequence);
+    }
+
+    /// Writes a ping that says this, or nothing, into `buffer`; all are of one length.
+    pub fn write_ping(
+        &self,
+        buffer: &mut Vec<u8>,
+        family: Family,
+        sequence: Sequence,
+        said: &[u8],
+    ) {
+        buffer.clear();
+        buffer.resize(SAID_AT, 0);
+        buffer.extend_from_slice(said);
+        buffer.resize(SAID_AT + SAID, 0);
+        self.fill(buffer, family, sequence);
+    }
+
+    fn fill(&self, buffer: &mut [u8], family: Family, sequence: Sequence) {
         buffer[0] = family.echo_request();
         buffer[2..4].copy_from_slice(&self.checksum.to_be_bytes());
         buffer[4..6].copy_from_slice(&self.id.to_be_bytes());

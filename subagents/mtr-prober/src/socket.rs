@@ -116,7 +116,7 @@ fn prepare(
     };
     sys::attach_filter(fd, &program)?;
     if family == Family::V6 {
-        sys::pass_icmp6(fd, &[1, 3, 129])?;
+        sys::pass_icmp6(fd, &[1, 3, 128, 129])?;
     }
     let on: libc::c_int = 1;
     sys::set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &on)?;

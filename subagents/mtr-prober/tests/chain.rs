@@ -8,12 +8,13 @@ mod world;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use mtr_prober::engine::{
-    Counters, End, Engine, Event, Fate, Handle, Results, Settings, Spec, Tell, Urgency,
+    Counters, Engine, Event, Fate, Handle, News, Ping, Results, Settings, Spec, Urgency,
 };
+use mtr_prober::packet;
 use mtr_prober::report::{Fault, Part, Report};
 use mtr_prober::socket::Source;
 use mtr_prober::trace::{Keep, Plan};
@@ -21,6 +22,8 @@ use world::{Chain, Limits, cable, cannot_run};
 
 /// For what takes milliseconds where the machine does nothing else.
 const SOON: Duration = Duration::from_secs(60);
+
+const SECOND: Duration = Duration::from_secs(1);
 
 fn spec(target: &str, rounds: u32, interval_ms: u64) -> Spec {
     Spec {
@@ -36,7 +39,6 @@ fn spec(target: &str, rounds: u32, interval_ms: u64) -> Spec {
         source: Source::default(),
         size: 64,
         urgency: Urgency::Usual,
-        tell: Tell::End,
     }
 }
 
@@ -60,7 +62,7 @@ fn ends(events: &Receiver<Event>, handles: &[Handle]) -> BTreeMap<Handle, Result
             } => {
                 ended.insert(handle, *results);
             }
-            Event::Outcomes(_) => {}
+            Event::Pings { .. } => {}
         }
     }
     ended
@@ -415,57 +417,88 @@ fn what_the_kernel_refuses_is_neither_sent_nor_lost() {
 }
 
 #[test]
-fn a_ping_goes_on_until_it_is_stopped_and_tells_each_probe() {
+fn each_ping_has_one_fate_and_what_it_says_is_heard_by_the_other_engine() {
     if cannot_run() {
         return;
     }
     let chain = Chain::new(2, Limits::Lifted);
-    let mut spec = spec("10.0.2.2", 1, 50);
-    spec.plan.first_ttl = 64;
-    spec.plan.last_ttl = 64;
-    spec.plan.rounds = None;
-    spec.plan.timeout = Duration::from_secs(2);
-    spec.plan.keep = Keep::Sums;
-    spec.tell = Tell::EachProbe;
-    chain.source().within(|| {
-        let (engine, events) = Engine::start(wide()).expect("root");
-        let handle = engine.begin(spec).expect("a place");
-        let target = &chain.nodes[3];
-        let (mut answered, mut lost) = (0, 0);
-        let mut cut = false;
-        let until = Instant::now() + SOON;
-        while lost < 5 {
+    let mut said = [7; packet::SAID];
+    said[..4].copy_from_slice(&packet::SAYS);
+    let ping = |peer: u16, target: &str, tag| Ping {
+        peer,
+        target: target.parse().expect("an address"),
+        source: Source::default(),
+        patience: SECOND,
+        tag,
+        said: Some(said),
+    };
+    let fates = |events: &Receiver<Event>, count: usize| {
+        let (mut fates, until) = (BTreeMap::new(), Instant::now() + SOON);
+        while fates.len() < count {
             let left = until.saturating_duration_since(Instant::now());
-            let Event::Outcomes(outcomes) = events.recv_timeout(left).expect("it goes on") else {
-                panic!("it has ended");
+            let Event::Pings { news, .. } = events.recv_timeout(left).expect("told") else {
+                continue;
             };
-            for outcome in outcomes {
-                assert_eq!(outcome.handle, handle);
-                match outcome.fate {
-                    Fate::Answered(_) => answered += 1,
-                    Fate::Lost => lost += 1,
-                    Fate::Unsent => panic!("nobody refuses"),
+            for it in news {
+                if let News::Fate {
+                    peer, tag, fate, ..
+                } = it
+                {
+                    assert_eq!(fates.insert((peer, tag), fate), None, "told once");
                 }
             }
-            if answered >= 5 && !cut {
-                cut = true;
-                target.nft(
-                    "add table ip t\nadd chain ip t i { type filter hook input priority 0; }\n\
-                     add rule ip t i icmp type echo-request drop\n",
-                );
-            }
         }
-        let running = engine.results(handle).expect("it runs");
-        assert!(part(&running).hops[0].own.lost() >= 5);
-        engine.stop(handle).expect("it is heard");
-        loop {
-            if let Event::Ended { end, .. } = events.recv_timeout(SOON).expect("it ends") {
-                assert_eq!(end, End::Stopped);
-                break;
-            }
-        }
-        assert_eq!(engine.results(handle), None);
+        fates
+    };
+    let target = &chain.nodes[3];
+    let (other, _events) = target.within(|| Engine::start(wide()).expect("root"));
+    let (to, heard) = channel();
+    other.listen(to).expect("it takes it");
+    chain.source().within(|| {
+        let (engine, _events) = Engine::start(wide()).expect("root");
+        let (to, events) = channel();
+        engine.listen(to).expect("it takes it");
+        engine.ping(vec![ping(3, "10.0.2.2", 1)]).expect("taken");
+        let found = fates(&events, 1);
+        assert!(
+            matches!(found[&(3, 1)], Fate::Answered(Some(_))),
+            "{found:?}"
+        );
+        // IPv6 looks for its neighbours for seconds.
+        let known = (1..60).find(|&tag| {
+            let pinged = engine.ping(vec![ping(8_000, "fd00:2::2", tag)]);
+            pinged.expect("taken");
+            fates(&events, 1)[&(8_000, tag)] != Fate::Lost
+        });
+        assert!(known.is_some(), "IPv6 is not answered");
+        target.nft(
+            "add table ip t\nadd chain ip t i { type filter hook input priority 0; }\n\
+             add rule ip t i icmp type echo-request drop\n",
+        );
+        engine.ping(vec![ping(3, "10.0.2.2", 2)]).expect("taken");
+        assert_eq!(fates(&events, 1)[&(3, 2)], Fate::Lost);
+        // What a rule of our own refuses is not lost; what has no way is.
+        chain.source().nft(
+            "add table ip t\nadd chain ip t o { type filter hook output priority 0; }\n\
+             add rule ip t o icmp type echo-request drop\n",
+        );
+        engine.ping(vec![ping(3, "10.0.2.2", 3)]).expect("taken");
+        assert_eq!(fates(&events, 1)[&(3, 3)], Fate::Unsent);
+        chain.source().sh("ip link set right down");
+        engine.ping(vec![ping(3, "10.0.2.2", 4)]).expect("taken");
+        assert_eq!(fates(&events, 1)[&(3, 4)], Fate::Lost);
+        assert_eq!(engine.backlog(), 0);
     });
+    let mut words = 0;
+    while words < 2 {
+        let Event::Pings { news, .. } = heard.recv_timeout(SOON).expect("heard") else {
+            continue;
+        };
+        for it in news {
+            assert!(matches!(it, News::Said(it) if *it == said));
+            words += 1;
+        }
+    }
 }
 
 #[test]

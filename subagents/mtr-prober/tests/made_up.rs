@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use mtr_prober::engine::{Engine, Event, Results, Settings, Spec, Tell, Urgency};
+use mtr_prober::engine::{Engine, Event, Results, Settings, Spec, Urgency};
 use mtr_prober::report::{Fault, Report};
 use mtr_prober::socket::Source;
 use mtr_prober::trace::{Keep, Plan};
@@ -50,7 +50,6 @@ fn spec(target: Ipv4Addr, rounds: u32) -> Spec {
         source: Source::default(),
         size: 64,
         urgency: Urgency::Usual,
-        tell: Tell::End,
     }
 }
 

@@ -7,11 +7,13 @@
 
 mod hear;
 mod joint;
+mod ping;
 mod post;
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
@@ -21,9 +23,7 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
 use super::fault::{Doubts, Quota, STARVED};
-use super::{
-    Command, Counters, End, Event, Fate, Handle, Outcome, Results, Settings, Spec, Tell, Urgency,
-};
+use super::{Command, Counters, End, Event, Handle, News, Results, Settings, Spec, Urgency};
 use crate::clock::{self, Clock};
 use crate::moment::Moment;
 use crate::pace::{Class, Key, Pace};
@@ -34,18 +34,19 @@ use crate::slots::Slots;
 use crate::socket::Lane;
 use crate::sys::{self, Inbox};
 use crate::trace::Trace;
+use ping::{PINGED, Pinged};
 
 /// While something happens, that much happens in one go.
 const TICK: Duration = Duration::from_millis(1);
+
+/// The same while there are only pings: nobody waits for their answers.
+const TICK_OF_PINGS: Duration = Duration::from_millis(5);
 
 /// A batch that took longer left nobody knows when.
 const DOUBTFUL: Duration = Duration::from_millis(1);
 
 /// Twice the longest time an answer is waited for.
 const REST: Duration = Duration::from_secs(20);
-
-/// Outcomes are told together, this long after the first.
-const TELL_AFTER: Duration = Duration::from_millis(100);
 
 /// Calls to receive in one tick, so that a flood does not keep us from sending.
 const RECEIVES: usize = 64;
@@ -65,6 +66,8 @@ struct Live {
     doubts: Doubts,
     /// The groups it shares rows with.
     joined: Vec<Group>,
+    /// Where its end is told, if not where all are.
+    to: Option<Sender<Event>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +76,23 @@ enum Queued {
     Yes,
 }
 
+/// What the thread is given.
+pub(super) struct Given {
+    pub(super) lanes: Vec<Lane>,
+    /// The process's word and its part of identifiers.
+    pub(super) marks: (u32, u16),
+    pub(super) commands: Receiver<Command>,
+    pub(super) wake: Arc<EventFd>,
+    pub(super) events: Sender<Event>,
+    pub(super) backlog: Arc<AtomicUsize>,
+}
+
 /// Everything the thread owns.
 pub(super) struct Run {
     lanes: Vec<Lane>,
     inbox: Inbox,
     magic: u32,
+    base: u16,
     slots: Slots<Live>,
     ids: HashMap<Handle, u16>,
     pace: Pace,
@@ -88,9 +103,14 @@ pub(super) struct Run {
     commands: Receiver<Command>,
     wake: Arc<EventFd>,
     events: Sender<Event>,
-    outcomes: Vec<Outcome>,
-    tell_at: Option<Moment>,
     counters: Counters,
+    pinged: Vec<Pinged>,
+    backlog: Arc<AtomicUsize>,
+    listener: Option<Sender<Event>>,
+    news: Vec<News>,
+    news_at: Option<Moment>,
+    /// How many of the news others said.
+    heard_news: usize,
     /// Everything that came before this was read.
     heard: Moment,
 }
@@ -107,14 +127,15 @@ enum Next {
 }
 
 impl Run {
-    pub(super) fn new(
-        settings: Settings,
-        lanes: Vec<Lane>,
-        (magic, base): (u32, u16),
-        commands: Receiver<Command>,
-        wake: Arc<EventFd>,
-        events: Sender<Event>,
-    ) -> Self {
+    pub(super) fn new(settings: Settings, given: Given) -> Self {
+        let Given {
+            lanes,
+            marks: (magic, base),
+            commands,
+            wake,
+            events,
+            backlog,
+        } = given;
         let now = clock::now();
         let quota = Quota::find();
         let throttled = (now, quota.throttled());
@@ -122,6 +143,7 @@ impl Run {
             lanes,
             inbox: Inbox::new(),
             magic,
+            base,
             slots: Slots::new(base, REST),
             ids: HashMap::new(),
             pace: Pace::new(settings.budget, now),
@@ -134,9 +156,13 @@ impl Run {
             commands,
             wake,
             events,
-            outcomes: Vec::new(),
-            tell_at: None,
             counters: Counters::default(),
+            pinged: Vec::new(),
+            backlog,
+            listener: None,
+            news: Vec::new(),
+            news_at: None,
+            heard_news: 0,
             heard: now,
         }
     }
@@ -151,6 +177,10 @@ impl Run {
                 self.heard = now;
             }
             while let Some(((id, handle), at)) = self.pace.ring(self.heard) {
+                if handle == PINGED {
+                    self.ping_rang(id, at);
+                    continue;
+                }
                 let live = self.slots.get_mut(id);
                 if let Some(live) = live.filter(|live| live.handle == Handle(handle))
                     && live.alarm == Some(at)
@@ -160,7 +190,7 @@ impl Run {
                 }
             }
             self.send();
-            self.tell(now);
+            self.tell_news(now);
             self.sleep(now);
         }
     }
@@ -170,7 +200,9 @@ impl Run {
         while let Ok(command) = self.commands.try_recv() {
             let now = clock::now();
             match command {
-                Command::Begin(handle, spec) => self.begin(handle, spec, now),
+                Command::Begin(handle, spec, to) => self.begin(handle, spec, to, now),
+                Command::Ping(orders) => self.ping(orders),
+                Command::Listen(to) => self.listener = Some(to),
                 Command::Prolong(handle, rounds) => self.change(handle, now, |trace| {
                     trace.prolong(rounds);
                 }),
@@ -197,11 +229,11 @@ impl Run {
         Next::GoOn
     }
 
-    fn begin(&mut self, handle: Handle, spec: Box<Spec>, now: Moment) {
+    fn begin(&mut self, handle: Handle, spec: Box<Spec>, to: Option<Sender<Event>>, now: Moment) {
         let Some(id) = self.slots.next(now) else {
             let results = Box::default();
             let end = End::Full;
-            let _ = self.events.send(Event::Ended {
+            let _ = to.as_ref().unwrap_or(&self.events).send(Event::Ended {
                 handle,
                 end,
                 results,
@@ -226,6 +258,7 @@ impl Run {
             queued: Queued::No,
             doubts,
             joined: Vec::new(),
+            to,
         };
         if let Ok(id) = self.slots.insert(live, now) {
             self.ids.insert(handle, id);
@@ -247,22 +280,10 @@ impl Run {
         let Some(live) = self.slots.get_mut(id) else {
             return;
         };
-        let (handle, tell) = (live.handle, live.spec.tell);
-        let outcomes = &mut self.outcomes;
         let mut lost = Vec::new();
         // Not now: after we were not run for long, answers in time may still wait to be read.
         live.trace
-            .expire(self.heard, self.clock.wall(), |round, hop| {
-                lost.push(hop);
-                if tell == Tell::EachProbe {
-                    let fate = Fate::Lost;
-                    outcomes.push(Outcome {
-                        handle,
-                        round,
-                        fate,
-                    });
-                }
-            });
+            .expire(self.heard, self.clock.wall(), |_, hop| lost.push(hop));
         for hop in lost {
             self.tell_group(id, hop, None);
         }
@@ -272,7 +293,7 @@ impl Run {
         if live.trace.is_over() {
             return self.end(id, End::Finished, now);
         }
-        let key: Key = (id, handle.0);
+        let key: Key = (id, live.handle.0);
         if live.queued == Queued::No && live.trace.due().is_some_and(|due| due <= now) {
             let class = match (live.spec.urgency, live.trace.rounds()) {
                 (Urgency::Urgent, _) => Class::Urgent,
@@ -298,12 +319,13 @@ impl Run {
             return;
         };
         let results = Box::new(self.results(handle, now).unwrap_or_default());
-        if let Some(live) = self.slots.remove(id, now) {
+        let to = self.slots.remove(id, now).and_then(|live| {
             self.leave_groups(&live, id);
-        }
+            live.to
+        });
         self.ids.remove(&handle);
         // Whoever started us may have gone; then we end soon.
-        let _ = self.events.send(Event::Ended {
+        let _ = to.as_ref().unwrap_or(&self.events).send(Event::Ended {
             handle,
             end,
             results,
@@ -333,23 +355,15 @@ impl Run {
         self.throttled.1
     }
 
-    fn tell(&mut self, now: Moment) {
-        if self.outcomes.is_empty() {
-            return;
-        }
-        let at = *self.tell_at.get_or_insert(now + TELL_AFTER);
-        if at <= now {
-            self.tell_at = None;
-            let outcomes = std::mem::take(&mut self.outcomes);
-            let _ = self.events.send(Event::Outcomes(outcomes));
-        }
-    }
-
     /// Sleeps until something is to be done. First to the end of the tick, and nothing that comes in wakes it.
     fn sleep(&mut self, began: Moment) {
-        let next = [self.pace.deadline(clock::now()), self.tell_at];
+        let next = [self.pace.deadline(clock::now()), self.news_at];
         let next = next.into_iter().flatten().min();
-        let tick = began + TICK;
+        let tick = match self.slots.is_empty() && !self.pinged.is_empty() {
+            true => TICK_OF_PINGS,
+            false => TICK,
+        };
+        let tick = began + tick;
         let wake = PollFd::new(self.wake.as_fd(), PollFlags::POLLIN);
         let woken = poll(&mut [wake], Some(tick));
         if woken || next.is_some_and(|next| next <= tick) {

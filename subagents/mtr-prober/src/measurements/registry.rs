@@ -102,7 +102,7 @@ impl Registry {
                 end,
                 results,
             }) => self.ended(handle, end, &results),
-            Message::Engine(Event::Outcomes(_)) | Message::End => {}
+            Message::Engine(Event::Pings { .. }) | Message::End => {}
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Answer, ECHO_HEADER, Family, Kind, OURS, Sequence, extension};
+use super::{Answer, ECHO_HEADER, Family, Kind, OURS, SAID, SAID_AT, SAYS, Sequence, extension};
 use crate::report::Unreachable;
 
 /// ICMP's protocol numbers.
@@ -52,6 +52,24 @@ pub fn parse_v6(icmp: &[u8], magic: u32) -> Option<Answer> {
         }
         _ => None,
     }
+}
+
+/// What the ping of another node says, in an IPv4 packet with its header; nothing is said of who may say it.
+#[must_use]
+pub fn said_v4(packet: &[u8]) -> Option<[u8; SAID]> {
+    said(after_v4_header(packet)?, Family::V4)
+}
+
+/// The same in an ICMPv6 message.
+#[must_use]
+pub fn said_v6(icmp: &[u8]) -> Option<[u8; SAID]> {
+    said(icmp, Family::V6)
+}
+
+fn said(icmp: &[u8], family: Family) -> Option<[u8; SAID]> {
+    let is_request = icmp.first() == Some(&family.echo_request()) && icmp.get(1) == Some(&0);
+    let said: &[u8; SAID] = icmp.get(SAID_AT..SAID_AT + SAID)?.try_into().ok()?;
+    (is_request && said.starts_with(&SAYS)).then_some(*said)
 }
 
 fn reply(icmp: &[u8], magic: u32) -> Option<Answer> {

@@ -279,6 +279,35 @@ fn what_other_programs_send_neither_passes_nor_is_read() {
 }
 
 #[test]
+fn what_a_ping_says_is_read_from_the_request_and_its_reply_is_known() {
+    let marks = marks(7);
+    let mut said = [9; SAID];
+    said[..4].copy_from_slice(&SAYS);
+    let sequence = Sequence(0xabcd);
+    let known = |found: Option<[u8; SAID]>| found.map(Vec::from).unwrap_or_default();
+    for said in [&said[..], &[]] {
+        let mut ping = Vec::new();
+        marks.write_ping(&mut ping, Family::V4, sequence, said);
+        assert_eq!(sum(&ping), 0xffff);
+        let mut packet = header_v4([10, 0, 0, 1]);
+        packet.extend(&ping);
+        assert_eq!(known(said_v4(&packet)), said);
+        assert_eq!(passes(&filter::v4(MAGIC, BASE), &packet), !said.is_empty());
+        packet[20] = 0;
+        let answer = parse_v4(&packet, MAGIC).unwrap();
+        assert_eq!(marks.claim(&answer, [10, 0, 0, 1].into()), Ok(()));
+        assert_eq!((answer.id, answer.sequence), (marks.id, sequence));
+        assert!(passes(&filter::v4(MAGIC, BASE), &packet));
+
+        marks.write_ping(&mut ping, Family::V6, sequence, said);
+        assert_eq!(known(said_v6(&ping)), said);
+        assert_eq!(passes(&filter::v6(MAGIC), &ping), !said.is_empty());
+        ping[0] = 129;
+        assert!(passes(&filter::v6(MAGIC), &ping) && parse_v6(&ping, MAGIC).is_some());
+    }
+}
+
+#[test]
 fn what_unreachable_means_is_said() {
     let sent = probe(&marks(7), Family::V4, 64, Sequence::new(0, 2));
     let kind_of = |code| {

@@ -6,8 +6,7 @@ use std::io;
 
 use super::{Heard, RECEIVES, Run, joint};
 use crate::clock;
-use crate::engine::{Fate, Outcome, Tell};
-use crate::packet::{Family, Kind, parse_v4, parse_v6};
+use crate::packet::{Family, Kind, parse_v4, parse_v6, said_v4, said_v6};
 use crate::trace::{self, Taken};
 
 impl Run {
@@ -52,6 +51,8 @@ impl Run {
         let lane = &mut self.lanes[lane];
         let mut touched = Vec::new();
         let mut routers = Vec::new();
+        let mut pinged = Vec::new();
+        let mut said = Vec::new();
         for packet in self.inbox.packets() {
             self.counters.received += 1;
             lane.dropped = packet.dropped.unwrap_or(lane.dropped);
@@ -59,6 +60,22 @@ impl Run {
                 Family::V4 => parse_v4(packet.bytes, self.magic),
                 Family::V6 => parse_v6(packet.bytes, self.magic),
             };
+            let heard = match lane.family {
+                Family::V4 => said_v4(packet.bytes),
+                Family::V6 => said_v6(packet.bytes),
+            };
+            if let Some(heard) = heard {
+                said.push(heard);
+                continue;
+            }
+            let stamp = packet.stamp.filter(|_| step.is_none());
+            let received = stamp.map(|stamp| wall.moment(stamp));
+            if let Some(answer) = answer.as_ref().filter(|it| it.kind == Kind::Reply)
+                && let Some(peer) = Self::ping_answered(&mut self.pinged, answer, received, now)
+            {
+                pinged.push(peer);
+                continue;
+            }
             let found = answer.and_then(|answer| {
                 let live = self.slots.get_mut(answer.id)?;
                 let target = live.trace.plan().target;
@@ -72,26 +89,26 @@ impl Run {
             let hop = answer.sequence.hop();
             let shares = self.share.is_some() && answer.kind == Kind::TimeExceeded;
             let next = shares.then(|| joint::next_of(&live.trace, hop));
-            let stamp = packet.stamp.filter(|_| step.is_none());
             let heard = trace::Heard {
                 sequence: answer.sequence,
                 from: packet.from,
                 kind: answer.kind,
                 mpls: answer.mpls,
-                received: stamp.map(|stamp| wall.moment(stamp)),
+                received,
             };
-            if let Taken::Counted { round, micros } = live.trace.answer(&heard, now, wall) {
-                if live.spec.tell == Tell::EachProbe {
-                    self.outcomes.push(Outcome {
-                        handle: live.handle,
-                        round,
-                        fate: Fate::Answered(micros),
-                    });
-                }
+            if let Taken::Counted { micros, .. } = live.trace.answer(&heard, now, wall) {
                 if let Some(next) = next {
                     routers.push((answer.id, hop, next, micros));
                 }
                 touched.push(answer.id);
+            }
+        }
+        for peer in pinged {
+            self.look_at_ping(peer);
+        }
+        for said in said {
+            if !self.tell_said(said) {
+                self.counters.foreign += 1;
             }
         }
         for (id, hop, next, micros) in routers {

@@ -5,9 +5,9 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::{DOUBTFUL, Queued, Run, joint};
+use super::{DOUBTFUL, PINGED, Queued, Run, joint};
 use crate::clock;
-use crate::engine::{Fate, Handle, Letter, Outcome, Tell};
+use crate::engine::{Handle, Letter, Of};
 use crate::moment::Moment;
 use crate::pace::Key;
 use crate::packet::Family;
@@ -40,6 +40,9 @@ impl Run {
 
     /// Writes the probe that is due into the outbox; tells how many there was.
     fn write(&mut self, (id, handle): Key, now: Moment) -> usize {
+        if handle == PINGED {
+            return self.write_ping(id, now);
+        }
         let live = self.slots.get_mut(id);
         let Some(live) = live.filter(|live| live.handle == Handle(handle)) else {
             return 0;
@@ -77,7 +80,7 @@ impl Run {
         lane.letters.push(Letter {
             id,
             sequence,
-            round: live.trace.rounds() - 1,
+            of: Of::Trace,
         });
         self.pace.spent();
         1
@@ -120,6 +123,9 @@ impl Run {
 
     fn posted(&mut self, letter: Letter, left: Option<Moment>, now: Moment) {
         self.counters.sent += 1;
+        if letter.of == Of::Ping {
+            return self.ping_left(letter.id, letter.sequence, left);
+        }
         if let Some(live) = self.slots.get_mut(letter.id) {
             live.trace.stamp(letter.sequence, left);
         }
@@ -127,19 +133,15 @@ impl Run {
     }
 
     fn refused(&mut self, letter: Letter, error: &io::Error, now: Moment) {
+        if letter.of == Of::Ping {
+            return self.ping_refused(letter.id, letter.sequence, error);
+        }
         let Some(live) = self.slots.get_mut(letter.id) else {
             return;
         };
         live.trace.unsent(letter.sequence);
         live.doubts.unsent += 1;
         live.doubts.reason = error.to_string();
-        if live.spec.tell == Tell::EachProbe {
-            self.outcomes.push(Outcome {
-                handle: live.handle,
-                round: letter.round,
-                fate: Fate::Unsent,
-            });
-        }
         self.look(letter.id, now);
     }
 }
