@@ -140,8 +140,20 @@ def certificate(folder):
     return pem, key
 
 
+def machine_speed():
+    """P-256 signatures per second of openssl on all cores: how fast this machine is just now.
+
+    Virtual machines share cores and caches with others unseen, and a CPU-second is worth accordingly.
+    """
+    command = ["openssl", "speed", "-mr", "-seconds", "1", "-multi", str(os.cpu_count()), "ecdsap256"]
+    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    # +F4:number:bits:signatures per second:verifications per second
+    return float(next(line for line in said.stdout.splitlines() if line.startswith("+F4:")).split(":")[3])
+
+
 def simulate(options, server, database, hosts, line, tls):
     """One run; its report."""
+    speed = machine_speed()
     seconds = HERD_STEPS * 60 if line.startswith("herd") else options.seconds
     pids = ",".join(str(pid) for pid in [server.process.pid, *database.pids])
     command = [options.programs / "bootserver-sim", *line.split(),
@@ -152,7 +164,7 @@ def simulate(options, server, database, hosts, line, tls):
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if not done.stdout:
         raise SystemExit(f"the simulator failed: {line}")
-    report = json.loads(done.stdout)
+    report = json.loads(done.stdout) | {"machine_speed": speed}
     with open(server.folder / "reports.jsonl", "a") as reports:
         reports.write(json.dumps({"line": line, "tls": bool(tls), **report}) + "\n")
     return report
@@ -236,7 +248,7 @@ def row(name, database, kind, goal, reports):
         for what in ("events", "results"):
             bad += sum((report[what] or {}).get(key, 0) for key in ("lost", "doubled", "invented"))
     return (f"| {name} | {database} | {wanted} | {per_cpu:,.0f} | {rate:,.0f} | {p99:.1f} ms | {cores:.2f} | "
-            f"{pss:.0f} MB{herd} | {bad} |")
+            f"{pss:.0f} MB{herd} | {bad} | {middle(reports, 'machine_speed'):,.0f} |")
 
 
 def enrol(options, server, database, hosts):
@@ -318,10 +330,12 @@ Written by `contrib/bench.sh server`: bootserver, its database and bootserver-si
 last 15 minutes), medians of {options.rounds} rounds of {options.seconds} s. Every answer means that the status is on the disk; a
 write of 4 KB took {statistics.median(syncs):.2f} ms to get there. 128 connections, 10 % of the posts with changed content, a host's
 status has two sub-agents. The fleet is put into the tables and has pushed once before anything is measured. CPU and
-memory are those of the server and its database; memory is the most that was seen.
+memory are those of the server and its database; memory is the most that was seen. The last column is the machine's own
+speed before each run, in P-256 signatures per second of openssl on all cores: where it is lower, neighbours unseen had
+part of the processors, and a CPU-second did less.
 
-| what | database | wanted | posts per CPU-second | posts/s | p99 | cores | PSS | wrong or lost |
-|---|---|---|---|---|---|---|---|---|""")
+| what | database | wanted | posts per CPU-second | posts/s | p99 | cores | PSS | wrong or lost | machine |
+|---|---|---|---|---|---|---|---|---|---|""")
     print("\n".join(lines))
     if listed:
         print("""
