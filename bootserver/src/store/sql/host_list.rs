@@ -94,8 +94,13 @@ impl<'a> List<'a> {
         if self.is_full(rows.len()) {
             return Ok(rows);
         }
-        let many = self.query.reach.many;
-        match host_clue::narrowest(self.store, &self.clues, many).await? {
+        let clue = match self.by_name() {
+            // Sorting the names found takes less than any way through the list,
+            // however many they are.
+            Some(text) => Some(Clue::Search(text)),
+            None => host_clue::narrowest(self.store, &self.clues, self.query.reach.many).await?,
+        };
+        match clue {
             Some(clue) => self.found(clue).await,
             None => self.fetch(self.walked(&walk, None)).await,
         }
