@@ -215,6 +215,12 @@ impl Archive {
         self.unwritten.is_empty() || self.commit(&[], now_ms).is_ok()
     }
 
+    /// Other caps from now on.
+    pub fn cap(&mut self, options: Options, now_ms: i64) {
+        self.options = options;
+        self.enforce_caps(Date::of_unix(now_ms.div_euclid(1000)));
+    }
+
     /// What became of an id.
     pub fn lookup(&self, id: &Uuid) -> Result<Lookup, ArchiveError> {
         if let Some(report) = self.unwritten.iter().find(|it| it.id == *id) {

@@ -52,7 +52,6 @@ pub fn run(path: &ConfigPath, state: &Path) -> Result<()> {
     );
     let (keeper, archive) = Keeper::start(archive).context("starting the archive")?;
     let places = config.listen.clone();
-    let mut settled = config.clone();
     let (measurements, registry) =
         Measurements::start(config, engine, events, keeper).context("starting the measurements")?;
     let (api, requests) =
@@ -63,11 +62,12 @@ pub fn run(path: &ConfigPath, state: &Path) -> Result<()> {
     loop {
         match signals.wait(beat) {
             Woken::End => break,
-            Woken::Reload => match reload(path, &settled, &measurements, &api) {
-                Ok(config) => settled = config,
-                // What was valid stays.
-                Err(error) => log::error!("the configuration stays as it was: {error:#}"),
-            },
+            Woken::Reload => {
+                if let Err(error) = reload(path, &measurements, &api) {
+                    // What was valid stays.
+                    log::error!("the configuration stays as it was: {error:#}");
+                }
+            }
             Woken::Time => {
                 if is_well(&measurements) {
                     let _ = notify::watchdog();
@@ -96,30 +96,16 @@ fn access(config: &Config) -> Result<Access> {
     })
 }
 
-fn reload(
-    path: &ConfigPath,
-    settled: &Config,
-    measurements: &Measurements,
-    api: &Api,
-) -> Result<Config> {
+/// Everything in the file holds from now on.
+fn reload(path: &ConfigPath, measurements: &Measurements, api: &Api) -> Result<()> {
     let _ = notify::reloading();
     let loaded = path.load::<Config>().map_err(anyhow::Error::from);
     let outcome = loaded.and_then(|config| {
         let access = access(&config)?;
         api.configure(config.listen.clone(), access);
-        measurements.configure(config.clone());
-        let of_start = |it: &Config| (it.budget, it.archive_megabytes, it.archive_days);
-        if of_start(&config) != of_start(settled) {
-            log::warn!("budget, archive_megabytes and archive_days are of the next start");
-        }
         log::info!("the configuration was read again");
-        // What began to hold at the start still does.
-        Ok(Config {
-            budget: settled.budget,
-            archive_megabytes: settled.archive_megabytes,
-            archive_days: settled.archive_days,
-            ..config
-        })
+        measurements.configure(config);
+        Ok(())
     });
     let _ = notify::ready();
     outcome

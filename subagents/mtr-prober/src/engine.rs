@@ -222,6 +222,7 @@ enum Command {
     Listen(Sender<Event>),
     Prolong(Handle, u32),
     Stop(Handle),
+    Budget(u32),
     Results(Handle, SyncSender<Option<Results>>),
     Counters(SyncSender<Counters>),
     Shutdown,
@@ -361,6 +362,11 @@ impl Engine {
     /// Ends a measurement; the event tells what there was.
     pub fn stop(&self, handle: Handle) -> Result<(), BeginError> {
         self.command(Command::Stop(handle))
+    }
+
+    /// From now on so many probes per second leave at most.
+    pub fn allow(&self, budget: u32) -> Result<(), BeginError> {
+        self.command(Command::Budget(budget))
     }
 
     /// What a running measurement has found so far; `None` when it does not run.

@@ -6,7 +6,9 @@
 //!
 //! The one rule: an id that was told to anybody ends in a report, and nobody but its own caller waits for it.
 
+mod admission;
 mod member;
+mod refusal;
 mod registry;
 mod resolve;
 mod runs;

@@ -28,25 +28,35 @@ const GOLDEN: f64 = 0.618_033_988_749_895;
 pub enum Class {
     /// Of the mesh: what notices trouble comes before what looks into it.
     Ping,
-    /// Of a trace that was triggered by a loss or that a ticket waits for.
-    Urgent,
-    /// Of a trace's first round.
+    /// Of the first round of a trace that was triggered by a loss or that a ticket waits for.
+    Snapshot,
+    /// Of the first round of another.
     First,
+    /// Of a later round of a trace that was triggered or that a ticket waits for.
+    Urgent,
     /// To where the target answers.
     Target,
     /// To the hops before it.
     Hop,
 }
 
+/// How many of them there are.
+const CLASSES: usize = 6;
+
 /// Which class is looked at first, one send after the other. What is last in one row is first in another:
 /// nobody waits for ever.
-const TURNS: [[Class; 5]; 8] = {
-    use Class::{First, Hop, Ping, Target, Urgent};
-    const USUAL: [Class; 5] = [Ping, Urgent, First, Target, Hop];
-    const TARGETS: [Class; 5] = [Ping, Urgent, Target, First, Hop];
-    const HOPS: [Class; 5] = [Hop, Target, First, Urgent, Ping];
-    [USUAL, USUAL, TARGETS, USUAL, TARGETS, USUAL, USUAL, HOPS]
+const TURNS: [[Class; CLASSES]; 8] = {
+    use Class::{First, Hop, Ping, Snapshot, Target, Urgent};
+    const BEGINS: [Class; CLASSES] = [Snapshot, First, Ping, Urgent, Target, Hop];
+    const GOES_ON: [Class; CLASSES] = [Ping, Urgent, Snapshot, Target, First, Hop];
+    const HOPS: [Class; CLASSES] = [Hop, Target, Urgent, First, Snapshot, Ping];
+    [
+        BEGINS, GOES_ON, BEGINS, BEGINS, GOES_ON, BEGINS, BEGINS, HOPS,
+    ]
 };
+
+/// In so many of them first rounds come before all that runs already, in the others what notices trouble is first.
+const TURNS_OF_BEGINS: u64 = 5;
 
 /// Who waits: an identifier and which of its users.
 pub type Key = (u16, u64);
@@ -60,9 +70,11 @@ pub struct Pace {
     credit: u64,
     credited: Moment,
     alarms: BinaryHeap<Reverse<(Moment, Key)>>,
-    waiting: [VecDeque<Key>; 5],
+    waiting: [VecDeque<Key>; CLASSES],
     turn: usize,
     begins: Vec<Moment>,
+    /// How many are in their first round, for each class.
+    first_rounds: [u64; CLASSES],
 }
 
 impl Pace {
@@ -70,14 +82,20 @@ impl Pace {
     #[must_use]
     pub fn new(budget: u32, now: Moment) -> Self {
         Self {
-            gap: 1_000_000_000 / u64::from(budget.max(1)),
+            gap: gap(budget),
             credit: 0,
             credited: now,
             alarms: BinaryHeap::new(),
             waiting: Default::default(),
             turn: 0,
             begins: Vec::new(),
+            first_rounds: [0; CLASSES],
         }
+    }
+
+    /// Changes the budget; who waits keeps his place.
+    pub fn allow(&mut self, budget: u32) {
+        self.gap = gap(budget);
     }
 
     /// How long after now a new trace begins: not at all while few begin, else spread over most of its interval, so
@@ -128,6 +146,35 @@ impl Pace {
         self.waiting[class as usize].pop_front()
     }
 
+    /// One begins whose first round is of this class; `began` says when that is over.
+    pub fn begins(&mut self, class: Class) {
+        self.first_rounds[class as usize] += 1;
+    }
+
+    /// A first round of this class is over, or whoever was in it.
+    pub fn began(&mut self, class: Class) {
+        let count = &mut self.first_rounds[class as usize];
+        *count = count.saturating_sub(1);
+    }
+
+    /// How long each further probe of a first round takes, since all that are in theirs are to have one meanwhile.
+    #[must_use]
+    pub fn wait_to_begin(&self, class: Class) -> Duration {
+        let snapshots = self.first_rounds[Class::Snapshot as usize];
+        let all = match class {
+            Class::Snapshot => snapshots,
+            Class::First => snapshots + self.first_rounds[Class::First as usize],
+            Class::Ping | Class::Urgent | Class::Target | Class::Hop => return Duration::ZERO,
+        };
+        let goes_on = [Class::Ping, Class::Urgent, Class::Target, Class::Hop];
+        let is_alone = |it: Class| self.waiting[it as usize].is_empty();
+        let turns = match goes_on.into_iter().all(is_alone) {
+            true => TURNS.len() as u64,
+            false => TURNS_OF_BEGINS,
+        };
+        Duration::from_nanos(all.saturating_mul(self.gap) * TURNS.len() as u64 / turns)
+    }
+
     /// A probe was sent.
     pub fn spent(&mut self) {
         self.credit = self.credit.saturating_sub(self.gap);
@@ -157,80 +204,9 @@ impl Pace {
     }
 }
 
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    fn at(micros: u64) -> Moment {
-        Moment(micros * 1_000)
-    }
-
-    #[test]
-    fn no_more_leaves_than_the_budget_allows() {
-        let mut pace = Pace::new(2_000, at(0));
-        (0..10_000).for_each(|id| pace.wait((id, 0), Class::Hop));
-        let mut sent = Vec::new();
-        for micros in (0..1_000_000).step_by(500) {
-            while pace.next(at(micros)).is_some() {
-                pace.spent();
-                sent.push(micros);
-            }
-        }
-        assert!((1_990..=2_010).contains(&sent.len()), "{}", sent.len());
-        let burst = sent.windows(12).find(|window| window[11] - window[0] < 500);
-        assert_eq!(burst, None);
-    }
-
-    #[test]
-    fn above_the_budget_targets_come_before_hops_and_hops_still_come() {
-        let mut pace = Pace::new(1_000, at(0));
-        let mut sent = BTreeMap::new();
-        for micros in (0..1_000_000).step_by(1_000) {
-            for (id, class) in [(0, Class::Hop), (1, Class::Target), (2, Class::Urgent)] {
-                pace.wait((id, 0), class);
-            }
-            while let Some((id, _)) = pace.next(at(micros)) {
-                pace.spent();
-                *sent.entry(id).or_insert(0) += 1;
-            }
-        }
-        let [hops, targets, urgent] = [0, 1, 2].map(|id| sent.get(&id).copied().unwrap_or(0));
-        assert!(urgent > 800 && hops > 80, "{sent:?}");
-        assert_eq!(
-            targets, 0,
-            "as many urgent ones as the budget allows came first"
-        );
-    }
-
-    #[test]
-    fn alarms_ring_in_order_and_the_deadline_is_the_next() {
-        let mut pace = Pace::new(1_000, at(0));
-        for (id, micros) in [(1, 50), (2, 20), (3, 90)] {
-            pace.alarm((id, 7), at(micros));
-        }
-        assert_eq!(pace.deadline(at(0)), Some(at(20)));
-        assert_eq!(pace.ring(at(10)), None);
-        assert_eq!(pace.ring(at(60)).unwrap().0, (2, 7));
-        assert_eq!(pace.ring(at(60)).unwrap().0, (1, 7));
-        assert_eq!(pace.deadline(at(60)), Some(at(90)));
-    }
-
-    #[test]
-    fn one_begins_at_once_and_many_are_spread() {
-        let mut pace = Pace::new(1_000, at(0));
-        let second = Duration::from_secs(1);
-        let phases: Vec<_> = (0..500).map(|_| pace.phase(at(0), second)).collect();
-        assert_eq!(phases[..4], [Duration::ZERO; 4]);
-        let mut tenths = [0; 6];
-        for phase in &phases {
-            tenths[usize::try_from(phase.as_millis() / 100).unwrap()] += 1;
-        }
-        assert!(
-            tenths.iter().all(|&count| (65..=125).contains(&count)),
-            "{tenths:?}"
-        );
-    }
+fn gap(budget: u32) -> u64 {
+    1_000_000_000 / u64::from(budget.max(1))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 //! still on its way is neither.
 
 mod hop;
+mod hurry;
 mod joint;
 mod path;
 mod view;
@@ -213,6 +214,10 @@ impl Trace {
             return Some(self.begin);
         }
         if self.next_hop < self.limit() {
+            // Hops may be left out of a first round: its probes follow one another.
+            if self.rounds == 1 {
+                return Some(self.last_taken + self.spacing().max(LEAST_SPACING));
+            }
             let planned = self.round_began + self.spacing() * u32::from(self.next_hop);
             return Some(planned.max(self.last_taken + LEAST_SPACING));
         }
@@ -255,22 +260,29 @@ impl Trace {
     pub fn take_turn(
         &mut self,
         now: Moment,
-        turn: impl FnOnce(&Next) -> Turn,
+        turn: impl FnOnce(&Self) -> Turn,
     ) -> Option<(Sequence, u8)> {
         if self.due()? > now {
             return None;
         }
-        if self.rounds == 0 || self.next_hop >= self.limit() {
+        if self.rounds == 0 {
+            // Not from its beginning where hops are left out for the budget.
+            let first = self.next_hop;
+            self.begin_round(now);
+            self.next_hop = first;
+        } else if self.next_hop >= self.limit() {
             self.begin_round(now);
         }
         let (hop, round) = (self.next_hop, self.rounds - 1);
-        let (next, to_target) = (self.next(), self.is_target_next());
+        let ttl = self.plan.first_ttl + hop;
+        // Asked first: who answered there is known in memory that is far away.
+        let left_out = !self.is_target_next() && turn(self) == Turn::LeaveOut;
         self.next_hop += 1;
         self.last_taken = now;
         if usize::from(hop) >= self.hops.len() {
             self.hops.resize_with(usize::from(hop) + 1, Hop::default);
         }
-        if !to_target && turn(&next) == Turn::LeaveOut {
+        if left_out {
             return None;
         }
         self.hops[usize::from(hop)].taken(round);
@@ -281,7 +293,7 @@ impl Trace {
             sequence,
             state: FlightState::Flying,
         });
-        Some((sequence, next.ttl))
+        Some((sequence, ttl))
     }
 
     /// Says when a probe that was taken really left; `None` when nobody knows well enough.
@@ -359,7 +371,8 @@ impl Trace {
     }
 
     /// What the next probe is.
-    fn next(&self) -> Next {
+    #[must_use]
+    pub fn next(&self) -> Next {
         let before = self.next_hop.checked_sub(1).map(usize::from);
         let before = before.and_then(|hop| self.hops.get(hop));
         Next {

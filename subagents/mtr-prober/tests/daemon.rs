@@ -403,6 +403,44 @@ fn a_configuration_is_read_again_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+fn budget_and_caps_hold_from_the_moment_they_are_read_again() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("budget = 20");
+    let old = fixture.report_of_three_days_ago();
+    let program = fixture.start();
+    assert_eq!(fixture.ended(&old)["state"], "finished");
+    for last in 1..=10 {
+        fixture.order(&format!("ip=127.3.0.{last}&count=1000&interval=0.2"));
+    }
+    // Fifty a second are wanted.
+    let rate = || {
+        let (before, began) = (fixture.metric("probes_sent_total"), Instant::now());
+        std::thread::sleep(Duration::from_secs(1));
+        let sent = fixture.metric("probes_sent_total") - before;
+        sent as f64 / began.elapsed().as_secs_f64()
+    };
+    let small = rate();
+    assert!(small < 25.0, "{small} probes a second");
+    fixture.configure(&format!(
+        "listen = [{:?}]\nbudget = 10000\narchive_days = 1",
+        fixture.socket()
+    ));
+    program.signal(Signal::SIGHUP);
+    fixture.message("READY=1");
+    let deadline = Instant::now() + FAR;
+    while rate() < 35.0 {
+        assert!(
+            Instant::now() < deadline,
+            "the budget is still that of the start"
+        );
+    }
+    let gone = fixture.get(&format!("/api/mtr/{old}"));
+    assert_eq!(gone.status, 410, "{gone:?}");
+}
+
+#[test]
 fn five_hundred_orders_at_once_are_all_accepted_and_all_end() {
     if !is_root() {
         return;
@@ -472,6 +510,43 @@ fn what_is_too_much_is_refused_for_now_and_taken_when_there_is_room() {
     let deadline = Instant::now() + FAR;
     while fixture.get(&one_more).status != 202 {
         assert!(Instant::now() < deadline, "its place does not become free");
+    }
+}
+
+#[test]
+fn more_targets_than_can_begin_are_told_to_come_later_and_those_accepted_begin_at_once() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("budget = 40");
+    let _program = fixture.start();
+    let mut stream = fixture.connect();
+    for last in 1..=100 {
+        let order =
+            format!("GET /api/mtr?ip=127.4.0.{last}&{LONG} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(order.as_bytes()).expect("sent");
+    }
+    let replies: Vec<_> = (0..100).map(|_| read_reply(&mut stream)).collect();
+    let (accepted, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|it| it.status == 202);
+    assert!(accepted.len() >= 30 && !refused.is_empty(), "{replies:?}");
+    for reply in &refused {
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert!(
+            reply.head.contains("Retry-After: 2\r\n") && reply.body.contains("`budget`"),
+            "{reply:?}"
+        );
+    }
+    for reply in &accepted {
+        let id = reply.json()["id"].as_str().expect("an id").to_owned();
+        let report = fixture.report_where(&id, |it| !it["parts"][0].is_null());
+        let millis = |it: &serde_json::Value| it["unix_ms"].as_i64().expect("milliseconds");
+        let waited = millis(&report["started_at"]) - millis(&report["accepted_at"]);
+        // Two seconds, on a machine that has time.
+        assert!(waited < 12_000, "{waited} ms: {report}");
+    }
+    let deadline = Instant::now() + FAR;
+    while fixture.get(&format!("/api/mtr?ip=127.4.1.1&{LONG}")).status != 202 {
+        assert!(Instant::now() < deadline, "it is never taken");
     }
 }
 

@@ -198,6 +198,33 @@ fn above_the_budget_rounds_stretch_and_nobody_waits_to_begin() {
     assert!(stretched > 50, "{stretched}");
 }
 
+#[test]
+fn a_crowd_that_the_budget_is_too_small_for_has_its_first_round_all_the_same() {
+    if cannot_run() {
+        return;
+    }
+    let node = Node::new();
+    let _responder = Responder::start(&node, |probe| {
+        let after = Duration::from_millis(30);
+        match probe.ttl {
+            10.. => Some((probe.to, Reply::Echo, after)),
+            ttl => Some(([10, 1, ttl, 0].into(), Reply::Exceeded(Vec::new()), after)),
+        }
+    });
+    let began = Instant::now();
+    let found = measure(&node, alone(800), 600, 1);
+    let took = began.elapsed();
+    let parts = found.values().filter_map(|results| results.part.as_ref());
+    let parts: Vec<_> = parts.collect();
+    assert_eq!(parts.iter().filter(|part| part.reached).count(), 600);
+    let hops = parts.iter().flat_map(|part| &part.hops);
+    let sent: u32 = hops.map(|hop| hop.own.sent).sum();
+    // Whole rounds would be 6,000 probes and more.
+    assert!(sent <= 1_600, "{sent}");
+    // Two seconds, on a machine that has time.
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
 /// How many routers there are at each TTL of the tree; each target has its own way down.
 const TREE: [u16; 4] = [1, 5, 25, 100];
 

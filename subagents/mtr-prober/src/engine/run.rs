@@ -63,6 +63,8 @@ struct Live {
     /// The alarm that counts; earlier ones ring in vain.
     alarm: Option<Moment>,
     queued: Queued,
+    /// The class of its first round, until that is over.
+    opening: Option<Class>,
     doubts: Doubts,
     /// The groups it shares rows with.
     joined: Vec<Group>,
@@ -211,6 +213,7 @@ impl Run {
                         self.end(id, End::Stopped, now);
                     }
                 }
+                Command::Budget(budget) => self.pace.allow(budget),
                 Command::Results(handle, reply) => {
                     let live = self.ids.get(&handle).and_then(|&id| self.slots.get(id));
                     let results = live.is_some().then(|| self.results(handle, now));
@@ -249,17 +252,21 @@ impl Run {
             throttled_before: self.throttled(now),
             ..Doubts::default()
         };
-        let live = Live {
+        let mut live = Live {
             handle,
             trace: Trace::new(spec.plan, now + phase),
             marks: Marks::new(id, self.magic, sys::random()),
             spec,
             alarm: None,
             queued: Queued::No,
+            opening: None,
             doubts,
             joined: Vec::new(),
             to,
         };
+        let opening = class(&live);
+        live.opening = Some(opening);
+        self.pace.begins(opening);
         if let Ok(id) = self.slots.insert(live, now) {
             self.ids.insert(handle, id);
             self.look(id, now);
@@ -293,16 +300,15 @@ impl Run {
         if live.trace.is_over() {
             return self.end(id, End::Finished, now);
         }
+        if !live.trace.is_in_first_round()
+            && let Some(opening) = live.opening.take()
+        {
+            self.pace.began(opening);
+        }
         let key: Key = (id, live.handle.0);
         if live.queued == Queued::No && live.trace.due().is_some_and(|due| due <= now) {
-            let class = match (live.spec.urgency, live.trace.rounds()) {
-                (Urgency::Urgent, _) => Class::Urgent,
-                (Urgency::Usual, 0 | 1) => Class::First,
-                (Urgency::Usual, _) if live.trace.is_target_next() => Class::Target,
-                (Urgency::Usual, _) => Class::Hop,
-            };
             live.queued = Queued::Yes;
-            self.pace.wait(key, class);
+            self.pace.wait(key, class(live));
         }
         // Who waits in line is looked at when its probe is sent.
         if live.queued == Queued::No
@@ -320,6 +326,9 @@ impl Run {
         };
         let results = Box::new(self.results(handle, now).unwrap_or_default());
         let to = self.slots.remove(id, now).and_then(|live| {
+            if let Some(opening) = live.opening {
+                self.pace.began(opening);
+            }
             self.leave_groups(&live, id);
             live.to
         });
@@ -392,6 +401,17 @@ impl Run {
                 live.doubts.starved = live.doubts.starved.max(late);
             }
         }
+    }
+}
+
+/// How urgent a measurement's next probe is.
+fn class(live: &Live) -> Class {
+    match (live.spec.urgency, live.trace.is_in_first_round()) {
+        (Urgency::Urgent, true) => Class::Snapshot,
+        (Urgency::Urgent, false) => Class::Urgent,
+        (Urgency::Usual, true) => Class::First,
+        (Urgency::Usual, false) if live.trace.is_target_next() => Class::Target,
+        (Urgency::Usual, false) => Class::Hop,
     }
 }
 

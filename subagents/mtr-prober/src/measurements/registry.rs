@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::admission::Admission;
 use super::member::{Member, Stage, Waiter};
+use super::refusal::{absent, nobody, route_problem, unreadable};
 use super::resolve::{Question, Resolver};
 use super::runs::{Key, Runs};
 use super::{MAX_LIVE, Message, Reply, Status, Tallies};
+use crate::archive::Lookup;
 use crate::archive::thread::Keeper;
-use crate::archive::{ArchiveError, Lookup};
 use crate::clock;
 use crate::config::Config;
 use crate::engine::{End, Engine, Event, Handle, Results};
@@ -22,7 +24,6 @@ use crate::moment::Moment;
 use crate::order::{Order, TIMEOUT};
 use crate::problem::Problem;
 use crate::report::{Report, State};
-use crate::socket::RouteError;
 
 /// A name that is not resolved by then fails its measurement.
 const RESOLVE: Duration = Duration::from_secs(15);
@@ -39,6 +40,7 @@ pub(super) struct Registry {
     resolver: Resolver,
     members: HashMap<Uuid, Member>,
     runs: Runs<Handle>,
+    admission: Admission,
     /// When which member wants to be looked at.
     alarms: BTreeSet<(Moment, Uuid)>,
     tallies: Tallies,
@@ -59,6 +61,7 @@ impl Registry {
             resolver: Resolver::default(),
             members: HashMap::new(),
             runs: Runs::new(),
+            admission: Admission::default(),
             alarms: BTreeSet::new(),
             tallies: Tallies::default(),
             to_us,
@@ -96,7 +99,7 @@ impl Registry {
                 reply(archive.query(&query).map_err(|error| unreadable(&error)));
             }),
             Message::Status(reply) => self.status(reply),
-            Message::Configure(config) => self.config = *config,
+            Message::Configure(config) => self.configure(*config),
             Message::Engine(Event::Ended {
                 handle,
                 end,
@@ -104,6 +107,18 @@ impl Registry {
             }) => self.ended(handle, end, &results),
             Message::Engine(Event::Pings { .. }) | Message::End => {}
         }
+    }
+
+    fn configure(&mut self, config: Config) {
+        if config.budget != self.config.budget
+            && let Err(error) = self.engine.allow(config.budget)
+        {
+            log::error!("the budget stays as it was: {error}; read the configuration again");
+        }
+        let caps = config.archive();
+        self.keeper
+            .ask(move |archive| archive.cap(caps, clock::instant().unix_ms));
+        self.config = config;
     }
 
     fn accept(&mut self, order: Order, reply: Reply<Result<Uuid, Problem>>) {
@@ -117,6 +132,14 @@ impl Registry {
             Ok(member) => member,
             Err(error) => return reply(Err(Problem::parameter("source", error.to_string()))),
         };
+        let budget = self.config.budget;
+        if !self.admission.admits(&member.order, budget, clock::now()) {
+            self.tallies.refused += 1;
+            let detail = format!(
+                "more targets were ordered at once than {budget} probes a second can begin with; ask again, or raise `budget`"
+            );
+            return reply(Err(Problem::later(2, detail)));
+        }
         let id = member.report.id;
         let to_us = self.to_us.clone();
         let done = Box::new(move |result| {
@@ -448,36 +471,4 @@ impl Registry {
             }
         }
     }
-}
-
-fn route_problem(error: RouteError) -> String {
-    format!("{:#}; look at `ip route get`", anyhow::Error::from(error))
-}
-
-fn nobody(id: &Uuid) -> Problem {
-    Problem::new(404, "Unknown", format!("there is no measurement {id}"))
-}
-
-fn absent(id: &Uuid, found: &Lookup) -> Problem {
-    match found {
-        Lookup::Gone => {
-            let detail = format!("the report of {id} was removed or is too old; order a new one");
-            Problem::new(410, "Gone", detail)
-        }
-        Lookup::Damaged => {
-            let detail = format!(
-                "the disk has damaged the report of {id}; order a new one, and look at the disk"
-            );
-            Problem::new(500, "Damaged", detail)
-        }
-        Lookup::Report(_) | Lookup::Open | Lookup::Unknown => nobody(id),
-    }
-}
-
-fn unreadable(error: &ArchiveError) -> Problem {
-    Problem::new(
-        500,
-        "Archive unreadable",
-        format!("{error:#}; look at the disk and at the log"),
-    )
 }

@@ -19,12 +19,17 @@ pub(super) enum End {
 impl Trace {
     /// How far this round goes.
     pub(super) fn limit(&self) -> u8 {
-        let count = self.plan.last_ttl.saturating_sub(self.plan.first_ttl) + 1;
         let limit = match self.end {
             End::Open => self.gap_end(),
             End::Target { hop, .. } | End::Refused { hop, .. } => hop + 1,
         };
-        limit.min(count).min(MAX_HOPS)
+        limit.min(self.count())
+    }
+
+    /// How many hops there may be.
+    pub(super) fn count(&self) -> u8 {
+        let count = self.plan.last_ttl.saturating_sub(self.plan.first_ttl) + 1;
+        count.min(MAX_HOPS)
     }
 
     /// `GAP` hops beyond the last that answered, not counting those left out of this round.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use mtr_prober::archive::Archive;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -148,6 +149,38 @@ impl Fixture {
 
     pub(crate) fn get(&self, path: &str) -> Reply {
         self.ask("GET", path)
+    }
+
+    /// Puts a report into the archive that is three days old, and gives its id.
+    pub(crate) fn report_of_three_days_ago(&self) -> String {
+        let mut then = mtr_prober::clock::instant();
+        then.unix_ms -= 3 * 86_400_000;
+        let state = self.dir.join("state");
+        let options = mtr_prober::archive::Options::default();
+        let (mut archive, _) = Archive::open(&state, options, then).expect("it opens");
+        let since = Duration::from_millis(u64::try_from(then.unix_ms).expect("after 1970"));
+        let stamp =
+            uuid::Timestamp::from_unix(uuid::NoContext, since.as_secs(), since.subsec_nanos());
+        let id = uuid::Uuid::new_v7(stamp).to_string();
+        let instant = serde_json::to_value(then).expect("JSON");
+        let report = serde_json::json!({
+            "id": id, "state": "finished", "cause": "api", "tool": "mtr-prober", "node": "here",
+            "target": {"asked": "192.0.2.1"}, "source": {}, "accepted_at": instant, "ended_at": instant,
+            "parameters": {"count": 1, "interval_ms": 1000, "size": 64}, "parts": [], "timeline": [], "faults": []
+        });
+        let report = serde_json::from_value(report).expect("a report");
+        let write = mtr_prober::archive::Write::Ended(&report);
+        archive.commit(&[write], then.unix_ms).expect("written");
+        id
+    }
+
+    /// One of the numbers for Prometheus.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let text = self.get("/metrics").body;
+        let prefix = format!("mtr_prober_{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
+        value.parse().expect("a number")
     }
 
     pub(crate) fn connect(&self) -> UnixStream {

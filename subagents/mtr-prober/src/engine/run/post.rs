@@ -5,14 +5,14 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::{DOUBTFUL, PINGED, Queued, Run, joint};
+use super::{DOUBTFUL, PINGED, Queued, Run, class, joint};
 use crate::clock;
 use crate::engine::{Handle, Letter, Of};
 use crate::moment::Moment;
 use crate::pace::Key;
 use crate::packet::Family;
 use crate::sys::{SEND_BATCH, Way};
-use crate::trace::Next;
+use crate::trace::Trace;
 
 impl Run {
     /// Sends what is due, as far as the budget goes.
@@ -48,12 +48,13 @@ impl Run {
             return 0;
         };
         live.queued = Queued::No;
+        live.trace.hurry(now, self.pace.wait_to_begin(class(live)));
         let mut lent = self.share.take();
         let taken = match &mut lent {
             Some(share) => {
                 let rank = joint::rank(live);
                 let spec = &live.spec;
-                let turn = |next: &Next| share.turn(&joint::wish(spec, next, rank), now);
+                let turn = |trace: &Trace| share.turn(&joint::wish(spec, &trace.next(), rank), now);
                 live.trace.take_turn(now, turn)
             }
             None => live.trace.take(now),
