@@ -168,6 +168,8 @@ pub struct Metrics {
     pub failed_handshakes: Counter,
     /// Streams of changes.
     pub streams: StreamMetrics,
+    /// Seconds of each turn of a rollout.
+    pub rollout_turns: Histogram,
 }
 
 impl Metrics {
@@ -183,6 +185,7 @@ impl Metrics {
             connections: Gauge::default(),
             failed_handshakes: Counter::default(),
             streams: StreamMetrics::default(),
+            rollout_turns: seconds(),
             registry: Registry::default(),
         };
         let build: Family<Build, Gauge> = Family::default();
@@ -253,6 +256,11 @@ impl Metrics {
             "bootserver_ingest_waiting_statuses",
             "Statuses that waited when the last batch was taken",
             ingest.waiting,
+        );
+        registry.register(
+            "bootserver_rollout_turn_seconds",
+            "Time of each turn of a rollout, with its wait for the database",
+            metrics.rollout_turns.clone(),
         );
         registry.register(
             "bootserver_build_info",

@@ -4,34 +4,35 @@
 //! The one rule: of several servers on one database, the one with the lease does it.
 //! What it holds in memory is nothing; the next one goes on from what is stored.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::app::App;
 use crate::clock::unix_millis;
 use crate::problem::chain;
 use crate::store::lease::{Held, Lease};
-use crate::store::{Result, Store, within};
+use crate::store::{Result, within};
 
 /// How often is looked for what is new.
 const EVERY: Duration = Duration::from_secs(1);
 /// The work the lease is for.
 const WORK: &str = "rollouts";
-/// How long a server that is gone keeps others from it.
-const LEASE_MILLIS: i64 = 20_000;
+/// How long a server that is gone keeps others from it. It is taken anew each second
+/// there is something to do; one that loses it in a long turn did nothing in that turn.
+const LEASE_MILLIS: i64 = 10_000;
 /// How long turns go on before it is looked again what has something to do.
 const ROUND: Duration = Duration::from_secs(2);
 /// The pause after a turn, as a part of how long that took: statuses come between.
 const PAUSE_PART: u32 = 4;
 
 /// Goes on for as long as it is polled.
-pub async fn go_on(store: Arc<dyn Store>, holder: String) {
+pub async fn go_on(app: App, holder: String) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = round(store.as_ref(), &holder).await {
+        if let Err(error) = round(&app, &holder).await {
             let error = chain(&error);
             tracing::warn!(error, "rollouts were not gone on with");
         }
@@ -39,7 +40,8 @@ pub async fn go_on(store: Arc<dyn Store>, holder: String) {
 }
 
 /// One round: every rollout that has something to do takes turns with the others.
-async fn round(store: &dyn Store, holder: &str) -> Result<()> {
+async fn round(app: &App, holder: &str) -> Result<()> {
+    let store = &app.store;
     let step = "going on with rollouts";
     let begun = Instant::now();
     // Mostly there is nothing to do, and nothing is written.
@@ -52,7 +54,7 @@ async fn round(store: &dyn Store, holder: &str) -> Result<()> {
     while !due.is_empty() && begun.elapsed() < ROUND {
         let mut more = Vec::new();
         for number in due {
-            match turn(store, &lease, number).await {
+            match turn(app, &lease, number).await {
                 Some(true) => more.push(number),
                 Some(false) => {}
                 None => return Ok(()),
@@ -65,12 +67,14 @@ async fn round(store: &dyn Store, holder: &str) -> Result<()> {
 
 /// One turn of one rollout; true if it has more to do, none if the lease is gone.
 /// One that fails does not keep the others.
-async fn turn(store: &dyn Store, lease: &Lease, number: i64) -> Option<bool> {
+async fn turn(app: &App, lease: &Lease, number: i64) -> Option<bool> {
     let begun = Instant::now();
-    let turned = store.turn_rollout(lease, number, unix_millis());
+    let turned = app.store.turn_rollout(lease, number, unix_millis());
     match within("going on with a rollout", turned).await {
         Ok(Held::Done(turned)) => {
-            sleep(begun.elapsed() / PAUSE_PART).await;
+            let took = begun.elapsed();
+            app.edge.metrics.rollout_turns.observe(took.as_secs_f64());
+            sleep(took / PAUSE_PART).await;
             Some(turned.is_more)
         }
         Ok(Held::Lost) => None,

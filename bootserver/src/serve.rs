@@ -70,12 +70,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let holder = Uuid::new_v4().to_string();
     let mut own_work = JoinSet::new();
     own_work.spawn(keep_house(store.clone(), holder.clone()));
-    own_work.spawn(rollouts::go_on(store.clone(), holder.clone()));
     own_work.spawn(forget_old(store.clone(), holder.clone(), config.retention));
     let (phase, life) = Life::begin();
     let edge = Edge::new(&config, life, Metrics::new(ingest.metrics()));
     let app = App::new(store.clone(), blobs, ingest, &config, edge);
     own_work.spawn(watch_hosts(app.clone(), holder.clone()));
+    own_work.spawn(rollouts::go_on(app.clone(), holder.clone()));
     let work = app.work.clone();
     own_work.spawn(app.live.clone().run());
     let mut doors = open_doors(&config, app, signals.hangup).await?;
