@@ -257,6 +257,15 @@ async fn no_orders_come(tx: &mut Write) -> Result<()> {
     Ok(())
 }
 
+/// Until the commit no table is read as a whole, however few rows it is thought to have.
+async fn go_by_indexes(tx: &mut Write) -> Result<()> {
+    sqlx::query("SET LOCAL enable_seqscan = off")
+        .execute(&mut **tx)
+        .await
+        .map_err(failed("asking for plans by index"))?;
+    Ok(())
+}
+
 async fn raise_ids(tx: &mut Write) -> Result<()> {
     sqlx::query(
         "SELECT setval(counter, nextval(counter) + $1) FROM (
@@ -375,6 +384,11 @@ fn failure_of(error: &sqlx::Error) -> Failure {
 const EXPLAIN: &str = "EXPLAIN ";
 #[cfg(test)]
 const PLAN_COLUMN: &str = "QUERY PLAN";
+/// As it is done now and then while it serves.
+#[cfg(test)]
+const STATISTICS: &str = "ANALYZE";
+#[cfg(test)]
+const TIDY: &str = "VACUUM rollout_target";
 
 #[cfg(test)]
 #[path = "../../tests/support/cluster.rs"]
@@ -382,9 +396,9 @@ mod cluster;
 
 #[cfg(test)]
 mod tests {
-    use sqlx::postgres::PgConnectOptions;
+    use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
-    use super::{PostgresStore, cluster, queries, usable};
+    use super::{PostgresStore, SESSION, cluster, queries, usable};
     use crate::store::Store;
 
     #[tokio::test]
@@ -408,6 +422,50 @@ mod tests {
             assert!(!plan.contains("Sort"), "{query:?}: {plan}");
         }
         store.close().await;
+    }
+
+    /// Rows and entries of indexes that were looked at so far; what this connection
+    /// did is told first.
+    async fn rows_read(pool: &PgPool) -> u64 {
+        sqlx::query("SELECT pg_stat_force_next_flush()")
+            .execute(pool)
+            .await
+            .expect("PostgreSQL 15 or newer");
+        let read: i64 = sqlx::query_scalar(
+            "SELECT CAST((SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))
+                          FROM pg_stat_user_tables)
+                       + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes) AS BIGINT)",
+        )
+        .fetch_one(pool)
+        .await
+        .expect("a count");
+        u64::try_from(read).expect("a count")
+    }
+
+    #[tokio::test]
+    async fn a_turn_of_a_rollout_costs_the_same_for_ten_times_as_many_targets() {
+        let Some(cluster) = cluster::shared() else {
+            return;
+        };
+        let mut work = Vec::new();
+        for hosts in [2_000, 20_000] {
+            let address = cluster.empty().await;
+            let options: PgConnectOptions = address.parse().expect("an address");
+            let store = PostgresStore::open(options.clone()).await;
+            let one = PgPoolOptions::new().max_connections(1);
+            let writer = one.connect_with(options.options(SESSION)).await;
+            let writer = writer.expect("a connection");
+            let readers = writer.clone();
+            let store = PostgresStore {
+                writer,
+                readers,
+                ..store.expect("a new database")
+            };
+            let meter = async || rows_read(&store.writer).await;
+            work.push(queries::work_of_turns(&store, hosts, meter).await);
+            store.close().await;
+        }
+        queries::assert_costs_the_same(&work[0], &work[1]);
     }
 
     #[test]

@@ -285,6 +285,11 @@ async fn no_orders_come(_: &mut Write) -> Result<()> {
     Ok(())
 }
 
+/// SQLite plans by which indexes there are, not by how many rows.
+async fn go_by_indexes(_: &mut Write) -> Result<()> {
+    Ok(())
+}
+
 async fn raise_ids(tx: &mut Write) -> Result<()> {
     let step = "leaving out numbers that may be given";
     sqlx::query(
@@ -372,9 +377,17 @@ fn failure_of(error: &sqlx::Error) -> Failure {
 const EXPLAIN: &str = "EXPLAIN QUERY PLAN ";
 #[cfg(test)]
 const PLAN_COLUMN: &str = "detail";
+/// A server never looks at its rows to plan by them.
+#[cfg(test)]
+const STATISTICS: &str = "SELECT 1";
+#[cfg(test)]
+const TIDY: &str = "SELECT 1";
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::store::Store;
     use crate::token::{Token, TokenKind};
@@ -445,5 +458,35 @@ mod tests {
             assert!(first.contains("INDEX host_by_"), "{query:?}: {plan}");
         }
         store.close().await;
+    }
+    /// A store whose only connection counts its steps.
+    async fn counted(directory: &Path) -> (SqliteStore, Arc<AtomicU64>) {
+        let store = SqliteStore::open(&directory.join("a.db")).await;
+        let store = store.expect("a new database");
+        let steps = Arc::new(AtomicU64::new(0));
+        let counted = steps.clone();
+        let mut writer = store.writer.acquire().await.expect("a connection");
+        let mut handle = writer.lock_handle().await.expect("its handle");
+        handle.set_progress_handler(1, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            true
+        });
+        drop(handle);
+        drop(writer);
+        let readers = store.writer.clone();
+        (SqliteStore { readers, ..store }, steps)
+    }
+
+    #[tokio::test]
+    async fn a_turn_of_a_rollout_costs_the_same_for_ten_times_as_many_targets() {
+        let mut work = Vec::new();
+        for hosts in [2_000, 20_000] {
+            let directory = tempfile::TempDir::new().expect("a temporary directory");
+            let (store, steps) = counted(directory.path()).await;
+            let meter = async || steps.load(Ordering::Relaxed);
+            work.push(queries::work_of_turns(&store, hosts, meter).await);
+            store.close().await;
+        }
+        queries::assert_costs_the_same(&work[0], &work[1]);
     }
 }

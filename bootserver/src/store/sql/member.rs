@@ -106,3 +106,9 @@ pub(super) fn push_given(sql: &mut QueryBuilder<Db>, json: String) {
     let (before, after) = given_texts!("$1").split_once("$1").unwrap_or_default();
     sql.push(before).push_bind(json).push(after);
 }
+
+/// Likewise `given_rows!`.
+pub(super) fn push_given_rows(sql: &mut QueryBuilder<Db>, json: String) {
+    let (before, after) = given_rows!("$1").split_once("$1").unwrap_or_default();
+    sql.push(before).push_bind(json).push(after);
+}

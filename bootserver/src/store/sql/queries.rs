@@ -26,6 +26,7 @@
 //!   around a query: what stands before is looked up for each of its rows;
 //! - `orders_come(&mut tx)`, said first where jobs are made, and
 //!   `no_orders_come(&mut tx)`, where a host leaves;
+//! - `go_by_indexes(&mut tx)`, where tables grow faster than the database notes;
 //! - `raise_ids(&mut tx)`, which leaves out the next numbers of every table that
 //!   counts by itself;
 //! - `chunk`, what is done to the bytes of packages in their transactions, and
@@ -37,6 +38,47 @@
 //! which file keeps it.
 //!
 //! The one rule: what is here runs on both, and the contract suite shows it.
+
+/// Targets of a rollout in a state, between two places, in their order. PostgreSQL, which
+/// knows that nearly all of them wait, would else go by their places through all that do
+/// not wait any more; compared like this only the index of states fits.
+macro_rules! in_state {
+    ($table:literal, $rollout:literal, $state:literal, $after:literal, $before:literal) => {
+        concat!(
+            "(",
+            $table,
+            ".rollout, ",
+            $table,
+            ".state, ",
+            $table,
+            ".place) > (",
+            $rollout,
+            ", ",
+            $state,
+            ", ",
+            $after,
+            ") AND (",
+            $table,
+            ".rollout, ",
+            $table,
+            ".state, ",
+            $table,
+            ".place) < (",
+            $rollout,
+            ", ",
+            $state,
+            ", ",
+            $before,
+            ") ORDER BY ",
+            $table,
+            ".rollout, ",
+            $table,
+            ".state, ",
+            $table,
+            ".place"
+        )
+    };
+}
 
 mod admit;
 mod api_token;
@@ -82,8 +124,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{
-    AMONG, Db, DbRow, Ears, HOST_BY_AGENTSN, SqlStore, chunk, commit_and_tell, failure_of, hot,
-    no_orders_come, one_at_a_time, orders_come, push_by_index, raise_ids,
+    AMONG, Db, DbRow, Ears, HOST_BY_AGENTSN, SqlStore, chunk, commit_and_tell, failure_of,
+    go_by_indexes, hot, no_orders_come, one_at_a_time, orders_come, push_by_index, raise_ids,
 };
 use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};
@@ -129,9 +171,11 @@ use crate::store::{Failure, FirstStart, FirstTokens, Result, Store, StoreError};
 use crate::token::TokenDigest;
 
 #[cfg(test)]
-use super::{EXPLAIN, PLAN_COLUMN};
+use super::{EXPLAIN, PLAN_COLUMN, STATISTICS, TIDY};
 #[cfg(test)]
 pub(super) use host_list::{GROUP, every_query, plan};
+#[cfg(test)]
+pub(super) use rollout_turn::{assert_costs_the_same, work_of_turns};
 pub(super) use write::Write;
 
 /// Makes a database's error the store's.

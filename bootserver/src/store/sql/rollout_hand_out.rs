@@ -147,9 +147,9 @@ async fn candidates(turn: &mut Turn<'_>, looked: i64, end: i64) -> Result<Vec<Ca
         " JOIN host ON host.agentsn = target.agentsn
          LEFT JOIN host_agent
              ON host_agent.agentsn = target.agentsn AND host_agent.name = $5
-         WHERE target.rollout = $1 AND target.state = 'waiting'
-             AND target.place > $2 AND target.place < $3
-         ORDER BY target.place LIMIT $4"
+         WHERE ",
+        in_state!("target", "$1", "'waiting'", "$2", "$3"),
+        " LIMIT $4"
     ))
     .bind(turn.rollout.number)
     .bind(looked)

@@ -1,14 +1,16 @@
 //! What became of targets: noted in the transaction in which it happens, by
 //! triggers and, of children that end, here; and heard in the rollout's next turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bootagent_protocol::ErrorCode;
 use serde_json::json;
+use sqlx::QueryBuilder;
 
+use super::member::{push_given, push_given_rows};
 use super::rollout::target_state;
 use super::rollout_turn::{AT_ONCE, Moved, Turn, take_back};
-use super::{Write, failed, to_json};
+use super::{AMONG, Write, failed, to_json};
 use crate::fleet::presence::Presence;
 use crate::fleet::rollout::facts::{Facts, HostStanding, stands};
 use crate::fleet::rollout::target::{Happened, JobEnd, TargetState, is_abnormal_end};
@@ -22,22 +24,38 @@ pub(super) async fn note_ends(tx: &mut Write, events: &[EventRow<'_>], ids: &[i6
     if ids.is_empty() || !events.iter().any(|it| is_abnormal_end(it.category)) {
         return Ok(());
     }
-    sqlx::query(concat!(
-        "INSERT INTO rollout_news (rollout, place, event)
-         SELECT target.rollout, target.place, event.id FROM ",
+    let step = "noting ends of children for rollouts";
+    let ends: Vec<(i64, String, String)> = sqlx::query_as(concat!(
+        "SELECT event.id, event.agentsn, event.subject FROM ",
         given_rows!("$1"),
         " JOIN event ON event.id = CAST(given.value ->> 0 AS BIGINT)
-          JOIN rollout_target AS target ON target.agentsn = event.agentsn
-          JOIN rollout ON rollout.number = target.rollout
-          WHERE rollout.agent = event.subject AND event.version IS NOT NULL
-              AND target.state IN ('ordered', 'running', 'succeeded')"
+          WHERE event.version IS NOT NULL"
     ))
     .bind(to_json(
         &ids.iter().map(|id| json!([id])).collect::<Vec<_>>(),
     ))
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await
-    .map_err(failed("noting ends of children for rollouts"))?;
+    .map_err(failed(step))?;
+    let hosts: BTreeSet<&String> = ends.iter().map(|(_, agentsn, _)| agentsn).collect();
+    // By their hosts, and so that there is no other way: a status must not wait until
+    // all targets of a rollout were looked at.
+    let mut sql = QueryBuilder::new(
+        "INSERT INTO rollout_news (rollout, place, event)
+         SELECT target.rollout, target.place, CAST(given.value ->> 0 AS BIGINT) FROM ",
+    );
+    push_given_rows(&mut sql, to_json(&ends));
+    sql.push(
+        " CROSS JOIN rollout_target AS target CROSS JOIN rollout
+         WHERE target.agentsn = given.value ->> 1 AND rollout.number = target.rollout + 0
+             AND rollout.agent = given.value ->> 2
+             AND target.state || '' IN ('ordered', 'running', 'succeeded')
+             AND target.agentsn",
+    );
+    sql.push(AMONG.0).push("SELECT given.value FROM ");
+    push_given(&mut sql, to_json(&hosts));
+    sql.push(AMONG.1);
+    sql.build().execute(&mut **tx).await.map_err(failed(step))?;
     Ok(())
 }
 

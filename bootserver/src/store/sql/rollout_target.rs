@@ -5,8 +5,8 @@ use sqlx::{QueryBuilder, Row};
 use bootagent_protocol::ErrorCode;
 
 use super::rollout::target_state;
-use super::scope::{self, Bounds};
-use super::{Db, DbRow, SqlStore, failed, listing};
+use super::scope;
+use super::{DbRow, SqlStore, failed, listing, push_by_index};
 use crate::store::Result;
 use crate::store::page::{Count, Page};
 use crate::store::rollout::{TargetQuery, TargetRow};
@@ -23,37 +23,54 @@ const SELECT: &str = "SELECT target.place, target.agentsn, host.hostname, target
              AND rollout.ended IS NULL
              AND rollout.agent = (SELECT agent FROM rollout WHERE number = target.rollout)
          ORDER BY older.rollout LIMIT 1) AS busy_with
-    FROM rollout_target AS target
-    LEFT JOIN host ON host.agentsn = target.agentsn
+    FROM rollout_target AS target";
+const JOIN: &str = " LEFT JOIN host ON host.agentsn = target.agentsn
     LEFT JOIN job_result ON job_result.job = target.job
-    WHERE target.rollout = ";
+    WHERE ";
 
 pub(super) async fn list(store: &SqlStore, query: &TargetQuery) -> Result<Page<TargetRow>> {
     let bounds = scope::bounds_of(store, &query.scope).await?;
     let mut sql = QueryBuilder::new(SELECT);
-    filter(&mut sql, query, &bounds);
-    if let Some(after) = query.after {
-        sql.push(" AND target.place > ").push_bind(after);
+    let after = query.after.unwrap_or(-1);
+    match query.state {
+        Some(state) => {
+            push_by_index(&mut sql, "rollout_target_by_state");
+            sql.push(JOIN);
+            // As `in_state!` says it.
+            let key = "(target.rollout, target.state, target.place)";
+            for (sign, place) in [(" > (", after), (" < (", i64::MAX)] {
+                sql.push(key).push(sign).push_bind(query.rollout).push(", ");
+                sql.push_bind(state.word()).push(", ").push_bind(place);
+                sql.push(") AND ");
+            }
+            sql.push("1 = 1");
+        }
+        None => {
+            sql.push(JOIN)
+                .push("target.rollout = ")
+                .push_bind(query.rollout);
+            sql.push(" AND target.place > ").push_bind(after);
+        }
     }
-    sql.push(" ORDER BY target.place");
+    bounds.restrict(&mut sql, "target.agentsn");
+    sql.push(match query.state {
+        Some(_) => " ORDER BY target.rollout, target.state, target.place",
+        None => " ORDER BY target.place",
+    });
     let key = |target: &TargetRow| target.place.to_string();
     let step = "listing the targets of a rollout";
     let mut page = listing::page(store, step, sql, query.limit, read, key).await?;
     if query.count == Count::All {
         let mut sql =
             QueryBuilder::new("SELECT 1 FROM rollout_target AS target WHERE target.rollout = ");
-        filter(&mut sql, query, &bounds);
+        sql.push_bind(query.rollout);
+        if let Some(state) = query.state {
+            sql.push(" AND target.state = ").push_bind(state.word());
+        }
+        bounds.restrict(&mut sql, "target.agentsn");
         page.total = Some(listing::total(store, sql).await?);
     }
     Ok(page)
-}
-
-fn filter(sql: &mut QueryBuilder<Db>, query: &TargetQuery, bounds: &Bounds) {
-    sql.push_bind(query.rollout);
-    if let Some(state) = query.state {
-        sql.push(" AND target.state = ").push_bind(state.word());
-    }
-    bounds.restrict(sql, "target.agentsn");
 }
 
 fn read(row: &DbRow) -> Result<TargetRow> {

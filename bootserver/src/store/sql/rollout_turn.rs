@@ -14,8 +14,8 @@ use sqlx::Row;
 use super::lease::holds;
 use super::rollout::{self, count, count_frozen, counts_in, write_stand};
 use super::{
-    SqlStore, Write, failed, from_json, orders_come, rollout_hand_out, rollout_news, rollout_set,
-    to_json,
+    SqlStore, Write, failed, from_json, go_by_indexes, orders_come, rollout_hand_out, rollout_news,
+    rollout_set, to_json,
 };
 use crate::access::scope::Scope;
 use crate::fleet::rollout::stand::{Command, Phase};
@@ -93,6 +93,7 @@ pub(super) async fn turn(
     let part = next_part(store, number).await?;
     let mut tx = store.write(step).await?;
     orders_come(&mut tx).await?;
+    go_by_indexes(&mut tx).await?;
     if !holds(&mut tx, lease).await? {
         return Ok(Held::Lost);
     }
@@ -363,13 +364,14 @@ async fn recall(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
         "SELECT rollout_target.place, job.id FROM rollout_target",
         by_index!("rollout_target_by_state"),
         " JOIN job ON job.id = rollout_target.job
-         WHERE rollout_target.rollout = $1 AND rollout_target.state = $2
-             AND job.sent IS NULL AND job.finished IS NULL
-         ORDER BY rollout_target.place LIMIT $3"
+         WHERE job.sent IS NULL AND job.finished IS NULL AND ",
+        in_state!("rollout_target", "$1", "$2", "-1", "$4"),
+        " LIMIT $3"
     ))
     .bind(turn.rollout.number)
     .bind(TargetState::Ordered.word())
     .bind(AT_ONCE)
+    .bind(i64::MAX)
     .fetch_all(&mut **turn.tx)
     .await
     .map_err(failed("looking which jobs can be taken back"))?;
@@ -417,11 +419,14 @@ async fn end(
     let rows: Vec<(i64, Option<String>)> = sqlx::query_as(concat!(
         "SELECT place, job FROM rollout_target",
         by_index!("rollout_target_by_state"),
-        " WHERE rollout = $1 AND state = $2 ORDER BY place LIMIT $3"
+        " WHERE ",
+        in_state!("rollout_target", "$1", "$2", "-1", "$4"),
+        " LIMIT $3"
     ))
     .bind(turn.rollout.number)
     .bind(from.word())
     .bind(AT_ONCE)
+    .bind(i64::MAX)
     .fetch_all(&mut **turn.tx)
     .await
     .map_err(failed("looking which targets end"))?;
@@ -444,3 +449,8 @@ async fn end(
 fn moved(place: i64, from: TargetState, news: News, now: i64) -> Option<Moved> {
     Some(Moved::new(place, from, after(from, news)?, now))
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(in crate::store) use tests::{assert_costs_the_same, work_of_turns};
