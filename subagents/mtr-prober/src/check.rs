@@ -15,7 +15,8 @@ use nix::unistd::{AccessFlags, access};
 
 use crate::api::listen;
 use crate::config::{Config, Listen};
-use crate::engine::{Engine, Settings};
+use crate::engine::{BeginError, Engine, Settings, UNPRIVILEGED};
+use crate::socket::Rights;
 
 /// Checks configuration and environment and prints a line for each.
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -79,12 +80,16 @@ fn check_lines(report: &mut Report<'_>, config: &Config) {
 
 fn check_engine(report: &mut Report<'_>) {
     match Engine::start(Settings::default()) {
-        Ok((engine, _)) => {
-            let bytes = engine.receive_buffer();
-            report.ok(format!(
-                "probes can be sent, with a receive buffer of {bytes} bytes"
-            ));
-        }
+        Ok((engine, _)) => match engine.rights() {
+            Rights::Raw => report.ok(format!(
+                "probes can be sent, with a receive buffer of {} bytes",
+                engine.receive_buffer()
+            )),
+            Rights::Ping => report.warn(format!(
+                "without CAP_NET_RAW there are {UNPRIVILEGED} measurements at once at most; give it to the program for more"
+            )),
+            Rights::Nothing => report.warn(BeginError::NotPermitted.to_string()),
+        },
         Err(error) => report.fail(format!("{:#}", anyhow::Error::from(error))),
     }
 }

@@ -20,7 +20,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::clock;
 use crate::config::Config;
-use crate::engine::{Engine, Event, Settings, Spec};
+use crate::engine::{End, Engine, Event, Settings, Spec};
 use crate::format::text::{self, Labels, Width};
 use crate::format::{Numbers, csv, mtr_json};
 use crate::order::{LAST_TTL, Order, is_one_host};
@@ -197,6 +197,10 @@ fn measure(spec: Spec, mut report: Report, stopped: &AtomicBool) -> Result<Repor
     let handle = engine.begin(spec)?;
     let results = loop {
         match events.recv_timeout(LOOK) {
+            Ok(Event::Ended {
+                end: End::NotBegun(reason),
+                ..
+            }) => bail!("{reason}"),
             Ok(Event::Ended { results, .. }) => break *results,
             Ok(Event::Pings { .. }) => {}
             Err(RecvTimeoutError::Disconnected) => bail!("the engine has ended"),

@@ -21,8 +21,9 @@ use crate::archive::Archive;
 use crate::archive::thread::Keeper;
 use crate::clock;
 use crate::config::Config;
-use crate::engine::{Engine, Settings};
+use crate::engine::{BeginError, Engine, Settings, UNPRIVILEGED};
 use crate::measurements::Measurements;
+use crate::socket::Rights;
 
 /// What an answer may take before we are not well.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,11 +46,18 @@ pub fn run(path: &ConfigPath, state: &Path) -> Result<()> {
         ..Settings::default()
     };
     let (engine, events) = Engine::start(settings)?;
-    let bytes = engine.receive_buffer();
-    log::info!(
-        "{} probes per second at most, receive buffer of {bytes} bytes",
-        config.budget
-    );
+    match engine.rights() {
+        Rights::Raw => log::info!(
+            "{} probes per second at most, receive buffer of {} bytes",
+            config.budget,
+            engine.receive_buffer()
+        ),
+        Rights::Ping => log::warn!(
+            "without CAP_NET_RAW: {UNPRIVILEGED} measurements at once at most, each report says so; give it to the program for more"
+        ),
+        // Reports can be read all the same, and whoever orders is told why nothing comes of it.
+        Rights::Nothing => log::error!("{}", BeginError::NotPermitted),
+    }
     let (keeper, archive) = Keeper::start(archive).context("starting the archive")?;
     let places = config.listen.clone();
     let (measurements, registry) =

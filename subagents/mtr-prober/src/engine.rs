@@ -22,17 +22,21 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bootagent_kit::thread;
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::moment::Moment;
 use crate::packet::{Family, MAX_HOPS, MAX_SIZE, SAID, Sequence};
 use crate::report::{Fault, Part, Second};
-use crate::socket::{Lane, OpenError, Source};
+use crate::socket::{OpenError, Rights, Sockets, Source};
 use crate::sys;
 use crate::trace::Plan;
 
 /// Commands that wait for the engine. It takes them within milliseconds.
 const COMMANDS: usize = 4_096;
+
+/// Measurements there may be at once without CAP_NET_RAW, where each needs a socket of its own.
+pub const UNPRIVILEGED: usize = 50;
 
 /// How long an answer of the engine's may take on a machine that is not stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -150,8 +154,22 @@ pub enum End {
     Finished,
     /// It was stopped.
     Stopped,
-    /// The engine has no identifier left for it: it measures as many at once as it can.
+    /// It did not even begin.
+    NotBegun(NotBegun),
+}
+
+/// Why a measurement that was accepted did not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotBegun {
+    /// There is no identifier left.
+    #[error("the engine measures as many targets as it can")]
     Full,
+    /// There are no more sockets for it.
+    #[error("{UNPRIVILEGED} targets are measured, no more can be without CAP_NET_RAW")]
+    Unprivileged,
+    /// The kernel did not open a socket.
+    #[error("the kernel opens no socket for it: {0}")]
+    NoSocket(Errno),
 }
 
 /// What became of a ping.
@@ -179,6 +197,9 @@ pub struct Results {
 /// Why a measurement did not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BeginError {
+    /// There is no privilege to measure anything.
+    #[error("nothing can be measured here: {}", Rights::REMEDY)]
+    NotPermitted,
     /// There is no socket for such addresses.
     #[error("this machine has no sockets for {0:?}")]
     NoSocket(Family),
@@ -211,6 +232,7 @@ pub struct Engine {
     next: AtomicU64,
     /// Pings that wait for their turn.
     backlog: Arc<AtomicUsize>,
+    rights: Rights,
     families: Vec<Family>,
     receive_buffer: usize,
     thread: Option<JoinHandle<()>>,
@@ -262,19 +284,14 @@ pub(crate) enum Of {
 impl Engine {
     /// Opens the sockets and starts the thread. It works in the network namespace of whoever calls this.
     ///
-    /// IPv6 may be switched off on a machine; IPv4 may not.
+    /// Where this process may open no socket it starts all the same, and nothing can begin; `rights` tells.
     pub fn start(settings: Settings) -> Result<(Self, Receiver<Event>), StartError> {
         let magic = u32::try_from(sys::random() >> 32).expect("32 bits").max(1);
         // Not 0: identifiers of programs that count from 1, as in containers, are below.
         let base = u16::try_from(sys::random() % 7 + 1).expect("3 bits") << 13;
-        let open = |family| Lane::open(family, magic, base, settings.receive_buffer);
-        let mut lanes = vec![open(Family::V4)?];
-        match open(Family::V6) {
-            Ok(lane) => lanes.push(lane),
-            Err(error) => log::warn!("only IPv4 is measured: {:#}", anyhow::Error::from(error)),
-        }
-        let families = lanes.iter().map(|lane| lane.family).collect();
-        let receive_buffer = lanes[0].receive_buffer();
+        let sockets = Sockets::open(magic, base, settings.receive_buffer)?;
+        let (rights, receive_buffer) = (sockets.rights, sockets.receive_buffer);
+        let families = sockets.families.clone();
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|error| StartError::Thread(error.into()))?;
         let wake = Arc::new(wake);
@@ -282,7 +299,7 @@ impl Engine {
         let (events, told) = channel();
         let backlog = Arc::new(AtomicUsize::new(0));
         let owned = run::Given {
-            lanes,
+            sockets,
             marks: (magic, base),
             commands: inbox,
             wake: wake.clone(),
@@ -296,6 +313,7 @@ impl Engine {
             wake,
             next: AtomicU64::new(1),
             backlog,
+            rights,
             families,
             receive_buffer,
             thread: Some(thread),
@@ -315,6 +333,9 @@ impl Engine {
 
     fn begin_for(&self, spec: Spec, to: Option<Sender<Event>>) -> Result<Handle, BeginError> {
         let family = Family::of(spec.plan.target);
+        if self.rights == Rights::Nothing {
+            return Err(BeginError::NotPermitted);
+        }
         if !self.families.contains(&family) {
             return Err(BeginError::NoSocket(family));
         }
@@ -379,6 +400,21 @@ impl Engine {
     #[must_use]
     pub fn counters(&self) -> Option<Counters> {
         self.ask(Command::Counters)
+    }
+
+    /// What it may open.
+    #[must_use]
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// How many measurements there may be at once.
+    #[must_use]
+    pub fn at_once(&self) -> usize {
+        match self.rights {
+            Rights::Ping => UNPRIVILEGED,
+            Rights::Raw | Rights::Nothing => crate::slots::SLOTS.into(),
+        }
     }
 
     /// The size of the receive buffer that the kernel gave, in its own counting.

@@ -29,6 +29,7 @@ use crate::engine::{Counters, Engine, Event};
 use crate::order::Order;
 use crate::problem::Problem;
 use crate::report::Report;
+use crate::socket::Rights;
 
 use registry::Registry;
 
@@ -44,6 +45,8 @@ pub struct Status {
     pub orders: Tallies,
     /// Of the engine; absent when it does not answer.
     pub engine: Option<Counters>,
+    /// What the engine may open.
+    pub rights: Rights,
     /// Of the archive.
     pub archive: archive::Status,
 }

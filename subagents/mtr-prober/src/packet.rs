@@ -20,7 +20,7 @@ use std::net::IpAddr;
 
 use crate::report::{Mpls, Unreachable};
 
-pub use parse::{parse_v4, parse_v6, said_v4, said_v6};
+pub use parse::{parse_error, parse_reply, parse_v4, parse_v6, said_v4, said_v6};
 
 /// Hops a sequence number can tell apart.
 pub const MAX_HOPS: u8 = 32;

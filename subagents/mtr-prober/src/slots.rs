@@ -84,6 +84,12 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    /// All values with their identifiers.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, &T)> {
+        let slots = (0..SLOTS).map(|slot| self.base | slot).zip(&self.values);
+        slots.filter_map(|(id, value)| Some((id, value.as_ref()?)))
+    }
+
     /// All values.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.values.iter_mut().flatten()

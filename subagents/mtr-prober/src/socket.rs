@@ -1,6 +1,9 @@
-//! The two sockets all probes leave by and all answers come in on, and which way a packet would go.
+//! The two sockets all probes leave by and all answers come in on, and which way a packet would go. Where raw
+//! sockets are not allowed, `ping` is one for each measurement.
 //!
 //! The one rule: what this machine does not let us do is said with what would let us.
+
+pub(crate) mod ping;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -8,20 +11,111 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockProtocol, SockType, getsockopt, setsockopt, socket, sockopt,
+};
 
 use crate::packet::{Family, filter};
 use crate::sys::{self, Outbox};
+use ping::PingSocket;
 
-/// Why there is no socket.
+/// The kernel did not open a socket, and not for want of a privilege.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Neither capability nor root.
-    #[error("no raw socket is allowed here; give the program CAP_NET_RAW, or run it as root")]
-    NotPermitted(#[source] io::Error),
-    /// Something else.
-    #[error("opening the {0} socket")]
-    Failed(&'static str, #[source] io::Error),
+#[error("opening the {0} socket")]
+pub struct OpenError(&'static str, #[source] io::Error);
+
+/// What this process may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rights {
+    /// Raw sockets: it has CAP_NET_RAW, or is root.
+    Raw,
+    /// A ping socket for each measurement: it has a group of `net.ipv4.ping_group_range`.
+    Ping,
+    /// Neither.
+    #[default]
+    Nothing,
+}
+
+impl Rights {
+    /// What would let us do more.
+    pub const REMEDY: &str = "give the program CAP_NET_RAW (`setcap cap_net_raw+ep`, or `capabilities` of its \
+        manifest or unit), or its group a place in `sysctl net.ipv4.ping_group_range`, and start it again";
+}
+
+/// The sockets there are to begin with.
+pub(crate) struct Sockets {
+    pub(crate) rights: Rights,
+    /// The raw ones.
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) families: Vec<Family>,
+    /// The size of a receive buffer that the kernel gives.
+    pub(crate) receive_buffer: usize,
+}
+
+impl Sockets {
+    /// Opens what is allowed. IPv6 may be switched off on a machine; IPv4 may not. The receive buffers are of so
+    /// many bytes, or of as many as the kernel allows.
+    pub(crate) fn open(magic: u32, base: u16, receive_buffer: usize) -> Result<Self, OpenError> {
+        let raw = |family| Lane::open(family, magic, base, receive_buffer);
+        let ping = |family| PingSocket::open(family, Source::default(), receive_buffer);
+        let mut sockets = Self {
+            rights: Rights::Nothing,
+            lanes: Vec::new(),
+            families: Vec::new(),
+            receive_buffer: 0,
+        };
+        if let Some(lane) = allowed(Family::V4, raw(Family::V4))? {
+            sockets.receive_buffer = received_at_once(lane.fd());
+            sockets.rights = Rights::Raw;
+            sockets.lanes.push(lane);
+        } else if let Some(socket) = allowed(Family::V4, ping(Family::V4))? {
+            sockets.receive_buffer = received_at_once(socket.fd());
+            sockets.rights = Rights::Ping;
+        } else {
+            return Ok(sockets);
+        }
+        sockets.families.push(Family::V4);
+        let second = match sockets.rights {
+            Rights::Raw => raw(Family::V6).map(|lane| sockets.lanes.push(lane)),
+            Rights::Ping | Rights::Nothing => ping(Family::V6).map(drop),
+        };
+        match second {
+            Ok(()) => sockets.families.push(Family::V6),
+            Err(error) => log::warn!("only IPv4 is measured: opening the IPv6 socket: {error}"),
+        }
+        Ok(sockets)
+    }
+}
+
+/// What was opened; nothing if that is not permitted.
+fn allowed<T>(family: Family, opened: io::Result<T>) -> Result<Option<T>, OpenError> {
+    match opened {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(OpenError(name(family), error)),
+    }
+}
+
+fn name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
+/// A socket for ICMP of either kind. It neither blocks nor is inherited.
+fn icmp_socket(family: Family, kind: SockType) -> io::Result<OwnedFd> {
+    let (domain, protocol) = match family {
+        Family::V4 => (AddressFamily::Inet, SockProtocol::Icmp),
+        Family::V6 => (AddressFamily::Inet6, SockProtocol::IcmpV6),
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(domain, kind, flags, protocol)?)
+}
+
+/// The bytes of answers the kernel keeps for us, in its own counting.
+fn received_at_once(fd: BorrowedFd<'_>) -> usize {
+    getsockopt(&fd, sockopt::RcvBuf).unwrap_or(0)
 }
 
 /// Where a measurement goes out. Nothing set: as the kernel's routes say.
@@ -59,23 +153,17 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// Opens the socket of a family. Its receive buffer is of so many bytes, or of as many as the kernel allows.
-    pub(crate) fn open(
-        family: Family,
-        magic: u32,
-        base: u16,
-        receive_buffer: usize,
-    ) -> Result<Self, OpenError> {
-        let (name, domain, protocol) = match family {
-            Family::V4 => ("IPv4", libc::AF_INET, libc::IPPROTO_ICMP),
-            Family::V6 => ("IPv6", libc::AF_INET6, libc::IPPROTO_ICMPV6),
+    fn open(family: Family, magic: u32, base: u16, receive_buffer: usize) -> io::Result<Self> {
+        let fd = icmp_socket(family, SockType::Raw)?;
+        let program = match family {
+            Family::V4 => filter::v4(magic, base),
+            Family::V6 => filter::v6(magic),
         };
-        let fd = sys::raw_socket(domain, protocol).map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => OpenError::NotPermitted(error),
-            _ => OpenError::Failed(name, error),
-        })?;
-        prepare(fd.as_fd(), family, magic, base, receive_buffer)
-            .map_err(|error| OpenError::Failed(name, error))?;
+        sys::attach_filter(fd.as_fd(), &program)?;
+        if family == Family::V6 {
+            sys::pass_icmp6(fd.as_fd(), &[1, 3, 128, 129])?;
+        }
+        prepare(fd.as_fd(), receive_buffer)?;
         Ok(Self {
             family,
             fd,
@@ -89,11 +177,6 @@ impl Lane {
         self.fd.as_fd()
     }
 
-    /// The size of the receive buffer that the kernel gives.
-    pub(crate) fn receive_buffer(&self) -> usize {
-        sys::receive_buffer(self.fd()).unwrap_or(0)
-    }
-
     /// Packets the kernel threw away since the socket was opened.
     pub(crate) fn all_dropped(&self) -> u64 {
         sys::dropped(self.fd())
@@ -103,21 +186,8 @@ impl Lane {
     }
 }
 
-fn prepare(
-    fd: BorrowedFd<'_>,
-    family: Family,
-    magic: u32,
-    base: u16,
-    receive_buffer: usize,
-) -> io::Result<()> {
-    let program = match family {
-        Family::V4 => filter::v4(magic, base),
-        Family::V6 => filter::v6(magic),
-    };
-    sys::attach_filter(fd, &program)?;
-    if family == Family::V6 {
-        sys::pass_icmp6(fd, &[1, 3, 128, 129])?;
-    }
+/// Has the kernel stamp what comes, count what it throws away, and keep much.
+fn prepare(fd: BorrowedFd<'_>, receive_buffer: usize) -> io::Result<()> {
     let on: libc::c_int = 1;
     sys::set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &on)?;
     sys::set_option(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &on)?;

@@ -10,10 +10,11 @@
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::{ptr, slice};
 
 use crate::packet::filter::Instruction;
+use crate::socket::ping::Complaint;
 
 /// Packets in one call to send: so few that all of them leave within an instant even where each is carried to
 /// its end before the call returns, as between network namespaces.
@@ -29,17 +30,6 @@ const PACKET_BYTES: usize = 1_600;
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct Control([u8; 256]);
-
-/// Opens a raw socket that neither blocks nor is inherited.
-pub(crate) fn raw_socket(domain: libc::c_int, protocol: libc::c_int) -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: no pointers; a descriptor that is returned is nobody else's.
-    match unsafe { libc::socket(domain, kind, protocol) } {
-        -1 => Err(io::Error::last_os_error()),
-        // SAFETY: as above, it was just opened.
-        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-    }
-}
 
 /// Sets an option that is plain numbers.
 pub(crate) fn set_option<T: Copy>(
@@ -65,41 +55,24 @@ pub(crate) fn set_option<T: Copy>(
     Ok(())
 }
 
-/// The bytes of the receive buffer that the kernel really gives.
-pub(crate) fn receive_buffer(fd: BorrowedFd<'_>) -> Option<usize> {
-    let mut value: libc::c_int = 0;
-    get_option(fd, libc::SO_RCVBUF, &mut value)?;
-    usize::try_from(value).ok()
-}
-
 /// How many packets the kernel has thrown away because the buffer was full; `None` before Linux 4.12.
 pub(crate) fn dropped(fd: BorrowedFd<'_>) -> Option<u32> {
     const SO_MEMINFO: libc::c_int = 55;
     const DROPS: usize = 8;
     let mut values = [0_u32; DROPS + 1];
-    get_option(fd, SO_MEMINFO, &mut values)?;
-    Some(values[DROPS])
-}
-
-/// Numbers of which every bit pattern is one.
-trait Plain: Copy {}
-impl Plain for libc::c_int {}
-impl<const N: usize> Plain for [u32; N] {}
-
-fn get_option<T: Plain>(fd: BorrowedFd<'_>, name: libc::c_int, value: &mut T) -> Option<()> {
-    let mut length = libc::socklen_t::try_from(mem::size_of::<T>()).ok()?;
-    let wanted = length;
-    // SAFETY: the kernel writes at most `length` bytes into a live value of which every bit pattern is valid.
+    let wanted = libc::socklen_t::try_from(mem::size_of_val(&values)).ok()?;
+    let mut length = wanted;
+    // SAFETY: the kernel writes at most `length` bytes into live numbers.
     let result = unsafe {
         libc::getsockopt(
             fd.as_raw_fd(),
             libc::SOL_SOCKET,
-            name,
-            ptr::from_mut(value).cast(),
+            SO_MEMINFO,
+            values.as_mut_ptr().cast(),
             &raw mut length,
         )
     };
-    (result == 0 && length == wanted).then_some(())
+    (result == 0 && length == wanted).then_some(values[DROPS])
 }
 
 /// Lets the kernel pass only what the program passes.
@@ -323,23 +296,41 @@ pub(crate) struct Inbox {
     arrivals: Vec<Arrival>,
 }
 
+/// Which of a socket's queues is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Packets,
+    /// What came back of packets it sent, where errors are asked for.
+    Errors,
+}
+
 /// What the kernel says of a packet.
 #[derive(Clone, Copy)]
 struct Arrival {
     length: usize,
     from: Option<IpAddr>,
+    controls: Controls,
+}
+
+/// What control messages tell.
+#[derive(Clone, Copy, Default)]
+struct Controls {
     stamp: Option<i64>,
     dropped: Option<u32>,
+    complaint: Option<Complaint>,
 }
 
 /// A packet that came.
 pub(crate) struct Received<'a> {
     pub(crate) bytes: &'a [u8],
+    /// Who sent it; of an error, to whom the packet was sent that it is about.
     pub(crate) from: IpAddr,
     /// When the kernel got it, unix nanoseconds.
     pub(crate) stamp: Option<i64>,
     /// How many the socket had thrown away by then.
     pub(crate) dropped: Option<u32>,
+    /// Set if it is from the queue of errors: the bytes are what was quoted.
+    pub(crate) complaint: Option<Complaint>,
 }
 
 impl Inbox {
@@ -357,8 +348,12 @@ impl Inbox {
     }
 
     /// Takes what has come, without waiting. What was there before is forgotten.
-    pub(crate) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn receive(&mut self, fd: BorrowedFd<'_>, queue: Queue) -> io::Result<()> {
         self.arrivals.clear();
+        let which = match queue {
+            Queue::Packets => 0,
+            Queue::Errors => libc::MSG_ERRQUEUE,
+        };
         // SAFETY: plain numbers and pointers, for which zero is valid.
         let mut names: [libc::sockaddr_storage; RECEIVE_BATCH] = unsafe { mem::zeroed() };
         let mut vectors = [libc::iovec {
@@ -384,19 +379,17 @@ impl Inbox {
                 fd.as_raw_fd(),
                 headers.as_mut_ptr(),
                 RECEIVE_BATCH as libc::c_uint,
-                libc::MSG_DONTWAIT as _,
+                (libc::MSG_DONTWAIT | which) as _,
                 ptr::null_mut(),
             )
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         for (header, name) in headers[..count].iter().zip(&names) {
-            let (stamp, dropped) = controls(&header.msg_hdr);
             self.arrivals.push(Arrival {
                 length: usize::try_from(header.msg_len)
                     .map_or(0, |length| length.min(PACKET_BYTES)),
                 from: address(name),
-                stamp,
-                dropped,
+                controls: controls(&header.msg_hdr),
             });
         }
         Ok(())
@@ -409,8 +402,9 @@ impl Inbox {
             Some(Received {
                 bytes: &bytes[..arrival.length],
                 from: arrival.from?,
-                stamp: arrival.stamp,
-                dropped: arrival.dropped,
+                stamp: arrival.controls.stamp,
+                dropped: arrival.controls.dropped,
+                complaint: arrival.controls.complaint,
             })
         })
     }
@@ -432,28 +426,38 @@ fn address(name: &libc::sockaddr_storage) -> Option<IpAddr> {
     }
 }
 
-/// Stamp and count of dropped packets in the control messages the kernel wrote.
-fn controls(header: &libc::msghdr) -> (Option<i64>, Option<u32>) {
-    let (mut stamp, mut dropped) = (None, None);
+/// Reads the control messages the kernel wrote.
+fn controls(header: &libc::msghdr) -> Controls {
+    let mut found = Controls::default();
     // SAFETY: the kernel has set pointer and length to the messages it wrote.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
     while !next.is_null() {
         // SAFETY: not null, so a whole header is there.
         let control = unsafe { &*next };
-        if control.cmsg_level == libc::SOL_SOCKET {
-            // SAFETY: only computes.
-            let data = unsafe { libc::CMSG_DATA(next) };
-            if control.cmsg_type == libc::SCM_TIMESTAMPNS {
+        // SAFETY: only computes.
+        let data = unsafe { libc::CMSG_DATA(next) };
+        match (control.cmsg_level, control.cmsg_type) {
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
                 // SAFETY: this type's value is a timespec; it may stand at any address.
                 let time = unsafe { data.cast::<libc::timespec>().read_unaligned() };
-                stamp = Some(time.tv_sec * 1_000_000_000 + time.tv_nsec);
-            } else if control.cmsg_type == libc::SO_RXQ_OVFL {
-                // SAFETY: this type's value is a u32; it may stand at any address.
-                dropped = Some(unsafe { data.cast::<u32>().read_unaligned() });
+                found.stamp = Some(time.tv_sec * 1_000_000_000 + time.tv_nsec);
             }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                // SAFETY: this type's value is a u32; it may stand at any address.
+                found.dropped = Some(unsafe { data.cast::<u32>().read_unaligned() });
+            }
+            (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => {
+                // SAFETY: only computes.
+                let head = unsafe { libc::CMSG_LEN(0) } as usize;
+                let length = (control.cmsg_len as usize).saturating_sub(head);
+                // SAFETY: the kernel wrote that many bytes there.
+                let bytes = unsafe { slice::from_raw_parts(data, length) };
+                found.complaint = Complaint::read(bytes);
+            }
+            _ => {}
         }
         // SAFETY: as for the first; it stays within the length.
         next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
-    (stamp, dropped)
+    found
 }

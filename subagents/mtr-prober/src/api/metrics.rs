@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::measurements::Status;
+use crate::socket::Rights;
 
 /// What the event loop counts.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,6 +34,12 @@ pub(super) fn text(status: &Status, served: Served) -> String {
         "gauge",
         "Runs of the engine that measurements share.",
         orders.runs,
+    );
+    say(
+        "unprivileged",
+        "gauge",
+        "1 without CAP_NET_RAW: few measurements at once, or none.",
+        u64::from(status.rights != Rights::Raw),
     );
     for (name, help, value) in [
         (

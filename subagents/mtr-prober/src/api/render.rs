@@ -10,11 +10,13 @@ use super::request::{After, Method};
 use super::route::View;
 use crate::archive::query::Page;
 use crate::archive::summary::Summary;
+use crate::engine::BeginError;
 use crate::format::text::{self, Labels, Width};
 use crate::format::{Numbers, csv, main_part, mtr_json};
 use crate::measurements::Status;
 use crate::problem::Problem;
 use crate::report::{PartName, Report};
+use crate::socket::Rights;
 use crate::ticket;
 use crate::verdict::{self, Language, Verdict};
 
@@ -183,7 +185,9 @@ pub(super) fn health(status: &Status) -> Reply {
         .engine
         .is_none()
         .then_some("the engine does not answer; look at the log");
-    let detail = dead.or(trouble);
+    let barred = BeginError::NotPermitted.to_string();
+    let barred = (status.rights == Rights::Nothing).then_some(barred.as_str());
+    let detail = dead.or(barred).or(trouble);
     let (code, word) = match detail {
         None => (200, "ok"),
         Some(_) => (503, "failing"),

@@ -7,6 +7,7 @@
 
 mod hear;
 mod joint;
+mod own;
 mod ping;
 mod post;
 
@@ -23,15 +24,18 @@ use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
 use super::fault::{Doubts, Quota, STARVED};
-use super::{Command, Counters, End, Event, Handle, News, Results, Settings, Spec, Urgency};
+use super::{
+    Command, Counters, End, Event, Handle, News, NotBegun, Results, Settings, Spec, Urgency,
+};
 use crate::clock::{self, Clock};
 use crate::moment::Moment;
 use crate::pace::{Class, Key, Pace};
 use crate::packet::Marks;
-use crate::report::PartName;
+use crate::report::{Fault, PartName};
 use crate::share::{Group, Share};
 use crate::slots::Slots;
-use crate::socket::Lane;
+use crate::socket::ping::PingSocket;
+use crate::socket::{Lane, Rights, Sockets};
 use crate::sys::{self, Inbox};
 use crate::trace::Trace;
 use ping::{PINGED, Pinged};
@@ -66,6 +70,8 @@ struct Live {
     /// The class of its first round, until that is over.
     opening: Option<Class>,
     doubts: Doubts,
+    /// Its own, where we may not have raw ones.
+    socket: Option<PingSocket>,
     /// The groups it shares rows with.
     joined: Vec<Group>,
     /// Where its end is told, if not where all are.
@@ -80,7 +86,7 @@ enum Queued {
 
 /// What the thread is given.
 pub(super) struct Given {
-    pub(super) lanes: Vec<Lane>,
+    pub(super) sockets: Sockets,
     /// The process's word and its part of identifiers.
     pub(super) marks: (u32, u16),
     pub(super) commands: Receiver<Command>,
@@ -91,7 +97,9 @@ pub(super) struct Given {
 
 /// Everything the thread owns.
 pub(super) struct Run {
+    rights: Rights,
     lanes: Vec<Lane>,
+    receive_buffer: usize,
     inbox: Inbox,
     magic: u32,
     base: u16,
@@ -113,6 +121,8 @@ pub(super) struct Run {
     news_at: Option<Moment>,
     /// How many of the news others said.
     heard_news: usize,
+    /// What the kernel threw away on sockets that were closed.
+    dropped_before: u64,
     /// Everything that came before this was read.
     heard: Moment,
 }
@@ -131,7 +141,7 @@ enum Next {
 impl Run {
     pub(super) fn new(settings: Settings, given: Given) -> Self {
         let Given {
-            lanes,
+            sockets,
             marks: (magic, base),
             commands,
             wake,
@@ -142,7 +152,9 @@ impl Run {
         let quota = Quota::find();
         let throttled = (now, quota.throttled());
         Self {
-            lanes,
+            rights: sockets.rights,
+            lanes: sockets.lanes,
+            receive_buffer: settings.receive_buffer,
             inbox: Inbox::new(),
             magic,
             base,
@@ -165,6 +177,7 @@ impl Run {
             news: Vec::new(),
             news_at: None,
             heard_news: 0,
+            dropped_before: 0,
             heard: now,
         }
     }
@@ -234,14 +247,12 @@ impl Run {
 
     fn begin(&mut self, handle: Handle, spec: Box<Spec>, to: Option<Sender<Event>>, now: Moment) {
         let Some(id) = self.slots.next(now) else {
-            let results = Box::default();
-            let end = End::Full;
-            let _ = to.as_ref().unwrap_or(&self.events).send(Event::Ended {
-                handle,
-                end,
-                results,
-            });
-            return;
+            return self.refuse(handle, NotBegun::Full, to.as_ref());
+        };
+        let (socket, identifier) = match self.own_socket(&spec) {
+            Ok(Some((socket, identifier))) => (Some(socket), identifier),
+            Ok(None) => (None, id),
+            Err(reason) => return self.refuse(handle, reason, to.as_ref()),
         };
         let phase = match spec.urgency {
             Urgency::Urgent => Duration::ZERO,
@@ -255,12 +266,13 @@ impl Run {
         let mut live = Live {
             handle,
             trace: Trace::new(spec.plan, now + phase),
-            marks: Marks::new(id, self.magic, sys::random()),
+            marks: Marks::new(identifier, self.magic, sys::random()),
             spec,
             alarm: None,
             queued: Queued::No,
             opening: None,
             doubts,
+            socket,
             joined: Vec::new(),
             to,
         };
@@ -271,6 +283,15 @@ impl Run {
             self.ids.insert(handle, id);
             self.look(id, now);
         }
+    }
+
+    fn refuse(&self, handle: Handle, reason: NotBegun, to: Option<&Sender<Event>>) {
+        let (end, results) = (End::NotBegun(reason), Box::default());
+        let _ = to.unwrap_or(&self.events).send(Event::Ended {
+            handle,
+            end,
+            results,
+        });
     }
 
     fn change(&mut self, handle: Handle, now: Moment, change: impl FnOnce(&mut Trace)) {
@@ -330,6 +351,7 @@ impl Run {
                 self.pace.began(opening);
             }
             self.leave_groups(&live, id);
+            self.dropped_before += live.socket.map_or(0, |socket| socket.dropped());
             live.to
         });
         self.ids.remove(&handle);
@@ -346,15 +368,21 @@ impl Run {
         let live = self.ids.get(&handle).and_then(|&id| self.slots.get(id))?;
         let ordered = u64::try_from(live.spec.plan.interval.as_millis()).unwrap_or(u64::MAX);
         let interval = live.trace.mean_interval_ms();
+        let mut faults = live.doubts.faults(dropped, throttled, ordered, interval);
+        if live.socket.is_some() {
+            faults.push(Fault::Unprivileged);
+        }
         Some(Results {
             part: live.trace.part(PartName::Run, self.clock.wall()),
             timeline: live.trace.timeline(),
-            faults: live.doubts.faults(dropped, throttled, ordered, interval),
+            faults,
         })
     }
 
     fn dropped(&self) -> u64 {
-        self.lanes.iter().map(Lane::all_dropped).sum()
+        let lanes = self.lanes.iter().map(Lane::all_dropped);
+        let own = self.own_sockets().map(|(_, socket)| socket.dropped());
+        self.dropped_before + lanes.chain(own).sum::<u64>()
     }
 
     fn throttled(&mut self, now: Moment) -> Duration {
@@ -384,6 +412,8 @@ impl Run {
         let mut all: Vec<_> = lanes
             .map(|lane| PollFd::new(lane.fd(), PollFlags::POLLIN))
             .collect();
+        let own = self.own_sockets();
+        all.extend(own.map(|(_, socket)| PollFd::new(socket.fd(), PollFlags::POLLIN)));
         all.push(wake);
         poll(&mut all, next);
         self.woke(next);

@@ -24,6 +24,7 @@ use crate::moment::Moment;
 use crate::order::{Order, TIMEOUT};
 use crate::problem::Problem;
 use crate::report::{Report, State};
+use crate::socket::Rights;
 
 /// A name that is not resolved by then fails its measurement.
 const RESOLVE: Duration = Duration::from_secs(15);
@@ -122,10 +123,14 @@ impl Registry {
     }
 
     fn accept(&mut self, order: Order, reply: Reply<Result<Uuid, Problem>>) {
-        if self.members.len() >= MAX_LIVE {
+        let most = self.engine.at_once().min(MAX_LIVE);
+        if self.members.len() >= most {
             self.tallies.refused += 1;
-            let detail =
-                format!("{MAX_LIVE} measurements run already; ask for fewer or shorter ones");
+            let remedy = match self.engine.rights() {
+                Rights::Ping => "there are no more without CAP_NET_RAW; give it to the program",
+                Rights::Raw | Rights::Nothing => "ask for fewer or shorter ones",
+            };
+            let detail = format!("{most} measurements run already; {remedy}");
             return reply(Err(Problem::later(5, detail)));
         }
         let member = match Member::new(order, &self.config) {
@@ -280,10 +285,9 @@ impl Registry {
                 }
                 End::Finished => self.finish(id, State::Finished, results, None),
                 End::Stopped => self.finish(id, State::Stopped, results, None),
-                End::Full => {
-                    let problem =
-                        "the engine measures as many targets as it can; order it again later";
-                    self.finish(id, State::Failed, results, Some(problem.to_owned()));
+                End::NotBegun(reason) => {
+                    let problem = format!("{reason}; order it again later");
+                    self.finish(id, State::Failed, results, Some(problem));
                 }
             }
         }
@@ -434,11 +438,12 @@ impl Registry {
             runs: self.runs.len() as u64,
             ..self.tallies
         };
-        let engine = self.engine.counters();
+        let (engine, rights) = (self.engine.counters(), self.engine.rights());
         self.keeper.ask(move |archive| {
             reply(Status {
                 orders,
                 engine,
+                rights,
                 archive: archive.status(),
             });
         });

@@ -29,6 +29,13 @@ pub(super) fn split<'a>(icmp: &[u8], body: &'a [u8], family: Family) -> (&'a [u8
     }
 }
 
+/// The labels behind a quoted packet of which the IP header is gone. What the error said of its length is gone too: they
+/// are found at the usual place only.
+pub(super) fn behind(quoted: &[u8], family: Family) -> Vec<Mpls> {
+    let at = USUAL_QUOTE - usize::from(family.ip_header());
+    quoted.get(at..).and_then(labels).unwrap_or_default()
+}
+
 /// The label stack in an extension structure; `None` where there is no such structure.
 fn labels(structure: &[u8]) -> Option<Vec<Mpls>> {
     let version = structure.first()? >> 4;

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Answer, ECHO_HEADER, Family, Kind, OURS, SAID, SAID_AT, SAYS, Sequence, extension};
-use crate::report::Unreachable;
+use crate::report::{Mpls, Unreachable};
 
 /// ICMP's protocol numbers.
 const ICMP: u8 = 1;
@@ -19,18 +19,7 @@ pub fn parse_v4(packet: &[u8], magic: u32) -> Option<Answer> {
     let (&code, kind) = (icmp.get(1)?, *icmp.first()?);
     match kind {
         0 => reply(icmp, magic),
-        // Code 1 says that fragments were not put together in time.
-        11 if code == 0 => quote(icmp, Kind::TimeExceeded, Family::V4, magic),
-        3 => {
-            let reason = match code {
-                0 | 6 | 11 => Unreachable::Network,
-                1 | 7 | 12 => Unreachable::Host,
-                9 | 10 | 13 => Unreachable::Prohibited,
-                other => Unreachable::Other(other),
-            };
-            quote(icmp, Kind::Unreachable(reason), Family::V4, magic)
-        }
-        _ => None,
+        _ => quote(icmp, error(Family::V4, kind, code)?, Family::V4, magic),
     }
 }
 
@@ -40,18 +29,54 @@ pub fn parse_v6(icmp: &[u8], magic: u32) -> Option<Answer> {
     let (&code, kind) = (icmp.get(1)?, *icmp.first()?);
     match kind {
         129 => reply(icmp, magic),
-        3 if code == 0 => quote(icmp, Kind::TimeExceeded, Family::V6, magic),
-        1 => {
-            let reason = match code {
-                0 => Unreachable::Network,
-                3 => Unreachable::Host,
-                1 | 5 | 6 => Unreachable::Prohibited,
-                other => Unreachable::Other(other),
-            };
-            quote(icmp, Kind::Unreachable(reason), Family::V6, magic)
-        }
+        _ => quote(icmp, error(Family::V6, kind, code)?, Family::V6, magic),
+    }
+}
+
+/// Reads what a ping socket gives: without IP header, and for a probe of its own.
+#[must_use]
+pub fn parse_reply(icmp: &[u8], family: Family, magic: u32) -> Option<Answer> {
+    match (family, icmp.first()?) {
+        (Family::V4, 0) | (Family::V6, 129) => reply(icmp, magic),
         _ => None,
     }
+}
+
+/// Reads an ICMP error as a ping socket's queue has it: type, code and the quoted packet's target, then what was
+/// quoted from its ICMP header on.
+#[must_use]
+pub fn parse_error(
+    (kind, code): (u8, u8),
+    target: IpAddr,
+    quoted: &[u8],
+    magic: u32,
+) -> Option<Answer> {
+    let family = Family::of(target);
+    let kind = error(family, kind, code)?;
+    let mpls = extension::behind(quoted, family);
+    quoted_echo(kind, family, target, quoted, mpls, magic)
+}
+
+/// What a type and a code of ICMP say, if that is an answer to an echo request.
+fn error(family: Family, kind: u8, code: u8) -> Option<Kind> {
+    let reason = match (family, kind) {
+        // Code 1 says that fragments were not put together in time.
+        (Family::V4, 11) | (Family::V6, 3) => return (code == 0).then_some(Kind::TimeExceeded),
+        (Family::V4, 3) => match code {
+            0 | 6 | 11 => Unreachable::Network,
+            1 | 7 | 12 => Unreachable::Host,
+            9 | 10 | 13 => Unreachable::Prohibited,
+            other => Unreachable::Other(other),
+        },
+        (Family::V6, 1) => match code {
+            0 => Unreachable::Network,
+            3 => Unreachable::Host,
+            1 | 5 | 6 => Unreachable::Prohibited,
+            other => Unreachable::Other(other),
+        },
+        _ => return None,
+    };
+    Some(Kind::Unreachable(reason))
 }
 
 /// What the ping of another node says, in an IPv4 packet with its header; nothing is said of who may say it.
@@ -94,6 +119,18 @@ fn quote(icmp: &[u8], kind: Kind, family: Family, magic: u32) -> Option<Answer> 
         Family::V4 => quoted_v4(quoted)?,
         Family::V6 => quoted_v6(quoted)?,
     };
+    quoted_echo(kind, family, target, inner, mpls, magic)
+}
+
+/// Reads the quoted probe, from its ICMP header on.
+fn quoted_echo(
+    kind: Kind,
+    family: Family,
+    target: IpAddr,
+    inner: &[u8],
+    mpls: Vec<Mpls>,
+    magic: u32,
+) -> Option<Answer> {
     if inner.first() != Some(&family.echo_request()) || inner.get(1) != Some(&0) {
         return None;
     }

@@ -324,3 +324,42 @@ fn what_unreachable_means_is_said() {
         assert_eq!(kind_of(code), Kind::Unreachable(reason));
     }
 }
+
+#[test]
+fn what_a_ping_socket_tells_is_the_same_answer_as_a_raw_one_gives() {
+    let marks = marks(3);
+    let sequence = Sequence::new(4, 2);
+    let sent = probe(&marks, Family::V4, 64, sequence);
+    let target = IpAddr::from(TARGET_V4);
+    let mut body = quoted_v4(&sent, 1_500);
+    body.resize(128, 0);
+    body.extend(extension_with(&[0x1234_51ff]));
+    for (kind, code) in [(11, 0), (11, 1), (3, 1), (3, 13), (4, 0)] {
+        let raw = read_v4(&error_v4(kind, code, 32, &body));
+        assert_eq!(parse_error((kind, code), target, &body[20..], MAGIC), raw);
+    }
+    // A quote as short as they come.
+    let short = parse_error((11, 0), target, &sent[..8], MAGIC).unwrap();
+    assert_eq!(read_v4(&error_v4(11, 0, 0, &body[..28])), Some(short));
+
+    let mut reply = sent;
+    reply[0] = 0;
+    let mut packet = header_v4([10, 0, 0, 1]);
+    packet.extend(&reply);
+    let answer = parse_reply(&reply, Family::V4, MAGIC);
+    assert!(answer.is_some() && answer == read_v4(&packet));
+    // 129 is an answer for IPv6 only, and a request is one for nobody.
+    for (kind, family) in [(129, Family::V4), (8, Family::V4), (0, Family::V6)] {
+        reply[0] = kind;
+        assert_eq!(parse_reply(&reply, family, MAGIC), None, "{kind}");
+    }
+
+    let sent = probe(&marks, Family::V6, 64, sequence);
+    let mut body = header_v6([9; 16]);
+    body.extend(&sent);
+    let mut raw = vec![3, 0, 0, 0, 0, 0, 0, 0];
+    raw.extend(&body);
+    let target = IpAddr::from([9; 16]);
+    let answer = parse_error((3, 0), target, &sent, MAGIC);
+    assert!(answer.is_some() && answer == parse_v6(&raw, MAGIC));
+}

@@ -88,7 +88,8 @@ impl Fixture {
         copy
     }
 
-    fn dress(&self, mut command: Command) -> Command {
+    /// Any command with our state and configuration.
+    pub(crate) fn dress(&self, mut command: Command) -> Command {
         command
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")

@@ -4,31 +4,59 @@
 
 use std::io;
 
-use super::{Heard, RECEIVES, Run, joint};
+use super::{Heard, RECEIVES, Run, joint, own};
 use crate::clock;
 use crate::packet::{Family, Kind, parse_v4, parse_v6, said_v4, said_v6};
+use crate::sys::Queue;
 use crate::trace::{self, Taken};
+
+/// Where something comes in.
+#[derive(Clone, Copy)]
+enum Place {
+    /// On a socket of all traces.
+    Lane(usize),
+    /// On that of this trace alone.
+    Own(u16),
+}
 
 impl Run {
     /// Takes in what has come, on every socket.
     pub(super) fn hear(&mut self) -> Heard {
+        let lanes = (0..self.lanes.len()).map(|lane| (Place::Lane(lane), Queue::Packets));
+        let own = self.own_that_heard().into_iter();
+        let own =
+            own.flat_map(|id| [Queue::Errors, Queue::Packets].map(|queue| (Place::Own(id), queue)));
         let mut heard = Heard::Everything;
-        for lane in 0..self.lanes.len() {
-            if let Heard::NotAll = self.drain(lane) {
+        for (place, queue) in lanes.chain(own) {
+            if let Heard::NotAll = self.drain(place, queue) {
                 heard = Heard::NotAll;
             }
         }
         heard
     }
 
-    fn drain(&mut self, lane: usize) -> Heard {
+    fn drain(&mut self, place: Place, queue: Queue) -> Heard {
         for _ in 0..RECEIVES {
-            match self.inbox.receive(self.lanes[lane].fd()) {
-                Ok(()) => self.understand(lane),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                // Mostly that nothing is there. Anything else is an error some packet met on its way:
-                // it was taken off the socket by telling it.
-                Err(_) => return Heard::Everything,
+            let fd = match place {
+                Place::Lane(lane) => self.lanes[lane].fd(),
+                Place::Own(id) => {
+                    let socket = self.slots.get(id).and_then(|live| live.socket.as_ref());
+                    let Some(socket) = socket else {
+                        return Heard::Everything;
+                    };
+                    socket.fd()
+                }
+            };
+            match (self.inbox.receive(fd, queue), place) {
+                (Ok(()), _) => self.understand(place),
+                (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Heard::Everything;
+                }
+                (Err(error), _) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // An error a packet met on its way: it was taken off the socket by telling it, and behind it
+                // there may be an answer.
+                (Err(_), Place::Own(_)) => continue,
+                (Err(_), Place::Lane(_)) => return Heard::Everything,
             }
             if !self.inbox.is_full() {
                 return Heard::Everything;
@@ -38,7 +66,7 @@ impl Run {
     }
 
     /// Finds whose answers the packets in the inbox are.
-    fn understand(&mut self, lane: usize) {
+    fn understand(&mut self, place: Place) {
         // Looked at after the packets were taken: a jump before this makes their stamps worthless.
         let step = self.clock.look();
         let wall = self.clock.wall();
@@ -48,21 +76,23 @@ impl Run {
             }
         }
         let now = clock::now();
-        let lane = &mut self.lanes[lane];
         let mut touched = Vec::new();
         let mut routers = Vec::new();
         let mut pinged = Vec::new();
         let mut said = Vec::new();
         for packet in self.inbox.packets() {
             self.counters.received += 1;
-            lane.dropped = packet.dropped.unwrap_or(lane.dropped);
-            let answer = match lane.family {
-                Family::V4 => parse_v4(packet.bytes, self.magic),
-                Family::V6 => parse_v6(packet.bytes, self.magic),
-            };
-            let heard = match lane.family {
-                Family::V4 => said_v4(packet.bytes),
-                Family::V6 => said_v6(packet.bytes),
+            let (answer, heard) = match place {
+                Place::Lane(lane) => {
+                    let lane = &mut self.lanes[lane];
+                    lane.dropped = packet.dropped.unwrap_or(lane.dropped);
+                    match lane.family {
+                        Family::V4 => (parse_v4(packet.bytes, self.magic), said_v4(packet.bytes)),
+                        Family::V6 => (parse_v6(packet.bytes, self.magic), said_v6(packet.bytes)),
+                    }
+                }
+                // Nobody's requests come in there.
+                Place::Own(id) => (own::read(&packet, id, self.magic), None),
             };
             if let Some(heard) = heard {
                 said.push(heard);
@@ -91,7 +121,7 @@ impl Run {
             let next = shares.then(|| joint::next_of(&live.trace, hop));
             let heard = trace::Heard {
                 sequence: answer.sequence,
-                from: packet.from,
+                from: packet.complaint.map_or(packet.from, |it| it.by),
                 kind: answer.kind,
                 mpls: answer.mpls,
                 received,

@@ -64,6 +64,10 @@ impl Run {
             self.look(id, now);
             return 0;
         };
+        if live.socket.is_some() {
+            self.post_own(id, sequence, ttl);
+            return 1;
+        }
         let target = live.spec.plan.target;
         let family = Family::of(target);
         let way = Way {
@@ -122,7 +126,7 @@ impl Run {
         self.lanes[at].outbox.clear();
     }
 
-    fn posted(&mut self, letter: Letter, left: Option<Moment>, now: Moment) {
+    pub(super) fn posted(&mut self, letter: Letter, left: Option<Moment>, now: Moment) {
         self.counters.sent += 1;
         if letter.of == Of::Ping {
             return self.ping_left(letter.id, letter.sequence, left);
@@ -133,7 +137,7 @@ impl Run {
         self.look(letter.id, now);
     }
 
-    fn refused(&mut self, letter: Letter, error: &io::Error, now: Moment) {
+    pub(super) fn refused(&mut self, letter: Letter, error: &io::Error, now: Moment) {
         if letter.of == Of::Ping {
             return self.ping_refused(letter.id, letter.sequence, error);
         }
