@@ -4,9 +4,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
 
-use crate::api::health::Answered;
 use crate::auth::cache::SecretCache;
 use crate::blob::Blobs;
 use crate::budget::Budgets;
@@ -81,8 +81,8 @@ pub struct Parts {
     pub trusted_keys: Arc<TrustedKeys>,
     /// Places for uploads.
     pub uploads: Arc<Semaphore>,
-    /// When the database last said that it is there.
-    pub answered: Answered,
+    /// When the database last said that it is there. Who holds it asks for all who wait.
+    pub answered: Arc<Mutex<Option<Instant>>>,
     /// What goes on without its connection.
     pub work: Work,
     /// Who follows what changes.
@@ -112,7 +112,7 @@ impl App {
             trusted_keys: Arc::new(config.trusted_keys.clone()),
             passwords: Passwords::default(),
             uploads,
-            answered: Answered::default(),
+            answered: Arc::default(),
             work: Work::default(),
             live,
             edge,

@@ -26,7 +26,7 @@ use crate::budget::Place;
 use crate::clock::unix_millis;
 use crate::extract;
 use crate::problem::{Problem, chain};
-use crate::request_log;
+use crate::request_id;
 use crate::seal::Seal;
 use crate::store::idempotency::{Begun, KeptAnswer, Once};
 use crate::token::{Token, hex};
@@ -102,7 +102,7 @@ pub async fn once(app: &App, request: Request, next: Next) -> Response {
     let place = request.extensions().get::<Place>().cloned();
     let piece = app.work.begin();
     let app = app.clone();
-    let task = tokio::spawn(request_log::with_current_id(async move {
+    let task = tokio::spawn(request_id::with_current(async move {
         let answer = answer(&app, route, request, next).await;
         drop((place, piece));
         answer.unwrap_or_else(IntoResponse::into_response)
@@ -193,7 +193,7 @@ async fn note(app: &App, once: Once, answer: Option<KeptAnswer>) {
     let error = chain(&error);
     tracing::warn!(error, "how a request with a key was answered is kept later");
     let (store, piece) = (app.store.clone(), app.work.begin());
-    tokio::spawn(request_log::with_current_id(async move {
+    tokio::spawn(request_id::with_current(async move {
         let begun = Instant::now();
         let mut pause = AGAIN_FIRST;
         loop {

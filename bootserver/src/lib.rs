@@ -28,6 +28,7 @@ pub mod idempotency;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;
+pub mod request_id;
 pub mod request_log;
 pub mod router;
 

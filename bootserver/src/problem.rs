@@ -319,7 +319,7 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             detail: self.detail,
             errors: self.errors,
-            request_id: crate::request_log::current_id(),
+            request_id: crate::request_id::current(),
         };
         let mut response = (self.status, Json(document)).into_response();
         let headers = response.headers_mut();

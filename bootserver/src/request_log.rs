@@ -1,15 +1,13 @@
-//! One line per request, and the id by which it is found again.
+//! One line per request.
 //!
 //! The one rule: what is logged is the path without its query, and no header,
 //! so that no token gets here.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 
 use crate::app::App;
@@ -17,31 +15,10 @@ use crate::budget::RouteClass;
 use crate::caller::{Caller, Peer, Standing};
 use crate::config::Scheme;
 use crate::life::Phase;
+use crate::request_id::{self, REQUEST_ID};
 
-/// Where a caller or a proxy says the id, and where the answer tells it.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest id of another's making, in characters.
-const MAX_ID: usize = 64;
 /// Longest path in the log, in characters.
 const MAX_PATH: usize = 200;
-
-tokio::task_local! {
-    static CURRENT: HeaderValue;
-}
-
-/// The id of the request that is being answered, if one is.
-pub fn current_id() -> Option<String> {
-    CURRENT
-        .try_with(|id| id.to_str().unwrap_or_default().to_owned())
-        .ok()
-}
-
-/// The future with the id of the request that is being answered, for a task of
-/// its own.
-pub fn with_current_id<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
-    let id = CURRENT.try_with(Clone::clone).unwrap_or_else(|_| new_id());
-    CURRENT.scope(id, future)
-}
 
 /// Gives a request its id and its [`Caller`], and tells how it was answered.
 pub async fn log<F: Future<Output = Response>>(
@@ -57,13 +34,13 @@ pub async fn log<F: Future<Output = Response>>(
     });
     let caller = Caller::of(peer, request.headers(), &app.edge.trusted_proxies);
     request.extensions_mut().insert(caller);
-    let id = id(request.headers());
+    let id = request_id::of(request.headers());
     let method = request.method().clone();
     let path = shown(request.uri().path()).into_owned();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let class = RouteClass::of(&path);
 
-    let mut response = CURRENT.scope(id.clone(), within(request)).await;
+    let mut response = request_id::with(id.clone(), within(request)).await;
 
     let took = begun.elapsed();
     app.edge
@@ -108,55 +85,9 @@ fn tell(
     }
 }
 
-/// The caller's own id if it is a short word, otherwise a new one.
-fn id(headers: &HeaderMap) -> HeaderValue {
-    let is_sane = |value: &&HeaderValue| {
-        let bytes = value.as_bytes();
-        (1..=MAX_ID).contains(&bytes.len())
-            && bytes
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(byte))
-    };
-    headers
-        .get(REQUEST_ID)
-        .filter(is_sane)
-        .cloned()
-        .unwrap_or_else(new_id)
-}
-
-/// Of this process alone by its first half, of this request by its second.
-fn new_id() -> HeaderValue {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| uuid::Uuid::new_v4().as_u64_pair().0);
-    static REQUESTS: AtomicU64 = AtomicU64::new(1);
-    let number = REQUESTS.fetch_add(1, Ordering::Relaxed);
-    let text = format!("{:016x}-{number}", *PROCESS);
-    HeaderValue::try_from(text).expect("hexadecimal digits are a header's value")
-}
-
 fn shown(path: &str) -> Cow<'_, str> {
     match path.char_indices().nth(MAX_PATH) {
         Some((end, _)) => Cow::from(format!("{}...", &path[..end])),
         None => Cow::from(path),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_is_taken_over_only_if_it_is_a_short_word() {
-        let given = |text: &'static str| {
-            let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static(text))]);
-            id(&headers) == text
-        };
-        assert!(given("abc-1.2_3"));
-        assert!(!given(""));
-        assert!(!given("two words"));
-        assert!(!given("a\"b"));
-        assert!(!given(
-            "0123456789012345678901234567890123456789012345678901234567890123456789"
-        ));
-        assert_ne!(id(&HeaderMap::new()), id(&HeaderMap::new()));
     }
 }

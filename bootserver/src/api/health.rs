@@ -1,12 +1,10 @@
 //! GET /healthz and /readyz, for load balancers.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use utoipa::ToSchema;
 
@@ -23,10 +21,6 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 /// How long an answer of the database holds: anybody may ask for it, and it takes
 /// one of the few connections by which callers are looked up.
 const READY_FOR: Duration = Duration::from_secs(1);
-
-/// When the database last answered. Who holds it asks for all who wait.
-#[derive(Debug, Clone, Default)]
-pub struct Answered(Arc<Mutex<Option<Instant>>>);
 
 /// That all is well.
 #[derive(Debug, Serialize, ToSchema)]
@@ -70,7 +64,7 @@ pub async fn readyz(State(app): State<App>) -> Result<Json<Health>, Problem> {
 }
 
 async fn ask(app: &App) -> store::Result<()> {
-    let mut answered = app.answered.0.lock().await;
+    let mut answered = app.answered.lock().await;
     if answered.is_some_and(|at| at.elapsed() < READY_FOR) {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::clock::unix_millis;
 use crate::config::Scheme;
-use crate::request_log;
+use crate::request_id;
 use crate::store::audit::{Actor, By};
 
 /// Where a request comes from.
@@ -34,7 +34,7 @@ impl Origin {
         Self {
             ip: caller.and_then(|caller| caller.address),
             scheme: caller.map_or(Scheme::Http, |caller| caller.scheme),
-            request: request_log::current_id(),
+            request: request_id::current(),
             at: unix_millis(),
         }
     }
