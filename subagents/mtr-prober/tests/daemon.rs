@@ -738,6 +738,99 @@ fn on_a_full_disk_nothing_is_accepted_and_what_runs_is_not_lost() {
     });
 }
 
+/// Lets a thread's next sync take for ever, as a disk does that stands still; until this is dropped.
+struct Standstill(std::process::Child);
+
+impl Standstill {
+    fn of_disk(program: &daemon::Running) -> Self {
+        let tasks = format!("/proc/{}/task", program.pid());
+        let tasks = std::fs::read_dir(tasks).expect("it runs").flatten();
+        let mut paths = tasks.map(|task| task.path());
+        let archive = paths.find(|path| {
+            let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+            name.trim() == "archive"
+        });
+        let archive = archive.expect("its thread");
+        let mut strace = Command::new("strace");
+        strace.args(["-e", "trace=fsync,fdatasync", "-o", "/dev/null"]);
+        strace.args(["-e", "inject=fsync,fdatasync:delay_enter=3600000000"]);
+        strace.arg("-p").arg(archive.file_name().expect("an id"));
+        strace.stderr(Stdio::null());
+        let standstill = Self(strace.spawn().expect("strace is installed"));
+        let deadline = Instant::now() + FAR;
+        let is_traced = || {
+            let status = std::fs::read_to_string(archive.join("status")).unwrap_or_default();
+            !status.contains("TracerPid:\t0\n")
+        };
+        while !is_traced() {
+            assert!(Instant::now() < deadline, "strace does not attach");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        standstill
+    }
+}
+
+impl Drop for Standstill {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn while_the_disk_stands_still_measurements_and_the_api_go_on() {
+    if !is_root() {
+        return;
+    }
+    let fixture = Fixture::new("");
+    let program = fixture.start();
+    let running = fixture.order(&format!("ip=127.0.0.21&{LONG}"));
+    let ended = fixture.order(&format!("ip=127.0.0.22&{SHORT}"));
+    fixture.ended(&ended);
+    let standstill = Standstill::of_disk(&program);
+    // The order is on its way to the disk, whoever asks the archive waits behind it.
+    let asked = [
+        format!("/api/mtr?ip=127.0.0.23&{LONG}"),
+        format!("/api/mtr/{ended}"),
+        "/api/reports".to_owned(),
+        "/healthz".to_owned(),
+    ];
+    let mut streams: Vec<_> = asked
+        .iter()
+        .map(|path| {
+            let mut stream = fixture.connect();
+            let text = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            stream.write_all(text.as_bytes()).expect("sent");
+            // The order is to be the first.
+            std::thread::sleep(Duration::from_millis(200));
+            stream
+        })
+        .collect();
+    let received = || {
+        let report = fixture.get(&format!("/api/mtr/{running}")).json();
+        report["parts"][0]["hops"][0]["own"]["received"].as_u64()
+    };
+    let before = received();
+    let deadline = Instant::now() + FAR;
+    while received() < before.map(|it| it + 3) {
+        assert!(Instant::now() < deadline, "the engine stands still too");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(fixture.get("/api/mtr?ip=nonsense%20").status, 400);
+    for (stream, path) in streams.iter_mut().zip(&asked) {
+        let reply = read_reply(stream);
+        assert_eq!(reply.status, 503, "{path}: {reply:?}");
+        assert!(reply.body.contains("look at the disk"), "{reply:?}");
+    }
+    drop(standstill);
+    let deadline = Instant::now() + FAR;
+    while fixture.get("/healthz").status != 200 {
+        assert!(Instant::now() < deadline, "it does not come back");
+    }
+    assert_eq!(fixture.ended(&ended)["state"], "finished");
+    program.stop();
+}
+
 #[test]
 fn a_test_of_the_configuration_says_what_it_found_and_changes_nothing() {
     if !is_root() {

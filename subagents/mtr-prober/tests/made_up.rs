@@ -3,6 +3,8 @@
 //!
 //! Needs root and /dev/net/tun; says aloud when it cannot run.
 
+#[path = "support/quota.rs"]
+mod quota;
 #[path = "support/responder.rs"]
 mod responder;
 #[path = "support/sys.rs"]
@@ -332,4 +334,30 @@ fn what_came_while_the_program_stood_still_is_not_lost() {
     let report: Report = serde_json::from_str(&output).expect("a report");
     let lost = report.parts[0].hops.iter().map(|hop| hop.own.lost());
     assert_eq!(lost.collect::<Vec<_>>(), vec![0; 20]);
+}
+
+#[test]
+fn a_quota_of_cpu_that_is_used_up_marks_the_report() {
+    if cannot_run() {
+        return;
+    }
+    let node = Node::new();
+    let _responder = Responder::start(&node, |probe| {
+        let router = Ipv4Addr::new(10, 1, probe.ttl, 0);
+        Some((router, Reply::Exceeded(Vec::new()), Duration::ZERO))
+    });
+    let Some(quota) = quota::Quota::of_one_percent() else {
+        return;
+    };
+    let mut command = node.command("sh");
+    command.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]);
+    command.arg(quota.processes());
+    command.arg(env!("CARGO_BIN_EXE_mtr-prober"));
+    command.args(["trace", "172.16.0.1", "--count", "10", "--interval", "0.2"]);
+    let output = command.arg("--json").output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
+    let mut faults = report.faults.iter();
+    let is_marked = faults.any(|fault| matches!(fault, Fault::Throttled { throttled_ms: 1.. }));
+    assert!(is_marked, "{:?}", report.faults);
 }

@@ -261,8 +261,12 @@ pub(crate) fn read_reply(stream: &mut impl Read) -> Reply {
 pub(crate) struct Running(Option<Child>);
 
 impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.as_ref().expect("running").id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = self.0.as_ref().expect("running").id();
+        let id = self.pid();
         kill(Pid::from_raw(i32::try_from(id).expect("a pid")), signal).expect("signalled");
     }
 
