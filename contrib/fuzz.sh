@@ -3,7 +3,7 @@
 #
 #   contrib/fuzz.sh [TARGET...]
 #
-#   FUZZ_SECONDS   how long for each target, 60 unless told; 0 tries only what is kept
+#   FUZZ_SECONDS   how long for each target, 40 unless told; 0 tries only what is kept
 #   FUZZ_AT_ONCE   how many at once, 2 unless told
 #
 # The inputs that are kept lie in fuzz/corpus; what a run finds beyond them stays below target/fuzz and is
@@ -12,7 +12,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$repository"
 
-seconds=${FUZZ_SECONDS:-60}
+seconds=${FUZZ_SECONDS:-40}
 at_once=${FUZZ_AT_ONCE:-2}
 built=${CARGO_TARGET_DIR:-$repository/target}/fuzz
 work=$built/work

@@ -33,7 +33,38 @@ use crate::problem::Problem;
 use crate::report::Report;
 
 pub use guard::Access;
+use request::Parsed;
 use server::{Server, WAKE};
+
+/// What bytes that came are.
+#[derive(Debug)]
+pub enum Read {
+    /// The beginning of a request.
+    Partial,
+    /// A request of so many bytes, and what is wrong with it, if something is.
+    Request(usize, Result<(), Problem>),
+    /// None, and nothing behind it can be trusted.
+    Bad(Problem),
+}
+
+/// Reads the first request of a client on this machine, and asks nobody.
+#[must_use]
+pub fn read(bytes: &[u8]) -> Read {
+    let access = Access {
+        names: Vec::new(),
+        token: None,
+        allow: Vec::new(),
+    };
+    match request::parse(bytes) {
+        Parsed::Partial => Read::Partial,
+        Parsed::Bad(problem) => Read::Bad(problem),
+        Parsed::Request(request, length) => {
+            let allowed = guard::check(&request, None, &access);
+            let routed = allowed.and_then(|()| route::route(&request).map(|_| ()));
+            Read::Request(length, routed)
+        }
+    }
+}
 
 /// What the thread is told.
 enum Message {

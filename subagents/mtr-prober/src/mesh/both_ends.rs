@@ -48,7 +48,8 @@ impl Arrived {
                 epoch: message.epoch,
                 // What was sent before the first that came is not known to be lost.
                 highest: message.sequence,
-                bits: 1,
+                // It is counted, so that one of them that comes late is not counted again.
+                bits: u64::MAX,
                 count: message.sequence,
             };
             return true;
@@ -228,6 +229,7 @@ mod tests {
         assert_eq!(arrived.seen(), None);
         for (sequence, is_new) in [
             (5, true),
+            (4, false),
             (6, true),
             (6, false),
             (9, true),
