@@ -61,7 +61,7 @@ const QUOTA_AGE: Duration = Duration::from_millis(200);
 /// A measurement that runs.
 struct Live {
     handle: Handle,
-    spec: Box<Spec>,
+    spec: Spec,
     trace: Trace,
     marks: Marks,
     /// The alarm that counts; earlier ones ring in vain.
@@ -215,7 +215,7 @@ impl Run {
         while let Ok(command) = self.commands.try_recv() {
             let now = clock::now();
             match command {
-                Command::Begin(handle, spec, to) => self.begin(handle, spec, to, now),
+                Command::Begin(handle, spec, to) => self.begin(handle, *spec, to, now),
                 Command::Ping(orders) => self.ping(orders),
                 Command::Listen(to) => self.listener = Some(to),
                 Command::Prolong(handle, rounds) => self.change(handle, now, |trace| {
@@ -245,7 +245,7 @@ impl Run {
         Next::GoOn
     }
 
-    fn begin(&mut self, handle: Handle, spec: Box<Spec>, to: Option<Sender<Event>>, now: Moment) {
+    fn begin(&mut self, handle: Handle, spec: Spec, to: Option<Sender<Event>>, now: Moment) {
         let Some(id) = self.slots.next(now) else {
             return self.refuse(handle, NotBegun::Full, to.as_ref());
         };

@@ -19,7 +19,9 @@ pub(super) struct Hop {
     pub(super) counts: Counts,
     /// Which of the last 64 rounds were answered, to know a second answer.
     answered: u64,
-    responders: Vec<Seen>,
+    /// The first that answered, mostly the only one, here and not elsewhere: each packet looks at it, and memory is slow.
+    first: Option<Seen>,
+    others: Vec<Seen>,
     /// Over all responders, once there are several.
     all: Option<Box<Statistics>>,
     /// How many rounds had begun when it was last sent a probe; 0 before that.
@@ -52,10 +54,8 @@ impl Hop {
 
     /// The one that answered, if there was only one.
     pub(super) fn only(&self) -> Option<IpAddr> {
-        match &self.responders[..] {
-            [only] => Some(only.address),
-            _ => None,
-        }
+        let first = self.first.as_ref().filter(|_| self.others.is_empty());
+        first.map(|only| only.address)
     }
 
     /// From now on it is told of the group's probes; own ones so far are among them.
@@ -88,15 +88,12 @@ impl Hop {
         self.counts.received += 1;
         self.answered |= bit(round);
         self.by_routers += u32::from(heard.kind != Kind::Reply);
-        let known = self
-            .responders
-            .iter()
-            .position(|seen| seen.address == heard.from);
-        let at = known.unwrap_or_else(|| self.meet(heard.from));
+        self.meet(heard.from);
         if let (Some(all), Some(micros)) = (&mut self.all, micros) {
             all.add(micros);
         }
-        let Some(seen) = self.responders.get_mut(at) else {
+        let mut seen = self.first.iter_mut().chain(&mut self.others);
+        let Some(seen) = seen.find(|seen| seen.address == heard.from) else {
             return;
         };
         seen.received += 1;
@@ -112,27 +109,26 @@ impl Hop {
         }
     }
 
-    /// A place for a responder not met before; none when there are too many.
-    fn meet(&mut self, address: IpAddr) -> usize {
-        if self.responders.len() == 1 {
-            self.all = Some(Box::new(self.responders[0].statistics));
+    /// Makes a place for a responder not met before, unless there are too many.
+    fn meet(&mut self, address: IpAddr) {
+        let Some(first) = &self.first else {
+            self.first = Some(Seen::new(address));
+            return;
+        };
+        if first.address == address || self.others.iter().any(|it| it.address == address) {
+            return;
         }
-        if self.responders.len() < MAX_RESPONDERS {
-            self.responders.push(Seen {
-                address,
-                received: 0,
-                unreachable: None,
-                mpls: Box::default(),
-                statistics: Statistics::default(),
-            });
-            return self.responders.len() - 1;
+        if self.others.is_empty() {
+            self.all = Some(Box::new(first.statistics));
         }
-        usize::MAX
+        if self.others.len() + 1 < MAX_RESPONDERS {
+            self.others.push(Seen::new(address));
+        }
     }
 
     /// Over all answers.
     pub(super) fn statistics(&self) -> Statistics {
-        match (&self.all, self.responders.first()) {
+        match (&self.all, &self.first) {
             (Some(all), _) => **all,
             (None, Some(only)) => only.statistics,
             (None, None) => Statistics::default(),
@@ -151,7 +147,12 @@ impl Hop {
 
     /// As a report has it.
     pub(super) fn view(&self, ttl: u8) -> report::Hop {
-        let mut responders: Vec<_> = self.responders.iter().map(Seen::view).collect();
+        let mut responders: Vec<_> = self
+            .first
+            .iter()
+            .chain(&self.others)
+            .map(Seen::view)
+            .collect();
         responders.sort_by_key(|responder| std::cmp::Reverse(responder.received));
         report::Hop {
             ttl,
@@ -165,6 +166,16 @@ impl Hop {
 }
 
 impl Seen {
+    fn new(address: IpAddr) -> Self {
+        Self {
+            address,
+            received: 0,
+            unreachable: None,
+            mpls: Box::default(),
+            statistics: Statistics::default(),
+        }
+    }
+
     fn view(&self) -> Responder {
         Responder {
             address: self.address,
