@@ -29,8 +29,11 @@ use uuid::Uuid;
 use crate::archive::query::Page;
 use crate::config::Listen;
 use crate::measurements::{Measurements, Status};
+use crate::mesh::standing::{Counts, Standing};
+use crate::mesh::watch::Watch;
 use crate::problem::Problem;
 use crate::report::Report;
+use crate::status;
 
 pub use guard::Access;
 use request::Parsed;
@@ -78,7 +81,9 @@ enum Answer {
     Report(Result<Box<Report>, Problem>),
     Deleted(Result<(), Problem>),
     List(Result<Page, Problem>),
-    Status(Box<Status>),
+    Home(Result<Page, Problem>, Box<Standing>),
+    Mesh(Box<Standing>),
+    Status(Box<(Status, Counts)>),
 }
 
 /// The way to the thread.
@@ -93,7 +98,8 @@ impl Api {
     pub fn start(
         places: Vec<Listen>,
         access: Access,
-        measurements: Measurements,
+        whom: (Measurements, Watch),
+        status: status::Status,
     ) -> io::Result<(Self, JoinHandle<()>)> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -103,7 +109,7 @@ impl Api {
             sender,
             wake: Arc::new(wake),
         };
-        let server = Server::new(epoll, api.clone(), inbox, measurements, access, places);
+        let server = Server::new(epoll, api.clone(), inbox, whom, status, access, places);
         let thread = thread::spawn("api", move || server.run())?;
         Ok((api, thread))
     }

@@ -16,6 +16,7 @@ use nix::unistd::{AccessFlags, access};
 use crate::api::listen;
 use crate::config::{Config, Listen};
 use crate::engine::{BeginError, Engine, Settings, UNPRIVILEGED};
+use crate::mesh::list;
 use crate::socket::Rights;
 
 /// Checks configuration and environment and prints a line for each.
@@ -32,6 +33,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             check_token(&mut report, &config);
             check_places(&mut report, &config);
             check_lines(&mut report, &config);
+            check_mesh(&mut report, &config);
         }
         Err(error) => report.fail(format!("{:#}", anyhow::Error::from(error))),
     }
@@ -75,6 +77,22 @@ fn check_lines(report: &mut Report<'_>, config: &Config) {
             // The line may come up later.
             Err(error) => report.warn(format!("line {name}: {error}")),
         }
+    }
+}
+
+fn check_mesh(report: &mut Report<'_>, config: &Config) {
+    match config.mesh.keys() {
+        Ok(keys) if keys.is_empty() => {}
+        Ok(_) => report.ok("the group's key can be read"),
+        Err(error) => report.fail(format!("{:#}", anyhow::Error::from(error))),
+    }
+    let Some(path) = &config.mesh.peers_file else {
+        return;
+    };
+    match list::check(path) {
+        Ok(count) => report.ok(format!("{} has {count} peers", path.display())),
+        // The last good list would be used, and the program runs without any.
+        Err(error) => report.warn(error),
     }
 }
 

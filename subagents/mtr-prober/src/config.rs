@@ -5,14 +5,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bootagent_kit::Secret;
 use bootagent_kit::config::{Invalid, Validate};
+use bootagent_kit::date::Date;
 use bootagent_kit::fs;
 use serde::Deserialize;
 
 use crate::archive;
+use crate::mesh::message::{self, GroupKey};
 use crate::socket::{RouteError, Source};
 
 /// The port of the API.
@@ -21,6 +24,10 @@ pub const PORT: u16 = 8081;
 const MAX_LISTEN: usize = 16;
 /// Most lines a node may have.
 const MAX_LINES: usize = 64;
+/// Most windows of maintenance.
+const MAX_WINDOWS: usize = 1_000;
+/// Keys of the group at once, while it is changed.
+const MAX_KEYS: usize = 4;
 /// Longest name of a node, line or circuit, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 /// Lengths of a token, in bytes: short ones can be guessed.
@@ -46,6 +53,45 @@ pub struct Config {
     pub archive_days: i64,
     /// The node's lines to the world by their names.
     pub lines: BTreeMap<String, Line>,
+    /// The mesh.
+    pub mesh: Mesh,
+}
+
+/// The mesh.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mesh {
+    /// The list of peers; without it none is pinged.
+    pub peers_file: Option<PathBuf>,
+    /// A file with the group's key, which only its owner may read; several, one a line, while it is changed.
+    pub key_file: Option<PathBuf>,
+    /// Most events that are raised in an hour.
+    pub events_per_hour: usize,
+    /// When nothing is raised.
+    pub maintenance: Vec<Maintenance>,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self {
+            peers_file: None,
+            key_file: None,
+            events_per_hour: 60,
+            maintenance: Vec::new(),
+        }
+    }
+}
+
+/// A time in which nothing is raised.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    /// From then on,
+    pub from: Minute,
+    /// up to then.
+    pub to: Minute,
+    /// Of which peer, by its name or address; of all when absent.
+    pub peer: Option<String>,
 }
 
 /// One line to the world.
@@ -73,6 +119,7 @@ impl Default for Config {
             archive_megabytes: options.max_bytes >> 20,
             archive_days: options.max_days,
             lines: BTreeMap::new(),
+            mesh: Mesh::default(),
         }
     }
 }
@@ -107,6 +154,16 @@ impl Validate for Config {
         }
         if !(1..=3_660).contains(&self.archive_days) {
             return Err(Invalid::new("archive_days", "1 to 3660 days"));
+        }
+        if !(1..=10_000).contains(&self.mesh.events_per_hour) {
+            return Err(Invalid::new("mesh.events_per_hour", "1 to 10000 events"));
+        }
+        if self.mesh.maintenance.len() > MAX_WINDOWS {
+            return Err(Invalid::new("mesh.maintenance", "at most 1000 windows"));
+        }
+        if self.mesh.maintenance.iter().any(|it| it.from >= it.to) {
+            let expected = "windows whose `from` is before their `to`";
+            return Err(Invalid::new("mesh.maintenance", expected));
         }
         if self.lines.len() > MAX_LINES {
             return Err(Invalid::new("lines", "at most 64 lines"));
@@ -168,6 +225,76 @@ impl Config {
         of_line
             .or(asked)
             .map_or(Ok(Source::default()), Source::parse)
+    }
+}
+
+/// Why a key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// No file.
+    #[error("the key of `mesh.key_file` cannot be read")]
+    Read(#[from] fs::FsError),
+    /// Others may read it.
+    #[error("others may read {}; `chmod 600` it, and make a new key", .0.display())]
+    Open(PathBuf),
+    /// No key, or one that could be guessed.
+    #[error("{} holds no key: {reason}", .path.display())]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: message::KeyError,
+    },
+}
+
+impl Mesh {
+    /// The group's keys: the first seals, all open. None without a file.
+    pub fn keys(&self) -> Result<Vec<GroupKey>, KeyFileError> {
+        let Some(path) = &self.key_file else {
+            return Ok(Vec::new());
+        };
+        let bytes = fs::read_limited(path, 4_096)?;
+        let mode = std::fs::metadata(path).map(|it| it.permissions().mode());
+        if mode.is_ok_and(|mode| mode & 0o077 != 0) {
+            return Err(KeyFileError::Open(path.clone()));
+        }
+        let lines = bytes.split(|it| *it == b'\n').map(<[u8]>::trim_ascii);
+        let mut lines: Vec<&[u8]> = lines.filter(|it| !it.is_empty()).take(MAX_KEYS).collect();
+        if lines.is_empty() {
+            lines.push(b"");
+        }
+        let keys = lines.into_iter().map(GroupKey::new);
+        keys.collect::<Result<_, _>>()
+            .map_err(|reason| KeyFileError::Unfit {
+                path: path.clone(),
+                reason,
+            })
+    }
+}
+
+/// A minute in UTC, `2026-12-01T22:00Z`, as its first unix second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Minute(pub i64);
+
+impl TryFrom<String> for Minute {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let number = |text: &str, most: i64| -> Option<i64> {
+            let is_plain = text.len() == 2 && text.bytes().all(|it| it.is_ascii_digit());
+            let number = text.parse().ok()?;
+            (is_plain && number <= most).then_some(number)
+        };
+        let parts = || {
+            let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+            let date: Date = date.parse().ok()?;
+            let (hour, minute) = time.split_once(':')?;
+            Some(date.unix() + number(hour, 23)? * 3_600 + number(minute, 59)? * 60)
+        };
+        parts().map(Self).ok_or_else(|| {
+            format!("{text:?} is no minute in UTC, write it as \"2026-12-01T22:00Z\"")
+        })
     }
 }
 
@@ -275,6 +402,51 @@ impl TryFrom<String> for Prefix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_minute_is_read_in_utc_and_nothing_else_is_one() {
+        let read = |text: &str| Minute::try_from(text.to_owned());
+        assert_eq!(read("1970-01-02T01:02Z"), Ok(Minute(90_120)));
+        for wrong in [
+            "2026-12-01",
+            "2026-12-01T24:00Z",
+            "2026-12-01T2:00Z",
+            "2026-12-01T02:00+08:00",
+            "2026-02-30T02:00Z",
+        ] {
+            assert!(
+                read(wrong).is_err_and(|it| it.contains("2026-12-01T22:00Z")),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_or_guess_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key");
+        let mesh = Mesh {
+            key_file: Some(path.clone()),
+            ..Mesh::default()
+        };
+        let write = |text: &str, mode| {
+            std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("set");
+        };
+        assert!(matches!(mesh.keys(), Err(KeyFileError::Read(_))));
+        let good = "a key of the group\n\nthe one before it\n";
+        write(good, 0o640);
+        assert!(matches!(mesh.keys(), Err(KeyFileError::Open(_))));
+        write(good, 0o600);
+        assert_eq!(mesh.keys().map(|it| it.len()).ok(), Some(2));
+        for unfit in ["", "too short\n"] {
+            write(unfit, 0o600);
+            assert!(
+                matches!(mesh.keys(), Err(KeyFileError::Unfit { .. })),
+                "{unfit:?}"
+            );
+        }
+    }
 
     fn load(text: &str) -> Result<Config, String> {
         let dir = tempfile::tempdir().expect("a directory");

@@ -1,11 +1,12 @@
 //! The program that runs: starts the threads, says how it is, and ends them in order.
 //!
-//! The one rule: requests end before measurements, measurements before the archive.
+//! The one rule: requests end before the mesh and measurements, these before the archive.
 
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -23,7 +24,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::engine::{BeginError, Engine, Settings, UNPRIVILEGED};
 use crate::measurements::Measurements;
+use crate::mesh::watch::Watch;
 use crate::socket::Rights;
+use crate::status::Status;
 
 /// What an answer may take before we are not well.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,6 +36,7 @@ pub fn run(path: &ConfigPath, state: &Path) -> Result<()> {
     let signals = Signals::new().context("catching signals")?;
     let config = path.load::<Config>()?;
     let access = access(&config)?;
+    config.mesh.keys()?;
     let (archive, interrupted) = Archive::open(state, config.archive(), clock::instant())?;
     for report in &interrupted {
         log::warn!(
@@ -60,10 +64,19 @@ pub fn run(path: &ConfigPath, state: &Path) -> Result<()> {
     }
     let (keeper, archive) = Keeper::start(archive).context("starting the archive")?;
     let places = config.listen.clone();
+    let (engine, status) = (Arc::new(engine), Status::default());
+    let (mesh, watch) = Watch::start(
+        config.clone(),
+        engine.clone(),
+        keeper.clone(),
+        status.clone(),
+        state.to_owned(),
+    )
+    .context("starting the mesh")?;
     let (measurements, registry) =
         Measurements::start(config, engine, events, keeper).context("starting the measurements")?;
-    let (api, requests) =
-        Api::start(places, access, measurements.clone()).context("starting the API")?;
+    let (api, requests) = Api::start(places, access, (measurements.clone(), mesh.clone()), status)
+        .context("starting the API")?;
     let _ = notify::ready();
 
     let beat = watchdog();
@@ -71,7 +84,7 @@ pub fn run(path: &ConfigPath, state: &Path) -> Result<()> {
         match signals.wait(beat) {
             Woken::End => break,
             Woken::Reload => {
-                if let Err(error) = reload(path, &measurements, &api) {
+                if let Err(error) = reload(path, (&measurements, &mesh), &api) {
                     // What was valid stays.
                     log::error!("the configuration stays as it was: {error:#}");
                 }
@@ -88,6 +101,8 @@ pub fn run(path: &ConfigPath, state: &Path) -> Result<()> {
     api.end();
     // A panic of these ends the process by itself.
     let _ = requests.join();
+    mesh.end();
+    let _ = watch.join();
     measurements.end();
     let _ = registry.join();
     let _ = archive.join();
@@ -105,13 +120,19 @@ fn access(config: &Config) -> Result<Access> {
 }
 
 /// Everything in the file holds from now on.
-fn reload(path: &ConfigPath, measurements: &Measurements, api: &Api) -> Result<()> {
+fn reload(
+    path: &ConfigPath,
+    (measurements, mesh): (&Measurements, &Watch),
+    api: &Api,
+) -> Result<()> {
     let _ = notify::reloading();
     let loaded = path.load::<Config>().map_err(anyhow::Error::from);
     let outcome = loaded.and_then(|config| {
         let access = access(&config)?;
+        config.mesh.keys()?;
         api.configure(config.listen.clone(), access);
         log::info!("the configuration was read again");
+        mesh.configure(config.clone());
         measurements.configure(config);
         Ok(())
     });

@@ -17,7 +17,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -224,6 +224,9 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
+/// Whom the engine tells: it must not block.
+pub type Teller = Arc<dyn Fn(Event) + Send + Sync>;
+
 /// A running engine. It ends, and its measurements with it, when this is dropped.
 #[derive(Debug)]
 pub struct Engine {
@@ -239,9 +242,9 @@ pub struct Engine {
 }
 
 enum Command {
-    Begin(Handle, Box<Spec>, Option<Sender<Event>>),
+    Begin(Handle, Box<Spec>, Option<Teller>),
     Ping(Vec<Ping>),
-    Listen(Sender<Event>),
+    Listen(Teller),
     Prolong(Handle, u32),
     Stop(Handle),
     Budget(u32),
@@ -326,12 +329,12 @@ impl Engine {
         self.begin_for(spec, None)
     }
 
-    /// Begins a measurement whose end is told there, and not on the channel of the start.
-    pub fn begin_telling(&self, spec: Spec, to: Sender<Event>) -> Result<Handle, BeginError> {
+    /// Begins a measurement whose end is told to him, and not on the channel of the start.
+    pub fn begin_telling(&self, spec: Spec, to: Teller) -> Result<Handle, BeginError> {
         self.begin_for(spec, Some(to))
     }
 
-    fn begin_for(&self, spec: Spec, to: Option<Sender<Event>>) -> Result<Handle, BeginError> {
+    fn begin_for(&self, spec: Spec, to: Option<Teller>) -> Result<Handle, BeginError> {
         let family = Family::of(spec.plan.target);
         if self.rights == Rights::Nothing {
             return Err(BeginError::NotPermitted);
@@ -355,8 +358,8 @@ impl Engine {
         Ok(handle)
     }
 
-    /// From now on what is new of pings is told there.
-    pub fn listen(&self, to: Sender<Event>) -> Result<(), BeginError> {
+    /// From now on what is new of pings is told to him.
+    pub fn listen(&self, to: Teller) -> Result<(), BeginError> {
         self.command(Command::Listen(to))
     }
 

@@ -10,10 +10,11 @@
 //!
 //! `format` shows a report as `mtr` would, `verdict` says what it means,
 //! `ticket` is both for a carrier. `archive` keeps reports for weeks.
-//! `mesh` notices when a peer is in trouble. `command` is `mtr-prober trace`.
+//! `mesh` pings peers all the time and looks into their trouble. `command` is `mtr-prober trace`.
 //!
 //! `order` is what somebody wants measured, `problem` what he is told when it cannot be. `measurements` owns
-//! every order until it is a report, `api` serves HTTP, `config` says how, `check` is `-T` and `daemon` starts it all.
+//! every order until it is a report, `api` serves HTTP, `config` says how, `check` is `-T`, `status` the
+//! line that says how we are, and `daemon` starts it all.
 //!
 //! The one rule: a number that is not known is never shown as one.
 
@@ -40,6 +41,7 @@ pub mod share;
 pub mod slots;
 pub mod socket;
 pub mod statistics;
+pub mod status;
 mod sys;
 pub mod ticket;
 pub mod trace;

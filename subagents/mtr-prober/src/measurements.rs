@@ -14,6 +14,7 @@ mod resolve;
 mod runs;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -93,7 +94,7 @@ impl Measurements {
     /// Starts the thread, and one that hears the engine.
     pub fn start(
         config: Config,
-        engine: Engine,
+        engine: Arc<Engine>,
         events: Receiver<Event>,
         keeper: Keeper,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {

@@ -109,7 +109,8 @@ impl Order {
                     });
                 }
                 "cause" => {
-                    order.cause = cause(value).ok_or_else(|| wrong(CAUSES))?;
+                    let cause = cause(value).filter(|it| *it != Cause::Mesh);
+                    order.cause = cause.ok_or_else(|| wrong(CAUSES))?;
                 }
                 "ref" => {
                     let fits = (1..=MAX_REFERENCE).contains(&value.chars().count());
@@ -190,6 +191,7 @@ impl Order {
             parts: Vec::new(),
             timeline: Vec::new(),
             faults: Vec::new(),
+            incident: None,
             problem: None,
         };
         Ok((report, source))
@@ -211,7 +213,7 @@ impl Order {
             source,
             size: self.size,
             urgency: match self.cause {
-                Cause::Ticket | Cause::Trigger => Urgency::Urgent,
+                Cause::Ticket | Cause::Trigger | Cause::Mesh => Urgency::Urgent,
                 Cause::Api | Cause::Command => Urgency::Usual,
             },
         }
@@ -242,6 +244,7 @@ pub fn cause(text: &str) -> Option<Cause> {
         "ticket" => Some(Cause::Ticket),
         "trigger" => Some(Cause::Trigger),
         "command" => Some(Cause::Command),
+        "mesh" => Some(Cause::Mesh),
         _ => None,
     }
 }

@@ -10,7 +10,9 @@ use bootagent_kit::date::Date;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::mesh::detect::Trouble;
 use crate::statistics::Statistics;
+use crate::verdict::{BothEnds, Direction};
 
 /// One measurement: what was asked, from where, what came of it, and what is to be doubted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +52,9 @@ pub struct Report {
     /// What this machine itself did to the measurement.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+    /// What the mesh saw, where it wanted this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<Incident>,
     /// Why there is no (whole) result, in a sentence with a remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -81,10 +86,20 @@ pub enum Cause {
     Api,
     /// A ticket is to be written with it.
     Ticket,
-    /// The mesh saw a loss or a latency.
+    /// Somebody's monitoring saw a loss or a latency.
     Trigger,
+    /// Our own mesh did.
+    Mesh,
     /// The command line.
     Command,
+}
+
+impl Report {
+    /// What both ends counted, where they did.
+    #[must_use]
+    pub fn both_ends(&self) -> Option<BothEnds> {
+        self.incident.as_ref()?.both_ends
+    }
 }
 
 /// What is measured.
@@ -115,6 +130,37 @@ pub struct Source {
     /// The carrier's name of that line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit: Option<String>,
+}
+
+/// What the mesh saw.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    /// What was wrong with the peer first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Trouble>,
+    /// It was the whole line; the peer that was traced is one of its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<LineTrouble>,
+    /// How long it lasted, milliseconds; absent where that is not known, as it was not over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasted_ms: Option<u64>,
+    /// What both ends counted of it, where both have the group's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub both_ends: Option<BothEnds>,
+    /// In which direction it was, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+}
+
+/// A line in trouble, and with it all that is behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineTrouble {
+    /// Peers whose last ping was lost when it was noticed.
+    pub suspects: usize,
+    /// Of so many that answer normally.
+    pub of: usize,
+    /// Peers whose trouble was part of it, in the end.
+    pub peers: usize,
 }
 
 /// How a measurement is done.

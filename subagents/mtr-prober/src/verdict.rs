@@ -14,7 +14,7 @@ mod sentence;
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::report::{Counts, Fault, Hop, Part, Unreachable};
 
@@ -106,7 +106,7 @@ pub struct Limited {
 }
 
 /// What both ends counted of the same seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BothEnds {
     /// Towards the target: sent here, missed there.
     pub forward: Tally,
@@ -115,7 +115,7 @@ pub struct BothEnds {
 }
 
 /// In which direction packets are lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Towards the target.

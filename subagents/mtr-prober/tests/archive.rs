@@ -63,6 +63,7 @@ fn accepted() -> Report {
         parts: Vec::new(),
         timeline: Vec::new(),
         faults: Vec::new(),
+        incident: None,
         problem: None,
     }
 }

@@ -8,6 +8,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -453,11 +454,15 @@ fn each_ping_has_one_fate_and_what_it_says_is_heard_by_the_other_engine() {
     let target = &chain.nodes[3];
     let (other, _events) = target.within(|| Engine::start(wide()).expect("root"));
     let (to, heard) = channel();
-    other.listen(to).expect("it takes it");
+    other
+        .listen(Arc::new(move |it| drop(to.send(it))))
+        .expect("it takes it");
     chain.source().within(|| {
         let (engine, _events) = Engine::start(wide()).expect("root");
         let (to, events) = channel();
-        engine.listen(to).expect("it takes it");
+        engine
+            .listen(Arc::new(move |it| drop(to.send(it))))
+            .expect("it takes it");
         engine.ping(vec![ping(3, "10.0.2.2", 1)]).expect("taken");
         let found = fates(&events, 1);
         assert!(

@@ -219,6 +219,7 @@ fn report(rows: Vec<Printed>) -> Report {
         parts: vec![part],
         timeline: Vec::new(),
         faults: Vec::new(),
+        incident: None,
         problem: None,
     }
 }

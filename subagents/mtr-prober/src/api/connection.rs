@@ -24,7 +24,8 @@ pub(super) enum Awaited {
     Order(Answered),
     Report(View),
     Deleted,
-    List(Answered),
+    List,
+    Mesh,
     Health,
     Metrics,
 }

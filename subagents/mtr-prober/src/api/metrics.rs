@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::measurements::Status;
+use crate::mesh::standing::Counts;
 use crate::socket::Rights;
 
 /// What the event loop counts.
@@ -14,7 +15,7 @@ pub(super) struct Served {
 }
 
 /// The text of it.
-pub(super) fn text(status: &Status, served: Served) -> String {
+pub(super) fn text(status: &Status, mesh: &Counts, served: Served) -> String {
     let mut out = String::new();
     let mut say = |name: &str, kind: &str, help: &str, value: u64| {
         let _ = writeln!(
@@ -97,6 +98,65 @@ pub(super) fn text(status: &Status, served: Served) -> String {
         ] {
             say(name, "counter", help, value);
         }
+    }
+    for (name, kind, help, value) in [
+        ("mesh_peers", "gauge", "Peers that are pinged.", mesh.peers),
+        (
+            "mesh_peers_troubled",
+            "gauge",
+            "Peers in trouble.",
+            mesh.troubled,
+        ),
+        (
+            "mesh_peers_silent",
+            "gauge",
+            "Peers that never answered.",
+            mesh.silent,
+        ),
+        (
+            "mesh_pings_total",
+            "counter",
+            "Pings whose fate is known.",
+            mesh.pings,
+        ),
+        (
+            "mesh_lost_total",
+            "counter",
+            "Pings that were lost.",
+            mesh.lost,
+        ),
+        (
+            "mesh_unsent_total",
+            "counter",
+            "Pings this machine refused to send.",
+            mesh.unsent,
+        ),
+        (
+            "mesh_heard_total",
+            "counter",
+            "Messages of other nodes that were believed.",
+            mesh.heard,
+        ),
+        (
+            "mesh_disbelieved_total",
+            "counter",
+            "Messages of other nodes that were not: of another key, of nobody we know, or seen before.",
+            mesh.disbelieved,
+        ),
+        (
+            "mesh_events_total",
+            "counter",
+            "Events that were raised.",
+            mesh.events,
+        ),
+        (
+            "mesh_events_capped",
+            "gauge",
+            "Events above the hourly cap since it was reached.",
+            mesh.capped,
+        ),
+    ] {
+        say(name, kind, help, value);
     }
     let archive = &status.archive;
     for (name, help, value) in [

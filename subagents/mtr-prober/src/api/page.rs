@@ -5,22 +5,27 @@
 use std::fmt::Write as _;
 
 use crate::archive::query::Page;
+use crate::mesh::standing::Standing;
 use crate::report::{Report, State};
 use crate::ticket;
 use crate::verdict::{Language, Verdict};
+
+/// Peers in trouble that the page names.
+const MOST_PEERS: usize = 50;
 
 const HEAD: &str = "<!doctype html><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
 <style>body{font:16px sans-serif;margin:2em auto;max-width:64em;padding:0 1em;color-scheme:light dark}\
 pre{overflow:auto;font-size:14px}td,th{text-align:left;padding:.2em .8em .2em 0}</style>";
 
-/// A form, and the newest reports.
-pub(super) fn home(newest: &Page) -> String {
+/// A form, the mesh's trouble, and the newest reports.
+pub(super) fn home(newest: &Page, mesh: &Standing) -> String {
     let mut out = format!(
         "{HEAD}<title>mtr-prober</title><h1>mtr-prober</h1>\
          <form action=/measure><label>地址或域名 address or name <input name=ip required autofocus></label> \
          <label>次数 count <input name=count type=number min=1 max=1000 value=100></label> \
-         <button>测量 measure</button></form>\
-         <h2>最新报告 newest reports</h2><table><tr><th>时间 time (UTC)<th>目标 target<th>状态 state<th>丢包 loss"
+         <button>测量 measure</button></form>{}\
+         <h2>最新报告 newest reports</h2><table><tr><th>时间 time (UTC)<th>目标 target<th>状态 state<th>丢包 loss",
+        standing(mesh)
     );
     for it in &newest.items {
         let at = crate::report::Instant {
@@ -41,6 +46,35 @@ pub(super) fn home(newest: &Page) -> String {
         );
     }
     out + "</table>\n"
+}
+
+/// How the mesh stands; nothing where there is none.
+fn standing(mesh: &Standing) -> String {
+    let counts = &mesh.counts;
+    if counts.peers == 0 && mesh.problem.is_none() {
+        return String::new();
+    }
+    let mut out = format!(
+        "<h2>网格 mesh</h2><p>对端 peers {}, 异常 in trouble {}, 从未应答 never answered {}, 事件 events {}",
+        counts.peers, counts.troubled, counts.silent, counts.events
+    );
+    if counts.capped > 0 {
+        let _ = write!(out, ", 超出上限 above the cap {}", counts.capped);
+    }
+    if let Some(problem) = &mesh.problem {
+        let _ = write!(out, "<p>{}", escape(problem));
+    }
+    for it in mesh.peers.iter().take(MOST_PEERS) {
+        let line = it.line.as_deref().unwrap_or("-");
+        let _ = write!(
+            out,
+            "<p><strong>{}</strong> {} ({})",
+            escape(&it.name),
+            it.address,
+            escape(line)
+        );
+    }
+    out
 }
 
 /// A report; while it runs, the page looks again by itself.
@@ -67,7 +101,7 @@ pub(super) fn report(report: &Report, verdict: Option<&Verdict>) -> String {
         let _ = write!(out, "<p>{}", escape(problem));
     }
     for language in [Language::Chinese, Language::English] {
-        let text = ticket::ticket(report, None, language);
+        let text = ticket::ticket(report, report.both_ends(), language);
         let _ = write!(out, "<pre>{}</pre>", escape(&text));
     }
     out + "\n"

@@ -14,6 +14,7 @@ use crate::engine::BeginError;
 use crate::format::text::{self, Labels, Width};
 use crate::format::{Numbers, csv, main_part, mtr_json};
 use crate::measurements::Status;
+use crate::mesh::standing::Standing;
 use crate::problem::Problem;
 use crate::report::{PartName, Report};
 use crate::socket::Rights;
@@ -161,9 +162,14 @@ pub(super) fn list(page: &Page) -> Reply {
     Reply::json(200, &list)
 }
 
+/// How the mesh stands.
+pub(super) fn mesh(standing: &Standing) -> Reply {
+    Reply::json(200, standing)
+}
+
 /// The page for people.
-pub(super) fn home(newest: &Page) -> Reply {
-    html(page::home(newest))
+pub(super) fn home(newest: &Page, mesh: &Standing) -> Reply {
+    html(page::home(newest, mesh))
 }
 
 fn html(body: String) -> Reply {
@@ -222,7 +228,11 @@ pub(super) fn report(report: &Report, view: View) -> Reply {
         ),
         View::MtrJson => Reply::new(200, JSON, mtr_json::document(report, part, numbers)),
         View::Json => Reply::json(200, &document(report)),
-        View::Ticket(language) => Reply::new(200, TEXT, ticket::ticket(report, None, language)),
+        View::Ticket(language) => Reply::new(
+            200,
+            TEXT,
+            ticket::ticket(report, report.both_ends(), language),
+        ),
         View::Page => html(page::report(report, found(report).as_ref())),
     }
 }
@@ -255,5 +265,10 @@ fn document(report: &Report) -> Document<'_> {
 fn found(report: &Report) -> Option<Verdict> {
     let part = main_part(report)?;
     let baseline = report.parts.iter().find(|it| it.name == PartName::Before);
-    Some(verdict::decide(part, baseline, &report.faults, None))
+    Some(verdict::decide(
+        part,
+        baseline,
+        &report.faults,
+        report.both_ends(),
+    ))
 }

@@ -30,6 +30,8 @@ pub(super) enum Action {
     Delete(Uuid),
     /// List reports.
     List(Box<Query>, Answered),
+    /// Say how the mesh stands.
+    Mesh,
     /// Say whether we are well.
     Health,
     /// Say the numbers.
@@ -83,12 +85,12 @@ pub(super) fn route(request: &Request) -> Result<Action, Problem> {
             };
             Ok(Action::List(Box::new(query), Answered::ToPerson))
         }
+        "/api/mesh" => only_get().map(|()| Action::Mesh),
         "/healthz" => only_get().map(|()| Action::Health),
         "/metrics" => only_get().map(|()| Action::Metrics),
         path => {
             let nothing = || {
-                let detail =
-                    "there are /api/mtr, /api/mtr/ID, /api/reports, /healthz, /metrics and /";
+                let detail = "there are /api/mtr, /api/mtr/ID, /api/reports, /api/mesh, /healthz, /metrics and /";
                 Problem::new(404, "Unknown", detail)
             };
             let (id, is_page) = match path.strip_prefix("/api/mtr/") {
@@ -180,7 +182,10 @@ fn query(parameters: &[(String, String)]) -> Result<Query, Problem> {
             "to" => query.to = Some(date()?),
             "target" => query.target = Some(value.clone()),
             "cause" => {
-                query.cause = Some(order::cause(value).ok_or_else(|| wrong(order::CAUSES))?);
+                query.cause = Some(
+                    order::cause(value)
+                        .ok_or_else(|| wrong("api, ticket, trigger, command or mesh"))?,
+                );
             }
             "loss_min" => {
                 let percent = value.parse().ok().filter(|it| (0.0..=100.0).contains(it));

@@ -7,7 +7,6 @@ use std::io;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use bootagent_kit::notify;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 
@@ -17,11 +16,15 @@ use super::metrics::{self, Served};
 use super::request::{After, Parsed};
 use super::route::{self, Action, Answered};
 use super::{Access, Answer, Api, Message, guard, render};
+use crate::archive::query::Page;
 use crate::clock;
 use crate::config::Listen;
-use crate::measurements::Measurements;
+use crate::measurements::{Measurements, Reply};
+use crate::mesh::standing::Standing;
+use crate::mesh::watch::{Detail, Watch};
 use crate::moment::Moment;
 use crate::problem::Problem;
+use crate::status::Status;
 
 /// Most connections; then the oldest idle one goes, or none is taken.
 const MAX_CONNECTIONS: usize = 1_024;
@@ -42,6 +45,8 @@ pub(super) struct Server {
     us: Api,
     inbox: Receiver<Message>,
     measurements: Measurements,
+    mesh: Watch,
+    status: Status,
     access: Access,
     places: Vec<Place>,
     retry_at: Option<Moment>,
@@ -58,7 +63,8 @@ impl Server {
         epoll: Epoll,
         us: Api,
         inbox: Receiver<Message>,
-        measurements: Measurements,
+        (measurements, mesh): (Measurements, Watch),
+        status: Status,
         access: Access,
         places: Vec<Listen>,
     ) -> Self {
@@ -67,6 +73,8 @@ impl Server {
             us,
             inbox,
             measurements,
+            mesh,
+            status,
             access,
             places: Vec::new(),
             retry_at: None,
@@ -165,8 +173,7 @@ impl Server {
         let said = problems
             .into_iter()
             .fold(open, |said, it| format!("{said}; {it}"));
-        // A listener that does not hear us is no reason not to go on.
-        let _ = notify::status(&said);
+        self.status.say("api", &said);
     }
 
     fn watch(&self, index: usize) {
@@ -360,13 +367,30 @@ impl Server {
                 Awaited::Deleted
             }
             Action::List(query, answered) => {
-                let say = Box::new(move |page| say(Answer::List(page)));
-                self.measurements.query(*query, say);
-                Awaited::List(answered)
+                let mesh = self.mesh.clone();
+                let then: Reply<Result<Page, Problem>> = match answered {
+                    Answered::ToProgram => Box::new(move |page| say(Answer::List(page))),
+                    Answered::ToPerson => Box::new(move |page| {
+                        let with = Box::new(move |it| say(Answer::Home(page, Box::new(it))));
+                        mesh.standing(Detail::Troubled, with);
+                    }),
+                };
+                self.measurements.query(*query, then);
+                Awaited::List
+            }
+            Action::Mesh => {
+                let say = Box::new(move |it| say(Answer::Mesh(Box::new(it))));
+                self.mesh.standing(Detail::Everything, say);
+                Awaited::Mesh
             }
             action @ (Action::Health | Action::Metrics) => {
-                let say = Box::new(move |status| say(Answer::Status(Box::new(status))));
-                self.measurements.status(say);
+                let mesh = self.mesh.clone();
+                self.measurements.status(Box::new(move |status| {
+                    let with = Box::new(move |it: Standing| {
+                        say(Answer::Status(Box::new((status, it.counts))));
+                    });
+                    mesh.standing(Detail::Counts, with);
+                }));
                 match action {
                     Action::Health => Awaited::Health,
                     _ => Awaited::Metrics,
@@ -392,15 +416,16 @@ impl Server {
                 found.map(|report| render::report(&report, view))
             }
             (Answer::Deleted(deleted), _) => deleted.map(|()| render::deleted()),
-            (Answer::List(Ok(page)), Awaited::List(Answered::ToPerson)) => Ok(render::home(&page)),
+            (Answer::Home(page, mesh), _) => page.map(|page| render::home(&page, &mesh)),
+            (Answer::Mesh(mesh), _) => Ok(render::mesh(&mesh)),
             (Answer::List(page), _) => page.map(|page| render::list(&page)),
-            (Answer::Status(status), Awaited::Health) => Ok(render::health(&status)),
+            (Answer::Status(status), Awaited::Health) => Ok(render::health(&status.0)),
             (Answer::Status(status), _) => {
                 let served = Served {
                     connections: self.connections.len() as u64,
                     ..self.served
                 };
-                Ok(render::metrics(metrics::text(&status, served)))
+                Ok(render::metrics(metrics::text(&status.0, &status.1, served)))
             }
             // Only a look is answered with a report.
             (Answer::Report(_), _) => return,

@@ -75,10 +75,10 @@ impl Flight {
         }
     }
 
-    /// The kernel did not take one: this is its fate.
-    pub(super) fn refused(&mut self, number: u16, fate: Fate) {
+    /// One was not sent.
+    pub(super) fn refused(&mut self, number: u16) {
         if let Some(ping) = self.ping(number) {
-            ping.fate = Some(fate);
+            ping.fate = Some(Fate::Unsent);
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!((fate(&mut flight, 900), flight.deadline()), (None, None));
         flight.answered(9, None, at(500));
         assert_eq!(flight.sent(at(500), PATIENCE, 4), Some(3));
-        flight.refused(3, Fate::Unsent);
+        flight.refused(3);
         assert_eq!(fate(&mut flight, 500), Some((4, Fate::Unsent)));
     }
 

@@ -25,7 +25,7 @@ use nix::sys::time::TimeSpec;
 
 use super::fault::{Doubts, Quota, STARVED};
 use super::{
-    Command, Counters, End, Event, Handle, News, NotBegun, Results, Settings, Spec, Urgency,
+    Command, Counters, End, Event, Handle, News, NotBegun, Results, Settings, Spec, Teller, Urgency,
 };
 use crate::clock::{self, Clock};
 use crate::moment::Moment;
@@ -74,8 +74,8 @@ struct Live {
     socket: Option<PingSocket>,
     /// The groups it shares rows with.
     joined: Vec<Group>,
-    /// Where its end is told, if not where all are.
-    to: Option<Sender<Event>>,
+    /// Who is told of its end, if not who is told of all.
+    to: Option<Teller>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub(super) struct Run {
     counters: Counters,
     pinged: Vec<Pinged>,
     backlog: Arc<AtomicUsize>,
-    listener: Option<Sender<Event>>,
+    listener: Option<Teller>,
     news: Vec<News>,
     news_at: Option<Moment>,
     /// How many of the news others said.
@@ -245,14 +245,14 @@ impl Run {
         Next::GoOn
     }
 
-    fn begin(&mut self, handle: Handle, spec: Spec, to: Option<Sender<Event>>, now: Moment) {
+    fn begin(&mut self, handle: Handle, spec: Spec, to: Option<Teller>, now: Moment) {
         let Some(id) = self.slots.next(now) else {
-            return self.refuse(handle, NotBegun::Full, to.as_ref());
+            return self.refuse(handle, NotBegun::Full, to);
         };
         let (socket, identifier) = match self.own_socket(&spec) {
             Ok(Some((socket, identifier))) => (Some(socket), identifier),
             Ok(None) => (None, id),
-            Err(reason) => return self.refuse(handle, reason, to.as_ref()),
+            Err(reason) => return self.refuse(handle, reason, to),
         };
         let phase = match spec.urgency {
             Urgency::Urgent => Duration::ZERO,
@@ -285,13 +285,14 @@ impl Run {
         }
     }
 
-    fn refuse(&self, handle: Handle, reason: NotBegun, to: Option<&Sender<Event>>) {
+    fn refuse(&self, handle: Handle, reason: NotBegun, to: Option<Teller>) {
         let (end, results) = (End::NotBegun(reason), Box::default());
-        let _ = to.unwrap_or(&self.events).send(Event::Ended {
+        let ended = Event::Ended {
             handle,
             end,
             results,
-        });
+        };
+        self.tell_end(to, ended);
     }
 
     fn change(&mut self, handle: Handle, now: Moment, change: impl FnOnce(&mut Trace)) {
@@ -355,12 +356,22 @@ impl Run {
             live.to
         });
         self.ids.remove(&handle);
-        // Whoever started us may have gone; then we end soon.
-        let _ = to.as_ref().unwrap_or(&self.events).send(Event::Ended {
-            handle,
-            end,
-            results,
-        });
+        self.tell_end(
+            to,
+            Event::Ended {
+                handle,
+                end,
+                results,
+            },
+        );
+    }
+
+    fn tell_end(&self, to: Option<Teller>, event: Event) {
+        match to {
+            Some(tell) => tell(event),
+            // Whoever started us may have gone; then we end soon.
+            None => drop(self.events.send(event)),
+        }
     }
 
     fn results(&mut self, handle: Handle, now: Moment) -> Option<Results> {

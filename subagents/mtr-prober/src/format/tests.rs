@@ -70,6 +70,7 @@ pub(crate) fn report(hops: Vec<Hop>) -> Report {
         parts: vec![part],
         timeline: Vec::new(),
         faults: Vec::new(),
+        incident: None,
         problem: None,
     }
 }

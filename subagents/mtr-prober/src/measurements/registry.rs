@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ const GRACE: Duration = TIMEOUT;
 /// Everything the thread owns.
 pub(super) struct Registry {
     config: Config,
-    engine: Engine,
+    engine: Arc<Engine>,
     keeper: Keeper,
     resolver: Resolver,
     members: HashMap<Uuid, Member>,
@@ -51,7 +52,7 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) fn new(
         config: Config,
-        engine: Engine,
+        engine: Arc<Engine>,
         keeper: Keeper,
         to_us: Sender<Message>,
     ) -> Self {

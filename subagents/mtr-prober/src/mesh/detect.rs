@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::baseline::{Baseline, bearable, more_than};
 use crate::moment::Moment;
@@ -66,7 +66,7 @@ pub enum Outcome {
 }
 
 /// What is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "trouble")]
 pub enum Trouble {
     /// Pings are lost.
@@ -190,6 +190,15 @@ impl Detector {
     pub fn troubled_since(&self) -> Option<Moment> {
         match self.state {
             State::Troubled { began, .. } => Some(began),
+            State::Well => None,
+        }
+    }
+
+    /// For how long it has been well, if it is in trouble.
+    #[must_use]
+    pub fn well(&self, now: Moment) -> Option<Duration> {
+        match self.state {
+            State::Troubled { well_from, .. } => Some(now.since(well_from)),
             State::Well => None,
         }
     }

@@ -75,8 +75,9 @@ pub enum Notice {
 }
 
 /// What became of a peer's trouble.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 enum Held {
+    #[default]
     Nothing,
     Raised,
     /// Part of its line's.
@@ -87,7 +88,16 @@ enum Held {
     Withheld,
 }
 
-#[derive(Debug, Clone)]
+/// Whether a peer's trouble is raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    /// It is.
+    Raised,
+    /// Somebody does not want to hear of it.
+    Silent,
+}
+
+#[derive(Debug, Clone, Default)]
 struct Peer {
     line: usize,
     raises: bool,
@@ -134,18 +144,45 @@ impl Guard {
         }
     }
 
-    /// Adds a peer behind a line; both are known by their numbers, from 0.
-    pub fn add(&mut self, address: IpAddr, line: usize) -> usize {
+    /// Puts a peer behind a line; both are known by their numbers, from 0. Who had the number before is forgotten.
+    pub fn put(&mut self, peer: usize, address: IpAddr, line: usize, voice: Voice) {
         if self.lines.len() <= line {
             self.lines.resize_with(line + 1, Line::default);
         }
-        self.peers.push(Peer {
+        if self.peers.len() <= peer {
+            self.peers.resize_with(peer + 1, Peer::default);
+        }
+        self.peers[peer] = Peer {
             line,
-            raises: quiet::raises(address),
-            detector: Detector::default(),
-            held: Held::Nothing,
-        });
-        self.peers.len() - 1
+            raises: voice == Voice::Raised && quiet::raises(address),
+            ..Peer::default()
+        };
+    }
+
+    /// Forgets a peer; nothing of it is told any more.
+    pub fn remove(&mut self, peer: usize) {
+        if let Some(it) = self.peers.get_mut(peer) {
+            *it = Peer::default();
+        }
+        self.quiet.lift(peer);
+    }
+
+    /// So many events are raised in an hour from now on.
+    pub fn cap(&mut self, per_hour: usize) {
+        self.per_hour = per_hour.max(1);
+    }
+
+    /// Events that were not raised because there were too many, since the cap was reached.
+    #[must_use]
+    pub fn withheld(&self) -> usize {
+        self.withheld
+    }
+
+    /// For how long a line in trouble has been well.
+    #[must_use]
+    pub fn line_well(&self, line: usize, now: Moment) -> Option<Duration> {
+        let trouble = self.lines.get(line)?.trouble.as_ref()?;
+        Some(now.since(trouble.well_from))
     }
 
     /// What is known of a peer.
@@ -225,12 +262,12 @@ impl Guard {
         unix: i64,
         notices: &mut Vec<Notice>,
     ) -> bool {
-        let (suspects, of) = self.suspects(number, now);
-        let line = &mut self.lines[number];
-        if let Some(trouble) = &mut line.trouble {
+        if let Some(trouble) = &mut self.lines[number].trouble {
             trouble.peers += 1;
             return true;
         }
+        let (suspects, of) = self.suspects(number, now);
+        let line = &mut self.lines[number];
         line.began.retain(|began| now.since(*began) <= AT_ONCE);
         line.began.push_back(now);
         let at_once = line.began.len();

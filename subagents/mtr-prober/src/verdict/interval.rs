@@ -1,12 +1,12 @@
 //! How sure a share is, and whether two shares differ: small numbers taken seriously.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The quantile of the normal distribution for 95 %.
 const Z: f64 = 1.959_964;
 
 /// Probes and how many of them were lost.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Lost.
     pub lost: u32,

@@ -82,7 +82,7 @@ impl Run {
         let number = it.flight.sent(now, order.patience, order.tag);
         let (Some(lane), Some(number)) = (lane, number) else {
             match number {
-                Some(number) => it.flight.refused(number, Fate::Unsent),
+                Some(number) => it.flight.refused(number),
                 None => self.tell_fate(peer, order.tag, now, Fate::Unsent),
             }
             self.look_at_ping(peer);
@@ -112,8 +112,8 @@ impl Run {
         self.look_at_ping(peer);
     }
 
-    /// Where there is no way, whoever talks to the peer has none either: that is a loss. What a rule or a full
-    /// queue of this machine's refuses is not sent.
+    /// Where there is no way, whoever talks to the peer has none either: that ping is lost, once its time is over. What
+    /// a rule or a full queue of this machine's refuses is not sent.
     pub(super) fn ping_refused(&mut self, peer: u16, sequence: Sequence, error: &io::Error) {
         let no_way = [
             Errno::ENETUNREACH,
@@ -123,12 +123,11 @@ impl Run {
             Errno::ENXIO,
             Errno::EADDRNOTAVAIL,
         ];
-        let fate = match error.raw_os_error().map(Errno::from_raw) {
-            Some(errno) if no_way.contains(&errno) => Fate::Lost,
-            _ => Fate::Unsent,
-        };
-        if let Some(it) = self.pinged.get_mut(usize::from(peer)) {
-            it.flight.refused(sequence.0, fate);
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        if let Some(it) = self.pinged.get_mut(usize::from(peer))
+            && !errno.is_some_and(|errno| no_way.contains(&errno))
+        {
+            it.flight.refused(sequence.0);
         }
         self.look_at_ping(peer);
     }
@@ -210,9 +209,8 @@ impl Run {
             self.heard_news = 0;
             let news = std::mem::take(&mut self.news);
             let dropped = self.dropped();
-            if let Some(listener) = &self.listener {
-                // Whoever listened may have gone; then we end soon.
-                let _ = listener.send(Event::Pings { news, dropped });
+            if let Some(tell) = &self.listener {
+                tell(Event::Pings { news, dropped });
             }
         }
     }

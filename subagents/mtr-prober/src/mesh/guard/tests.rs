@@ -24,7 +24,7 @@ impl World {
         let mut chance = Chance(4);
         for number in 0..peers {
             let [high, low] = u16::try_from(number).expect("few").to_be_bytes();
-            guard.add(IpAddr::from([192, 0, high, low]), 0);
+            guard.put(number, IpAddr::from([192, 0, high, low]), 0, Voice::Raised);
         }
         let next = (0..peers).map(|_| Moment((chance.share() * 1e9) as u64));
         Self {
@@ -244,8 +244,9 @@ fn more_events_than_the_cap_are_counted_and_told() {
 #[test]
 fn translated_addresses_and_silent_peers_raise_nothing() {
     let mut guard = Guard::new(10);
-    let translated = guard.add(IpAddr::from([100, 64, 0, 1]), 0);
-    let silent = guard.add(IpAddr::from([192, 0, 2, 1]), 0);
+    let (translated, silent) = (0, 1);
+    guard.put(translated, IpAddr::from([100, 64, 0, 1]), 0, Voice::Raised);
+    guard.put(silent, IpAddr::from([192, 0, 2, 1]), 0, Voice::Raised);
     for number in 0..200 {
         let outcome = if number < 100 {
             Outcome::Answered(Some(1000))
