@@ -6,7 +6,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use bootagent_protocol::{AgentName, SignedAs, Version};
+use bootagent_protocol::{AgentName, Checksum, SignedAs, Version};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -50,6 +50,8 @@ pub struct UploadParams {
     arch: Option<String>,
     /// `rpm`, `deb` or `bundle`; always read from the file.
     kind: Option<String>,
+    /// `SHA256:` and 64 hexadecimal digits, as whoever sends the file knows it.
+    checksum: Option<String>,
     /// minisign signature, the text of its `.minisig`, which jobs pass on. Its
     /// trusted comment says `name=NAME version=VERSION`.
     signature: Option<String>,
@@ -177,6 +179,13 @@ fn described(
         .is_some_and(|given| PackageKind::parse(given) != Some(kind))
     {
         wrong.push(format!("kind: the file is a {}", kind.as_str()));
+    }
+    if let Some(given) = &params.checksum {
+        match Checksum::parse(given) {
+            Ok(sum) if sum.hex() == finished.sha256 => {}
+            Ok(_) => wrong.push(format!("checksum: the file has SHA256:{}", finished.sha256)),
+            Err(error) => wrong.push(format!("checksum: {error}")),
+        }
     }
     let own_name = inspected.name.as_deref().map(agent_name);
     if let (Some(given), Some(own)) = (&params.name, own_name)

@@ -1,9 +1,11 @@
 //! Packages: what comes in is what goes out, to the byte and to those who may.
 
+use std::io::Write;
+
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::harness::{Request, Server, bundle};
+use crate::harness::{Request, Server, bundle, wait_for};
 
 fn checksum(bytes: &[u8]) -> String {
     let digits: String = Sha256::digest(bytes)
@@ -166,6 +168,8 @@ fn what_is_said_of_a_file_must_be_what_it_says() {
         "kind=zip",
         "os=a/b",
         "arch=",
+        "checksum=SHA256:00",
+        "checksum=SHA256:0000000000000000000000000000000000000000000000000000000000000000",
     ] {
         let reply = server
             .api("POST", &format!("/api/v1/packages?{query}"))
@@ -176,8 +180,9 @@ fn what_is_said_of_a_file_must_be_what_it_says() {
         let errors = reply.json()["errors"].to_string();
         assert!(errors.contains(&format!("{field}: ")), "{query}: {errors}");
     }
+    let sum = checksum(&bytes);
     server.upload(
-        "name=flux-push&version=0.1.0&kind=bundle&os=debian%2012",
+        &format!("name=flux-push&version=0.1.0&kind=bundle&os=debian%2012&checksum={sum}"),
         &bytes,
     );
     for bytes in [&b""[..], b"hello", b"\x1f\x8bnot really"] {
@@ -190,6 +195,32 @@ fn what_is_said_of_a_file_must_be_what_it_says() {
         .expect("the directory")
         .count();
     assert_eq!(blobs, 1);
+}
+
+#[test]
+fn an_upload_that_is_cut_off_leaves_nothing() {
+    let server = Server::start();
+    let bytes = bundle("a", "1", &filler(4, 300_000));
+    for sent in [0, 1, 1000, bytes.len() - 1] {
+        let mut stream = std::net::TcpStream::connect(server.address).expect("a connection");
+        let head = format!(
+            "POST /api/v1/packages HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {}\r\n\
+             Content-Length: {}\r\n\r\n",
+            server.api_token,
+            bytes.len()
+        );
+        stream.write_all(head.as_bytes()).expect("the head");
+        stream.write_all(&bytes[..sent]).expect("a part");
+    }
+    let files = |name: &str| match std::fs::read_dir(server.data(name)) {
+        Ok(entries) => entries.count(),
+        Err(_) => 0,
+    };
+    wait_for("nothing is left", || (files("tmp") == 0).then_some(()));
+    assert_eq!(files("blobs"), 0);
+    let list = server.api("GET", "/api/v1/packages").expect(200);
+    assert_eq!(list["items"], json!([]));
+    server.upload("", &bytes);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Rollouts: from the order to the end and back, as operators and hosts see them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Server, TestHost, bundle, wait_for};
@@ -228,6 +230,62 @@ fn operators_confirm_pause_resume_and_abort_what_they_have_seen() {
     // And nothing failed.
     let retry = server.api("POST", &format!("{ROLLOUTS}/{id}/retry"));
     assert!(retry.json(&json!({})).problem(422).contains("no such host"));
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.expect("a time").as_secs()).expect("a time")
+}
+
+/// A window in UTC that begins so many seconds from now, on the day that is then, and
+/// is an hour long.
+fn window(seconds: i64) -> Value {
+    let now = now() + seconds;
+    let clock = |second: i64| format!("{:02}:{:02}", second / 3600 % 24, second / 60 % 60);
+    // The first day of this era was a Thursday.
+    let days = ["thu", "fri", "sat", "sun", "mon", "tue", "wed"];
+    let day = days[usize::try_from(now / 86_400 % 7).expect("a day")];
+    json!({ "zone": "UTC", "from": clock(now), "until": clock(now + 3600), "days": [day] })
+}
+
+#[test]
+fn outside_of_its_window_a_rollout_waits_and_says_until_when() {
+    let server = Server::start();
+    let [host]: [TestHost; 1] = hosts(&server, "1.0");
+    let order = json!({ "action": "restart", "name": "a" });
+    let new = |window: Value| {
+        let plan = json!({ "window": window, "expires_in": 604_800 });
+        let new = json!({ "order": order, "targets": { "hosts": [host.agentsn] }, "plan": plan });
+        id(&server.api("POST", ROLLOUTS).json(&new).expect(201))
+    };
+    // In three hours; nothing is ordered until then.
+    let later = new(window(10_800));
+    until_phase(&server, &later, "running");
+    let why = until(&server, &later, "its window", |it| {
+        it["waits_for"]["why"] == "window"
+    });
+    let opens = why["waits_for"]["opens"].as_i64().expect("a time");
+    let wait = opens / 1000 - now();
+    assert!((10_000..=10_800).contains(&wait), "{wait} s");
+    assert_eq!(targets(&server, &later)[0]["waits_for"]["why"], "window");
+    assert!(push(&server, &host, "1.0", json!([])).is_empty());
+    tell(&server, &later, "abort");
+    until_phase(&server, &later, "ended");
+    // In one that is open, it ends with the window at the latest.
+    let open = new(window(-600));
+    let job = does(&server, &host, "1.0", 0);
+    let ended = until_phase(&server, &open, "ended");
+    assert_eq!(ended["counts"], json!({ "succeeded": 1 }));
+    // Each of its turns was timed.
+    let metrics = server.api("GET", "/metrics").send().text();
+    let turns = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("bootserver_rollout_turn_seconds_count "));
+    let turns: f64 = turns.expect("a histogram").parse().expect("a number");
+    assert!(turns >= 4.0, "{turns} turns");
+    let left = job["expires"].as_i64().expect("a time") - now();
+    assert!((2_000..=3_001).contains(&left), "{left} s");
 }
 
 #[test]

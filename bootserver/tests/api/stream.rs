@@ -179,6 +179,7 @@ fn check_all(configuration: &str) {
     let path = format!("/api/v1/jobs/{job}/cancel");
     server.api("POST", &path).expect(200);
     assert_eq!(listener.until("job", "cancelled"), [&*job]);
+    check_rollout(&server, &host, &mut listener);
     let package = server.upload("", &bundle("flux-push", "1.0", b"x"));
     assert_eq!(
         listener.until("package", "new"),
@@ -202,6 +203,33 @@ fn check_all(configuration: &str) {
     server.api("DELETE", &path).expect(204);
     assert_eq!(listener.until("host", "deleted"), [&*host.agentsn]);
     check_return(&server, listener);
+}
+
+/// Of a rollout it is told that it was ordered, what it does, that its counts moved, and
+/// its end.
+fn check_rollout(server: &Server, host: &TestHost, listener: &mut Listener) {
+    let order = json!({ "action": "restart", "name": "x" });
+    let new = json!({ "order": order, "targets": { "hosts": [host.agentsn] } });
+    let rollout = server
+        .api("POST", "/api/v1/rollouts")
+        .json(&new)
+        .expect(201);
+    let id = rollout["id"].as_str().expect("an id");
+    assert_eq!(listener.until("rollout", "new"), [id]);
+    assert_eq!(listener.until("rollout", "running"), [id]);
+    assert_eq!(listener.until("rollout", "moved"), [id]);
+    let job = server.push(host, json!({}))["jobs"][0]["id"].clone();
+    assert_eq!(listener.until("rollout", "moved"), [id]);
+    server.push(
+        host,
+        json!({ "jobs": [{ "id": job, "errcode": 0, "message": "" }] }),
+    );
+    assert_eq!(listener.until("rollout", "ended"), [id]);
+    let path = format!("/api/v1/rollouts/{id}");
+    assert_eq!(
+        server.api("GET", &path).expect(200)["counts"],
+        json!({ "succeeded": 1 })
+    );
 }
 
 /// Who comes back hears what was missed, or is told to look.

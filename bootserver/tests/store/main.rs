@@ -100,7 +100,9 @@ macro_rules! contract {
                 a_rollout_given_up_while_it_is_written_down_ends
                 hosts_that_are_offline_or_leave_keep_no_place
                 a_crash_soon_after_success_is_a_failure
+                a_crash_after_the_end_of_a_rollout_is_no_good_end
                 what_a_host_says_late_corrects_its_target
+                a_result_of_another_host_moves_no_target
                 a_job_of_a_rollout_may_be_withdrawn
                 a_host_has_one_rollout_of_an_agent_at_a_time
                 operators_pause_resume_and_confirm_what_they_have_seen

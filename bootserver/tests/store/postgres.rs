@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bootserver::blob::Blobs;
 use bootserver::store::change::{Heard, Topic};
 use bootserver::store::event::EventQuery;
+use bootserver::store::job::JobQuery;
+use bootserver::store::lease::Held;
 use bootserver::store::postgres::PostgresStore;
 use bootserver::store::{Failure, FirstStart, FirstTokens, Store};
 use bootserver::token::{Token, TokenKind};
@@ -204,6 +206,57 @@ async fn who_reads_on_misses_nothing_while_replicas_write() {
         seen,
         usize::try_from(WRITERS * ROUNDS * 5).expect("a number")
     );
+    opened.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_step_at_once_order_each_host_once() {
+    let Some(opened) = open().await else { return };
+    let names: Vec<String> = (0..60).map(|number| format!("sn-{number:02}")).collect();
+    let id = crate::contract::order_of_all(opened.store(), &names).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let mut replicas = Vec::new();
+    for holder in ["one", "two", "three"] {
+        let (store, done) = (opened.another().await, done.clone());
+        replicas.push(tokio::spawn(async move {
+            let mut turns = 0;
+            while !done.load(Ordering::SeqCst) {
+                // So short that it often ends in the middle.
+                let lease = store.take_lease("rollouts", holder, 3).await;
+                let Some(lease) = lease.expect("a write") else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                for number in store.rollouts_due().await.expect("a read") {
+                    let turned = store.turn_rollout(&lease, number, 2000).await;
+                    turns += usize::from(matches!(turned.expect("a turn"), Held::Done(_)));
+                }
+            }
+            store.close().await;
+            turns
+        }));
+    }
+    // Hosts push meanwhile and answer what they are given.
+    let mut given = Vec::new();
+    while given.len() < names.len() {
+        for name in &names {
+            given.extend(crate::contract::push_and_answer(opened.store(), name).await);
+        }
+    }
+    while !crate::contract::is_done(opened.store(), &id).await {
+        tokio::task::yield_now().await;
+    }
+    done.store(true, Ordering::SeqCst);
+    let mut stepped = 0;
+    for replica in replicas {
+        stepped += usize::from(replica.await.expect("no panic") > 0);
+    }
+    assert!(stepped > 1, "only one of them had a turn");
+    given.sort_unstable();
+    given.dedup();
+    assert_eq!(given.len(), names.len(), "a host was ordered twice");
+    let jobs = opened.store().jobs(&JobQuery::default()).await;
+    assert_eq!(jobs.expect("a page").items.len(), names.len());
     opened.close().await;
 }
 

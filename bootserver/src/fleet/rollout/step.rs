@@ -116,6 +116,12 @@ pub fn step(plan: &Plan, stand: &Stand, counts: &Counts, now: i64) -> Step {
 /// The phase after the limits and the end of its time were looked at.
 fn limited(plan: &Plan, stand: &Stand, total: &Tally, now: i64) -> Phase {
     match stand.phase {
+        // What shows only after the end says what kind of end it was: nothing is left to
+        // stop, and whoever looks shall not read that all went well.
+        Phase::Ended(End::Done) => match plan.exceeded(total) {
+            Some(limit) => Phase::Ended(End::Stopped(limit)),
+            None => stand.phase,
+        },
         Phase::Freezing | Phase::Stopping(_) | Phase::Ended(_) => stand.phase,
         Phase::Unconfirmed | Phase::Running | Phase::Paused(_) => {
             let is_over = now >= stand.expires;

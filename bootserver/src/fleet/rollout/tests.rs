@@ -1,9 +1,13 @@
 //! What must hold in every rollout, whatever hosts and operators do.
 
+use std::collections::BTreeSet;
+
 use bootagent_protocol::ErrorCode;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::plan::Plan;
@@ -495,6 +499,68 @@ fn a_version_that_crash_loops_after_its_success_stops_the_rollout() {
     world.step();
     assert_eq!(world.stand.phase, Phase::Ended(stopped));
     assert_eq!(world.counts().total().of(TargetState::Skipped), 8);
+}
+
+#[test]
+fn a_crash_loop_that_shows_after_the_end_makes_it_no_good_end() {
+    let mut world = world(json!({"fail_count": 1}), 3);
+    world.step();
+    answer_all(&mut world, 0);
+    world.step();
+    assert_eq!(world.stand.phase, Phase::Ended(End::Done));
+    world.hear(0, News::CrashLoop);
+    world.step();
+    assert_eq!(world.stand.phase, Phase::Ended(End::Done));
+    world.hear(1, News::CrashLoop);
+    let stopped = Phase::Ended(End::Stopped(super::plan::Limit::FailCount));
+    // And stays so.
+    for _ in 0..2 {
+        assert_eq!(world.step().stand.phase, stopped);
+    }
+    assert_eq!(world.ordered, 3);
+}
+
+/// What the histories of the properties come to: each must be among them, or a
+/// property would hold for want of cases.
+#[test]
+fn the_histories_that_are_tried_come_to_every_kind_of_end() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen = BTreeSet::new();
+    for _ in 0..300 {
+        let tree = (plan(), 1..40_usize, vec((movement(), pause()), 1..80));
+        let tree = tree.new_tree(&mut runner).expect("a history");
+        let (plan, hosts, history) = tree.current();
+        let mut world = World::new(plan, hosts);
+        for (movement, pause) in &history {
+            happen(&mut world, movement);
+            world.now += pause;
+            let (stage, ordered) = (world.stand.stage, world.ordered);
+            let step = world.step();
+            if world.ordered > ordered && stage > 0 {
+                seen.insert("a later stage is ordered".to_owned());
+            }
+            if step.recall == Recall::All && step.stand.phase == Phase::Running {
+                seen.insert("a window closes".to_owned());
+            }
+            seen.insert(format!("{:?}", step.stand.phase));
+        }
+        wait_for_the_end(&mut world);
+        seen.insert(format!("{:?}", world.stand.phase));
+    }
+    for what in [
+        "a later stage is ordered",
+        "a window closes",
+        "Paused(Operator)",
+        "Paused(GateMissed)",
+        "Stopping(Aborted)",
+        "Ended(Done)",
+        "Ended(Aborted)",
+        "Ended(Expired)",
+        "Ended(Stopped(FailCount))",
+        "Ended(Stopped(FailRate))",
+    ] {
+        assert!(seen.contains(what), "{what} is not among {seen:?}");
+    }
 }
 
 #[test]

@@ -157,6 +157,28 @@ async fn states(store: &dyn Store, id: &str) -> Vec<TargetState> {
     targets.into_iter().map(|target| target.state).collect()
 }
 
+/// A rollout over these, which are online.
+pub(crate) async fn order_of_all(store: &dyn Store, names: &[String]) -> String {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    online(store, &names).await;
+    let plan = json!({ "parallel": 7, "stages": [{ "upto": 1 }, { "upto": "all" }] });
+    insert(store, &rollout("r1", plan, &names)).await.id
+}
+
+/// A status, and one with a result of what it brought; returns the jobs.
+pub(crate) async fn push_and_answer(store: &dyn Store, agentsn: &str) -> Vec<String> {
+    let jobs = push(store, agentsn, 2001).await;
+    for job in &jobs {
+        answer(store, agentsn, job, 0, 2002).await;
+    }
+    jobs
+}
+
+/// Whether all targets of a rollout succeeded.
+pub(crate) async fn is_done(store: &dyn Store, id: &str) -> bool {
+    phase(store, id).await == Phase::Ended(End::Done)
+}
+
 async fn order(store: &dyn Store, id: &str, what: Order, now: i64) -> Ordered {
     let ordered = store
         .order_rollout(id, &what, None, &make::fleet(), &make::by(now))
@@ -408,6 +430,32 @@ pub(crate) async fn a_crash_soon_after_success_is_a_failure(store: &dyn Store) {
     ));
 }
 
+pub(crate) async fn a_crash_after_the_end_of_a_rollout_is_no_good_end(store: &dyn Store) {
+    online(store, &["sn-1", "sn-2"]).await;
+    let held = lease(store).await;
+    let plan = json!({ "fail_count": 0 });
+    insert(store, &rollout("r1", plan, &["sn-1", "sn-2"])).await;
+    step(store, &held, 2000).await;
+    does(store, "sn-1", 0, 2001).await;
+    does(store, "sn-2", 0, 2002).await;
+    step(store, &held, 2004).await;
+    let done = row(store, "r1").await;
+    assert_eq!(done.stand.phase, Phase::Ended(End::Done));
+    assert_eq!(store.rollouts_due().await.expect("a read"), [0_i64; 0]);
+    let mut record = make::status("sn-1", 600_000);
+    let mut event = make::event(1, "it ended");
+    event.version = Some("2.0".into());
+    record.events.push(event);
+    store.record_statuses(&[record]).await.expect("a batch");
+    step(store, &held, 600_001).await;
+    assert_eq!(states(store, "r1").await, [CrashLooped, Succeeded]);
+    let told = row(store, "r1").await;
+    assert!(matches!(told.stand.phase, Phase::Ended(End::Stopped(_))));
+    // When it ended is as it was, and somebody is told.
+    assert_eq!((told.ended, told.revision), (done.ended, done.revision + 1));
+    assert_eq!(store.rollouts_due().await.expect("a read"), [0_i64; 0]);
+}
+
 pub(crate) async fn what_a_host_says_late_corrects_its_target(store: &dyn Store) {
     online(store, &["sn-1", "sn-2"]).await;
     let held = lease(store).await;
@@ -425,6 +473,21 @@ pub(crate) async fn what_a_host_says_late_corrects_its_target(store: &dyn Store)
     step(store, &held, late + 2).await;
     assert_eq!(states(store, "r1").await, [Failed, Lost]);
     assert_eq!(phase(store, "r1").await, Phase::Ended(End::Done));
+}
+
+pub(crate) async fn a_result_of_another_host_moves_no_target(store: &dyn Store) {
+    online(store, &["sn-1", "sn-2"]).await;
+    let held = lease(store).await;
+    insert(store, &rollout("r1", json!({}), &["sn-1"])).await;
+    step(store, &held, 2000).await;
+    let job = push(store, "sn-1", 2001).await;
+    answer(store, "sn-2", &job[0], 0, 2002).await;
+    answer(store, "sn-2", "no job of anybody", 0, 2003).await;
+    step(store, &held, 2004).await;
+    assert_eq!(states(store, "r1").await, [Running]);
+    answer(store, "sn-1", &job[0], 5001, 2005).await;
+    step(store, &held, 2006).await;
+    assert_eq!(states(store, "r1").await, [Failed]);
 }
 
 pub(crate) async fn a_job_of_a_rollout_may_be_withdrawn(store: &dyn Store) {
