@@ -3,14 +3,20 @@
 //! The one rule: a warning is never a failure; only a failure changes the
 //! exit code.
 
+use std::error::Error;
 use std::io::Write;
 use std::panic::Location;
 use std::path::Path;
 use std::process::ExitCode;
 
 use log::Level;
+use nix::unistd::{AccessFlags, access};
+use serde::de::DeserializeOwned;
 
+use crate::args::ConfigPath;
 use crate::clock::Stamp;
+use crate::config::Validate;
+use crate::dirs;
 use crate::fs::FsError;
 use crate::log::{LogFile, Rotation, line_of, visible};
 
@@ -75,6 +81,47 @@ impl<'out> Report<'out> {
         self.line("fail", Level::Error, message.as_ref(), Location::caller());
     }
 
+    /// Whether the configuration can be used; it, if so.
+    #[track_caller]
+    pub fn config<C>(&mut self, path: &ConfigPath) -> Option<C>
+    where
+        C: DeserializeOwned + Default + Validate,
+    {
+        let shown = path.path().display();
+        match path.load::<C>() {
+            Ok(config) => {
+                self.ok(match (path, path.path().exists()) {
+                    (ConfigPath::Usual(_), false) => format!("no {shown}, using the defaults"),
+                    _ => format!("{shown} is valid"),
+                });
+                Some(config)
+            }
+            Err(error) => {
+                self.fail(chain(&error));
+                None
+            }
+        }
+    }
+
+    /// Whether there is a state directory that can be written, or made.
+    #[track_caller]
+    pub fn state(&mut self) {
+        let Some(state) = dirs::state() else {
+            return self.warn("STATE_DIRECTORY is not set; it must be to run");
+        };
+        let shown = state.display();
+        let mut places = state.ancestors();
+        let nearest = places.find(|it| it.exists()).unwrap_or(Path::new("/"));
+        match access(nearest, AccessFlags::W_OK | AccessFlags::X_OK) {
+            Ok(()) if nearest == state => self.ok(format!("{shown} is writable")),
+            Ok(()) => self.ok(format!("{shown} can be made")),
+            Err(error) => self.fail(format!(
+                "{} is not writable: {error}; give it to the user this runs as",
+                nearest.display()
+            )),
+        }
+    }
+
     /// The last line: how many there were of each.
     #[track_caller]
     pub fn summary(&mut self) {
@@ -115,6 +162,17 @@ impl<'out> Report<'out> {
             file.append(&line_of(Stamp::now(), level, message, name, number));
         }
     }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said = format!("{said}: {error}");
+        cause = error.source();
+    }
+    said
 }
 
 #[cfg(test)]

@@ -4,14 +4,11 @@
 //! and nothing else is.
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use bootagent_kit::args::{ConfigPath, Options};
+use bootagent_kit::args::Options;
 use bootagent_kit::check::Report;
-use bootagent_kit::dirs;
-use nix::unistd::{AccessFlags, access};
 
 use crate::api::listen;
 use crate::config::{Config, Listen};
@@ -22,23 +19,14 @@ use crate::socket::Rights;
 /// Checks configuration and environment and prints a line for each.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let mut report = Report::new(options.log_file.as_deref())?;
-    let path = options.config.path().display();
-    match options.config.load::<Config>() {
-        Ok(config) => {
-            let found = match (&options.config, options.config.path().exists()) {
-                (ConfigPath::Usual(_), false) => format!("no {path}, using the defaults"),
-                _ => format!("{path} is valid"),
-            };
-            report.ok(found);
-            check_token(&mut report, &config);
-            check_places(&mut report, &config);
-            check_lines(&mut report, &config);
-            check_mesh(&mut report, &config);
-        }
-        Err(error) => report.fail(format!("{:#}", anyhow::Error::from(error))),
+    if let Some(config) = report.config::<Config>(&options.config) {
+        check_token(&mut report, &config);
+        check_places(&mut report, &config);
+        check_lines(&mut report, &config);
+        check_mesh(&mut report, &config);
     }
     check_engine(&mut report);
-    check_state(&mut report);
+    report.state();
     Ok(report.exit_code())
 }
 
@@ -109,22 +97,5 @@ fn check_engine(report: &mut Report<'_>) {
             Rights::Nothing => report.warn(BeginError::NotPermitted.to_string()),
         },
         Err(error) => report.fail(format!("{:#}", anyhow::Error::from(error))),
-    }
-}
-
-fn check_state(report: &mut Report<'_>) {
-    let Some(state) = dirs::state() else {
-        return report.warn("STATE_DIRECTORY is not set; it must be to run");
-    };
-    let shown = state.display();
-    let mut places = state.ancestors();
-    let nearest = places.find(|it| it.exists()).unwrap_or(Path::new("/"));
-    match access(nearest, AccessFlags::W_OK | AccessFlags::X_OK) {
-        Ok(()) if nearest == state => report.ok(format!("{shown} is writable")),
-        Ok(()) => report.ok(format!("{shown} can be made")),
-        Err(error) => report.fail(format!(
-            "{} is not writable: {error}; give it to the user this runs as",
-            nearest.display()
-        )),
     }
 }

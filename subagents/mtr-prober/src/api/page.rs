@@ -13,9 +13,12 @@ use crate::verdict::{Language, Verdict};
 /// Peers in trouble that the page names.
 const MOST_PEERS: usize = 50;
 
-const HEAD: &str = "<!doctype html><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+/// Whatever is long breaks instead of pushing the rest out of sight, but for the tables of `mtr`, which scroll.
+const HEAD: &str = "<!doctype html><html lang=zh><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
 <style>body{font:16px sans-serif;margin:2em auto;max-width:64em;padding:0 1em;color-scheme:light dark}\
-pre{overflow:auto;font-size:14px}td,th{text-align:left;padding:.2em .8em .2em 0}</style>";
+h1,p,td:nth-child(2){overflow-wrap:anywhere}span{white-space:nowrap}pre{overflow:auto;font-size:14px}label{white-space:nowrap}input{max-width:100%;box-sizing:border-box}\
+td,th{text-align:left;vertical-align:top;padding:.2em .8em .2em 0}td:nth-child(2){min-width:8em}\
+@media(min-width:40em){td:not(:nth-child(2)),th{white-space:nowrap}}</style>";
 
 /// A form, the mesh's trouble, and the newest reports.
 pub(super) fn home(newest: &Page, mesh: &Standing) -> String {
@@ -37,7 +40,7 @@ pub(super) fn home(newest: &Page, mesh: &Standing) -> String {
             .map_or_else(|| "-".to_owned(), |loss| format!("{loss:.1} %"));
         let _ = write!(
             out,
-            "<tr><td>{} {}<td><a href=\"/reports/{}\">{}</a><td>{}<td>{loss}",
+            "<tr><td><span>{}</span> <span>{}</span><td><a href=\"/reports/{}\">{}</a><td>{}<td>{loss}",
             at.date(),
             at.time(),
             it.id,
@@ -45,7 +48,11 @@ pub(super) fn home(newest: &Page, mesh: &Standing) -> String {
             state(it.state)
         );
     }
-    out + "</table>\n"
+    out += "</table>\n";
+    if newest.items.is_empty() {
+        out += "<p>还没有报告。 There are none yet.\n";
+    }
+    out
 }
 
 /// How the mesh stands; nothing where there is none.
