@@ -89,6 +89,8 @@ pub enum Rank {
 pub enum Turn {
     /// Send it.
     Send,
+    /// Send it, and hear what comes before the next: nobody knows yet who answers.
+    Try,
     /// Leave it out in this round.
     LeaveOut,
 }
@@ -155,7 +157,7 @@ impl Share {
 
     /// Decides about a probe that is due:
     ///
-    /// 1. Where nobody is known to answer, it is sent.
+    /// 1. Where nobody is known to answer, it is tried.
     /// 2. While no more is wanted of the responder than its budget, it is sent.
     /// 3. Who is served first is sent, and the others make up for it.
     /// 4. Else it is sent when enough of the budget is left for one like it.
@@ -164,7 +166,7 @@ impl Share {
         let guess = wish.responder.or_else(|| self.guess(wish, now));
         let Some(address) = guess else {
             self.places.entry(place(wish)).or_default().blind += 1;
-            return Turn::Send;
+            return Turn::Try;
         };
         let (needed, cost) = match wish.before {
             // Not one to the other in the same order in each second.
@@ -410,7 +412,7 @@ mod tests {
     fn a_hop_that_nobody_answered_is_tried_and_one_that_others_know_is_taken_in_turns() {
         let mut share = Share::new(1, 7);
         let unknown = wish(None, Rank::Member);
-        let tries = (0..50).filter(|_| share.turn(&unknown, Moment::default()) == Turn::Send);
+        let tries = (0..50).filter(|_| share.turn(&unknown, Moment::default()) == Turn::Try);
         assert_eq!(tries.count(), 50);
         share.heard(&unknown, ROUTER, Moment::default());
         let tries = (0..50).filter(|_| share.turn(&unknown, Moment::default()) == Turn::Send);

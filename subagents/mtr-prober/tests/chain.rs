@@ -465,10 +465,8 @@ fn each_ping_has_one_fate_and_what_it_says_is_heard_by_the_other_engine() {
             .expect("it takes it");
         engine.ping(vec![ping(3, "10.0.2.2", 1)]).expect("taken");
         let found = fates(&events, 1);
-        assert!(
-            matches!(found[&(3, 1)], Fate::Answered(Some(_))),
-            "{found:?}"
-        );
+        // When it left is not known where the machine stood still just then.
+        assert!(matches!(found[&(3, 1)], Fate::Answered(_)), "{found:?}");
         // IPv6 looks for its neighbours for seconds.
         let known = (1..60).find(|&tag| {
             let pinged = engine.ping(vec![ping(8_000, "fd00:2::2", tag)]);

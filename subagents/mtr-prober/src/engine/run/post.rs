@@ -11,6 +11,7 @@ use crate::engine::{Handle, Letter, Of};
 use crate::moment::Moment;
 use crate::pace::Key;
 use crate::packet::Family;
+use crate::share::Turn;
 use crate::sys::{SEND_BATCH, Way};
 use crate::trace::Trace;
 
@@ -38,7 +39,7 @@ impl Run {
         }
     }
 
-    /// Writes the probe that is due into the outbox; tells how many there was.
+    /// Writes the probe that is due into the outbox; tells how much of a batch it is.
     fn write(&mut self, (id, handle): Key, now: Moment) -> usize {
         if handle == PINGED {
             return self.write_ping(id, now);
@@ -49,12 +50,16 @@ impl Run {
         };
         live.queued = Queued::No;
         live.trace.hurry(now, self.pace.wait_to_begin(class(live)));
+        let mut decided = Turn::Send;
         let mut lent = self.share.take();
         let taken = match &mut lent {
             Some(share) => {
                 let rank = joint::rank(live);
                 let spec = &live.spec;
-                let turn = |trace: &Trace| share.turn(&joint::wish(spec, &trace.next(), rank), now);
+                let turn = |trace: &Trace| {
+                    decided = share.turn(&joint::wish(spec, &trace.next(), rank), now);
+                    decided
+                };
                 live.trace.take_turn(now, turn)
             }
             None => live.trace.take(now),
@@ -88,7 +93,11 @@ impl Run {
             of: Of::Trace,
         });
         self.pace.spent();
-        1
+        // Who is tried ends the batch: the answer may be there at once, and tells the others whom they ask.
+        match decided {
+            Turn::Try => SEND_BATCH,
+            Turn::Send | Turn::LeaveOut => 1,
+        }
     }
 
     /// Hands the outbox of a lane to the kernel and keeps when its probes left.
