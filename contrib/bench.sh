@@ -3,7 +3,7 @@
 #
 #   contrib/bench.sh           as root: cgroups and the peers' packages need it
 #   contrib/bench.sh server    only the server, with simulated fleets (about an hour): its section of that file
-#   contrib/bench.sh probe     only mtr-prober, beside Debian's mtr (about 2 minutes), and prints it; likewise
+#   contrib/bench.sh probe     only mtr-prober, beside Debian's mtr and trippy-core (about 4 minutes), and prints it; likewise
 #   contrib/bench.sh growth    restarts children 10,000 times (about 5 minutes) and prints what daemon and
 #                              logger hold before and after; to be written into BENCHMARKS.md "By hand"
 #
@@ -33,7 +33,9 @@ trap 'rm -rf "$memory"' EXIT
 
 if [ "${1:-}" = probe ]; then
     need mtr=mtr-tiny nft=nftables ip=iproute2 nsenter=util-linux
-    cargo run --locked --release --quiet -p mtr-prober --example load -- --with-mtr
+    cargo build --locked --release --quiet -p mtr-prober --bins --examples
+    CARGO_TARGET_DIR=$cache/trippy-target cargo build --locked --release --quiet --manifest-path contrib/bench/trippy/Cargo.toml
+    "$programs/examples/load" --with-mtr --with-trippy "$cache/trippy-target/release/trippy-bench"
     exit
 fi
 

@@ -12,10 +12,14 @@ mod sys;
 #[expect(dead_code, reason = "the tests use what this does not")]
 mod world;
 
+use std::collections::BTreeMap;
 use std::fs::read_to_string;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
-use std::process::Stdio;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -39,9 +43,25 @@ fn main() {
     let chain = Chain::new(5, Limits::Lifted);
     engine_on(&chain, 500);
     drop(chain);
-    if std::env::args().any(|word| word == "--with-mtr") {
+    let words: Vec<String> = std::env::args().collect();
+    if words.iter().any(|word| word == "--with-mtr") {
         mtr_on(&Chain::new(5, Limits::Lifted), 500);
     }
+    let mut words = words.into_iter().skip_while(|word| word != "--with-trippy");
+    if let Some(program) = words.nth(1) {
+        trippy_on(&Chain::new(5, Limits::Lifted), 500, &program);
+    }
+    println!();
+    println!(
+        "| 500 traces, 10 rounds, 6 hops, routers as Linux limits them | rows | own | joint | false loss | answers of a router |"
+    );
+    println!("|---|---|---|---|---|---|");
+    limited("sharing", Some(1));
+    limited("not sharing", None);
+    println!();
+    println!("| 500 orders within a second, 2,000 traces live | p50 | p99 | worst |");
+    println!("|---|---|---|---|");
+    orders();
     println!();
     println!("| steady load | the engine's thread, % of a core | PSS |");
     println!("|---|---|---|");
@@ -140,6 +160,130 @@ fn engine_on(chain: &Chain, count: u16) {
     });
 }
 
+/// Many at once behind routers that answer once a second: what their rows say of routers that lose nothing.
+fn limited(name: &str, responder_rate: Option<u32>) {
+    const COUNT: u16 = 500;
+    let chain = Chain::new(5, Limits::Usual);
+    chain.source().within(|| {
+        let settings = Settings {
+            responder_rate,
+            ..settings()
+        };
+        let (engine, events) = Engine::start(settings).expect("root");
+        for number in 1..=COUNT {
+            let spec = spec(target(number), 1..=30, Some(10));
+            engine.begin(spec).expect("a place");
+        }
+        let (mut own, mut joint) = (0, 0);
+        let (mut sent, mut lost) = (0.0, 0.0);
+        let mut answers: BTreeMap<IpAddr, u32> = BTreeMap::new();
+        for _ in 0..COUNT {
+            // The target's row is nobody's to share.
+            for hop in ended(&events).iter().filter(|hop| hop.ttl < 6) {
+                own += u32::from(hop.own.sent > 0 && hop.group.is_none());
+                joint += u32::from(hop.group.is_some());
+                sent += f64::from(hop.own.sent);
+                lost += f64::from(hop.own.lost());
+                for responder in &hop.responders {
+                    *answers.entry(responder.address).or_default() += responder.received;
+                }
+            }
+        }
+        let rows = f64::from(COUNT) * 5.0;
+        let least = answers.values().min().copied().unwrap_or(0);
+        println!(
+            "| {name} | {rows:.0} | {:.1} % | {:.1} % | {:.2} % | {least} at least |",
+            100.0 * f64::from(own) / rows,
+            100.0 * f64::from(joint) / rows,
+            100.0 * lost / sent,
+        );
+    });
+}
+
+/// How long who orders waits for his id, while thousands are measured.
+fn orders() {
+    const LIVE: u16 = 2_000;
+    const ORDERS: u16 = 500;
+    let node = Node::new();
+    let _responder = Responder::start(&node, |probe| {
+        let router = Ipv4Addr::new(10, 1, probe.ttl, 0);
+        match probe.ttl {
+            30.. => Some((probe.to, Reply::Echo, Duration::ZERO)),
+            _ => Some((router, Reply::Exceeded(Vec::new()), Duration::ZERO)),
+        }
+    });
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("api");
+    let config = folder.path().join("mtr-prober.toml");
+    // As much as all these want.
+    let text = format!("listen = [{socket:?}]\nbudget = 80000\n");
+    std::fs::write(&config, text).expect("written");
+    let program = std::env::current_exe().expect("ours");
+    let program = program.ancestors().nth(2).expect("its folder");
+    let mut command = node.command(&program.join("mtr-prober").to_string_lossy());
+    command.env("STATE_DIRECTORY", folder.path()).arg("-c");
+    command.arg(&config).stderr(Stdio::null());
+    let _program = Ended(command.spawn().expect("it is built"));
+    while UnixStream::connect(&socket).is_err() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for number in 1..=LIVE {
+        order(&socket, number, 1_000);
+    }
+    std::thread::sleep(WATCHED / 2);
+    let began = Instant::now();
+    let next = AtomicU16::new(0);
+    let mut waited: Vec<Duration> = std::thread::scope(|scope| {
+        let generator = || {
+            let mut waited = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= ORDERS {
+                    return waited;
+                }
+                // From when it was to be sent, whatever held us up.
+                let due = began + Duration::from_millis(2) * u32::from(number);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                order(&socket, LIVE + 1 + number, 10);
+                waited.push(due.elapsed());
+            }
+        };
+        let threads: Vec<_> = (0..32).map(|_| scope.spawn(generator)).collect();
+        let ended = threads.into_iter().map(|it| it.join().expect("it ends"));
+        ended.flatten().collect()
+    });
+    waited.sort();
+    let at = |share: usize| waited[(waited.len() - 1) * share / 100].as_secs_f64() * 1_000.0;
+    println!(
+        "| mtr-prober | {:.1} ms | {:.1} ms | {:.1} ms |",
+        at(50),
+        at(99),
+        at(100)
+    );
+}
+
+/// A program, ended with this value.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn order(socket: &Path, number: u16, count: u32) {
+    let mut stream = UnixStream::connect(socket).expect("it listens");
+    let target = target(number);
+    let text = format!(
+        "GET /api/mtr?ip={target}&count={count} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(text.as_bytes()).expect("sent");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("text");
+    assert!(reply.starts_with("HTTP/1.1 202 "), "{reply}");
+}
+
 fn ended(events: &Receiver<Event>) -> Vec<mtr_prober::report::Hop> {
     loop {
         let event = events.recv_timeout(Duration::from_secs(120));
@@ -178,6 +322,30 @@ fn mtr_on(chain: &Chain, count: u16) {
         }
     }
     row.end("mtr 0.95", pss, 100.0 * lost / sent, rtt / (sent - lost));
+}
+
+/// The program of contrib/bench/trippy.
+fn trippy_on(chain: &Chain, count: u16, program: &str) {
+    let row = Row::begin();
+    let mut command = chain.source().command(program);
+    command.arg(count.to_string()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::null()).spawn().expect("it is built");
+    std::thread::sleep(Duration::from_secs(5));
+    let pss = family_pss(child.id());
+    let mut text = String::new();
+    let output = child.stdout.as_mut().expect("piped");
+    output.read_to_string(&mut text).expect("text");
+    child.wait().expect("it ends");
+    let numbers: Vec<f64> = text.split_whitespace().flat_map(str::parse).collect();
+    let [sent, lost, millis, received] = numbers[..] else {
+        panic!("{text:?}");
+    };
+    row.end(
+        "trippy-core 0.13",
+        pss,
+        100.0 * lost / sent,
+        millis / received,
+    );
 }
 
 fn steady(name: &str, count: u16, ttls: std::ops::RangeInclusive<u8>) {
