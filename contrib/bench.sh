@@ -36,6 +36,9 @@ if [ "${1:-}" = probe ]; then
     cargo build --locked --release --quiet -p mtr-prober --bins --examples
     CARGO_TARGET_DIR=$cache/trippy-target cargo build --locked --release --quiet --manifest-path contrib/bench/trippy/Cargo.toml
     "$programs/examples/load" --with-mtr --with-trippy "$cache/trippy-target/release/trippy-bench"
+    say "the mesh's decisions, simulated"
+    cargo test --locked --quiet -p mtr-prober --lib mesh::detect -- --nocapture --test-threads 1 |
+        grep ' is caught \|events in '
     exit
 fi
 

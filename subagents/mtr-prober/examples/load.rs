@@ -3,6 +3,8 @@
 //!
 //! The network has no loss and takes no time: what a contestant reports of either is its own.
 
+#[path = "load/mesh.rs"]
+mod mesh;
 #[path = "../tests/support/responder.rs"]
 #[expect(dead_code, reason = "the tests use what this does not")]
 mod responder;
@@ -66,7 +68,11 @@ fn main() {
     println!("| steady load | the engine's thread, % of a core | PSS |");
     println!("|---|---|---|");
     steady("2,000 traces of 30 hops, once a second", 2_000, 1..=30);
-    steady("5,000 pings, once a second", 5_000, 64..=64);
+    println!();
+    println!("| mesh | what |");
+    println!("|---|---|");
+    mesh::measure(0);
+    mesh::measure(5_000);
 }
 
 fn target(number: u16) -> IpAddr {
