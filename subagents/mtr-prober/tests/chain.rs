@@ -219,6 +219,35 @@ fn a_route_that_changes_in_mid_run_is_no_loss() {
 }
 
 #[test]
+fn a_line_that_is_cut_is_told_from_loss_and_measured_again_once_it_is_back() {
+    if cannot_run() {
+        return;
+    }
+    let chain = Chain::new(2, Limits::Lifted);
+    let source = chain.source();
+    let (results, _) = measure(&chain, spec(&chain.target(), 100, 100), || {
+        std::thread::sleep(Duration::from_secs(1));
+        source.sh("ip link set right down");
+        std::thread::sleep(Duration::from_secs(1));
+        source.sh("ip link set right up; ip route add default via 10.0.0.2");
+    });
+    let part = part(&results);
+    assert!(part.reached, "{part:#?}");
+    let target = part.hops.last().expect("rows");
+    assert!(
+        target.own.unsent > 0 && target.own.received > 20,
+        "{target:#?}"
+    );
+    // What the kernel did not take was not lost; what was on its way just then may be.
+    assert!(losses(part).iter().sum::<u32>() <= 6, "{part:#?}");
+    let mut faults = results.faults.iter();
+    let is_told = faults.any(|fault| matches!(fault, Fault::Unsent { probes: 1.., .. }));
+    assert!(is_told, "{:?}", results.faults);
+    let last = results.timeline.last().expect("seconds");
+    assert!(last.sent > 0 && last.lost == 0, "{:?}", results.timeline);
+}
+
+#[test]
 fn a_translator_on_the_way_mixes_nothing_up() {
     if cannot_run() {
         return;
