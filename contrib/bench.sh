@@ -3,6 +3,8 @@
 #
 #   contrib/bench.sh           as root: cgroups and the peers' packages need it
 #   contrib/bench.sh server    only the server, with simulated fleets (about an hour): its section of that file
+#   contrib/bench.sh rollout   only rollouts over 1,000,000 hosts, a package to 10,000 (BENCH_DOWNLOADS) and revocation
+#                              (about half an hour), and prints it; to be written into BENCHMARKS.md "By hand"
 #   contrib/bench.sh probe     only mtr-prober, beside Debian's mtr and trippy-core (about 4 minutes), and prints it; likewise
 #   contrib/bench.sh growth    restarts children 10,000 times (about 5 minutes) and prints what daemon and
 #                              logger hold before and after; to be written into BENCHMARKS.md "By hand"
@@ -42,7 +44,7 @@ if [ "${1:-}" = probe ]; then
     exit
 fi
 
-if [ "${1:-}" = server ]; then
+if [ "${1:-}" = server ] || [ "${1:-}" = rollout ]; then
     need openssl=openssl runuser=util-linux
     need_postgresql
     say "building"
@@ -54,6 +56,12 @@ if [ "${1:-}" = server ]; then
     else
         server=$(mktemp -d /var/tmp/bench-server.XXXXXX)
         trap 'rm -rf "$memory" "$server"' EXIT
+    fi
+    if [ "$1" = rollout ]; then
+        python3 contrib/bench/rollout.py --programs "${programs%/release}/server" --work "$server" --rounds "$rounds" \
+            --seconds "${BENCH_SECONDS:-20}" --downloads "${BENCH_DOWNLOADS:-10000}" \
+            --databases "${BENCH_DATABASES:-SQLite,PostgreSQL}"
+        exit
     fi
     say "measuring the server, ${BENCH_SECONDS:-20} s a run, $rounds rounds"
     python3 contrib/bench/server.py --programs "${programs%/release}/server" --work "$server" --rounds "$rounds" \

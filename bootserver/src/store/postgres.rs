@@ -421,6 +421,9 @@ mod tests {
             let plan = queries::plan(&store, &query).await;
             assert!(!plan.contains("Sort"), "{query:?}: {plan}");
         }
+        // What counts all of them looks none of them up.
+        let plan = queries::plan_of_count(&store).await;
+        assert!(plan.contains("Seq Scan on host"), "{plan}");
         store.close().await;
     }
 

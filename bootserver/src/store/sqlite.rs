@@ -459,6 +459,16 @@ mod tests {
         }
         store.close().await;
     }
+    #[tokio::test]
+    async fn all_hosts_are_counted_in_a_row() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let store = SqliteStore::open(&directory.path().join("a.db")).await;
+        let store = store.expect("a new database");
+        let plan = queries::plan_of_count(&store).await;
+        assert!(plan.starts_with("SCAN host\n"), "{plan}");
+        store.close().await;
+    }
+
     /// A store whose only connection counts its steps.
     async fn counted(directory: &Path) -> (SqliteStore, Arc<AtomicU64>) {
         let store = SqliteStore::open(&directory.join("a.db")).await;

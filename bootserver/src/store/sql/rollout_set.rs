@@ -33,12 +33,7 @@ pub(super) async fn count(
 ) -> Result<Vec<SystemCount>> {
     let query = host_query(set, scope)?;
     let look = Look::prepare(store, set, &query).await?;
-    let mut sql = QueryBuilder::new("SELECT host.os, host.arch, ");
-    sql.push(look.version()).push(" AS version, count(*)");
-    look.push(&mut sql);
-    // By their places: PostgreSQL takes a parameter for another one each time.
-    sql.push(" GROUP BY 1, 2, 3 ORDER BY 1, 2, 3");
-    let rows: Vec<(String, String, Option<String>, i64)> = sql
+    let rows: Vec<(String, String, Option<String>, i64)> = counted(&look)
         .build_query_as()
         .fetch_all(&store.readers)
         .await
@@ -50,6 +45,36 @@ pub(super) async fn count(
         hosts,
     };
     Ok(rows.into_iter().map(count).collect())
+}
+
+fn counted(look: &Look<'_>) -> QueryBuilder<Db> {
+    // Not the bare column: SQLite would go by the index of systems, and from there to each
+    // of a million hosts wherever it lies, which takes four times as long as all in a row.
+    let mut sql = QueryBuilder::new("SELECT host.os || '', host.arch || '', ");
+    sql.push(look.version()).push(" AS version, count(*)");
+    look.push(&mut sql);
+    // By their places: PostgreSQL takes a parameter for another one each time.
+    sql.push(" GROUP BY 1, 2, 3 ORDER BY 1, 2, 3");
+    sql
+}
+
+/// How the database would count all hosts.
+#[cfg(test)]
+pub(in crate::store) async fn plan_of_count(store: &SqlStore) -> String {
+    let set = TargetSet::Query {
+        selector: String::new(),
+        group: None,
+        hostname: None,
+    };
+    let query = host_query(&set, &Scope::fleet()).expect("a query");
+    let look = Look::prepare(store, &set, &query).await.expect("a look");
+    let text = format!("{}{}", super::EXPLAIN, counted(&look).sql().as_str());
+    let rows = sqlx::query(sqlx::AssertSqlSafe(text))
+        .fetch_all(&store.readers)
+        .await
+        .expect("a plan");
+    let line = |row| sqlx::Row::get::<String, _>(row, super::PLAN_COLUMN);
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The first hosts of a set that are like one of these.
