@@ -2,6 +2,9 @@
 //! `fleet` decide, stores, and replies.
 
 pub mod api_tokens;
+pub mod assignment_orders;
+pub mod assignment_view;
+pub mod assignments;
 pub mod audit;
 pub mod bulk;
 pub mod download;

@@ -2,6 +2,7 @@
 //!
 //! Handlers and the store load facts, ask here, and do what is answered.
 
+pub mod assignment;
 pub mod clone;
 pub mod enrol;
 pub mod group;

@@ -63,13 +63,14 @@ const fn creating<N: Need>(path: &'static str, is_secret: bool) -> Creating {
 }
 
 /// All of them. An uploaded package takes no key: there is one place for it.
-const CREATING: [Creating; 10] = [
+const CREATING: [Creating; 11] = [
     creating::<View>("/api/v1/api-tokens", true),
     creating::<OperateFleet>("/api/v1/enrolment-tokens", true),
     creating::<OperateFleet>("/api/v1/groups", false),
     creating::<OperateFleet>("/api/v1/groups/{id}/hosts/bulk", false),
     creating::<Operate>("/api/v1/hosts/bulk", false),
     creating::<Operate>("/api/v1/jobs", false),
+    creating::<OperateFleet>("/api/v1/assignments", false),
     creating::<Operate>("/api/v1/rollouts", false),
     creating::<Operate>("/api/v1/rollouts/{id}/retry", false),
     creating::<Operate>("/api/v1/rollouts/{id}/revert", false),

@@ -10,9 +10,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::{
-    api_tokens, audit, bulk, download, enrolment_tokens, errcodes, events, export, groups, health,
-    host_edit, host_standing, hosts, job_results, jobs, metrics, packages, register,
-    rollout_orders, rollouts, session, sessions, status, stream, upload, users,
+    api_tokens, assignment_orders, assignments, audit, bulk, download, enrolment_tokens, errcodes,
+    events, export, groups, health, host_edit, host_standing, hosts, job_results, jobs, metrics,
+    packages, register, rollout_orders, rollouts, session, sessions, status, stream, upload, users,
 };
 use crate::app::App;
 use crate::budget::admit;
@@ -68,6 +68,18 @@ fn routes() -> OpenApiRouter<App> {
         .routes(routes!(rollout_orders::abort))
         .routes(routes!(rollout_orders::retry))
         .routes(routes!(rollout_orders::revert))
+        .routes(routes!(assignments::list, assignments::create))
+        .routes(routes!(assignments::preview))
+        .routes(routes!(
+            assignments::get,
+            assignments::change,
+            assignments::delete
+        ))
+        .routes(routes!(assignments::hosts))
+        .routes(routes!(assignment_orders::confirm))
+        .routes(routes!(assignment_orders::pause))
+        .routes(routes!(assignment_orders::resume))
+        .routes(routes!(assignment_orders::retry))
         .routes(routes!(job_results::list))
         .routes(routes!(events::list))
         .routes(routes!(stream::follow))

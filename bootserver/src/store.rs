@@ -9,12 +9,14 @@
 
 pub mod address;
 pub mod api_token;
+pub mod assignment;
 pub mod audit;
 pub mod batch;
 pub mod bulk;
 pub mod change;
 pub mod enrolment;
 pub mod event;
+pub mod first_start;
 pub mod group;
 pub mod host;
 pub mod idempotency;
@@ -46,11 +48,16 @@ use crate::token::TokenDigest;
 
 use address::Address;
 use api_token::{ApiTokenInserted, ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner};
+use assignment::{
+    AssignmentChange, AssignmentDeleted, AssignmentOrder, AssignmentQuery, AssignmentRow,
+    AssignmentStored, Draft, FitCount, NewAssignment,
+};
 use audit::{AuditQuery, AuditRow, By};
 use bulk::{BulkChange, BulkPart, PartChanged};
 use change::{Heard, Topic};
 use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
+pub use first_start::{FirstStart, FirstTokens};
 use group::{Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming};
 use host::{
     HostChange, HostChangeQuery, HostDetail, HostEdit, HostEdited, HostQuery, HostSummary, Looked,
@@ -116,26 +123,6 @@ pub async fn within<T>(step: &'static str, call: impl Future<Output = Result<T>>
             source: format!("no answer within {} s", WITHIN.as_secs()).into(),
         }),
     }
-}
-
-/// What the very first start makes, as the store keeps it.
-#[derive(Debug, Clone)]
-pub struct FirstTokens {
-    /// The first user.
-    pub admin: NewUser,
-    /// The operator's.
-    pub api: TokenDigest,
-    /// The hosts'.
-    pub enrolment: TokenDigest,
-}
-
-/// Whether a start was the first one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstStart {
-    /// It was: the tokens are stored.
-    First,
-    /// It was not: nothing was stored.
-    Later,
 }
 
 /// Opens the database at an address and brings its tables up to date.
@@ -460,6 +447,48 @@ pub trait Store: Send + Sync + 'static {
     async fn rollouts_due(&self) -> Result<Vec<i64>>;
     /// Does the next part of what a rollout has to do.
     async fn turn_rollout(&self, lease: &Lease, number: i64, now: i64) -> Result<Held<Turned>>;
+
+    /// Stores an assignment, which begins with its first turn.
+    async fn insert_assignment(&self, new: &NewAssignment, by: &By) -> Result<AssignmentStored>;
+    /// Assignments, newest first.
+    async fn assignments(&self, query: &AssignmentQuery) -> Result<Page<AssignmentRow>>;
+    /// One assignment.
+    async fn assignment(&self, id: &str) -> Result<Option<AssignmentRow>>;
+    /// Changes an assignment, if this is still its revision.
+    async fn change_assignment(
+        &self,
+        id: &str,
+        change: &AssignmentChange,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<AssignmentStored>;
+    /// Tells an assignment something, if this is still its revision.
+    async fn order_assignment(
+        &self,
+        id: &str,
+        order: &AssignmentOrder,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<AssignmentStored>;
+    /// Deletes an assignment, if this is still its revision.
+    async fn delete_assignment(
+        &self,
+        id: &str,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<AssignmentDeleted>;
+    /// Gives the hosts of an assignment other files of the same version.
+    async fn renew_assignment(&self, rollout: i64, goods: &Goods) -> Result<()>;
+    /// How many hosts an assignment would mean, by what they are and how they stand.
+    async fn fit_assignment(&self, draft: &Draft) -> Result<Vec<FitCount>>;
+    /// The assignments at work that give hosts of a set another version of an agent.
+    async fn assignments_against(
+        &self,
+        set: &TargetSet,
+        scope: &Scope,
+        agent: &str,
+        version: Option<&str>,
+    ) -> Result<Vec<AssignmentRow>>;
 
     /// Notes that a request begins which is to be done once.
     async fn begin_once(&self, once: &Once, now: i64) -> Result<Begun>;

@@ -4,7 +4,7 @@
 _bootserver() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local commands='serve migrate backup restore close-jobs import reset-password openapi'
-    local nouns='host tag group token package job rollout event user api'
+    local nouns='host tag group token package job rollout assignment event user api'
     local client='--server --token-file --ca-file --json'
     local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --all --parallel --stages --soak --fail-count --fail-rate --second-user --dry-run --phase --sort --format --unset --limit --host --since --topics --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
     local serve='-T -c --config --listen --tls-cert --tls-key --trusted-proxy --socket --metrics-listen --data
@@ -25,7 +25,7 @@ _bootserver() {
         ;;
     -l | --log-level) choices='error warn info debug trace' ;;
     --log-format) choices='text json' ;;
-    --topics) choices='host event job package group rollout' ;;
+    --topics) choices='host event job package group rollout assignment' ;;
     --format) choices='ndjson csv' ;;
     --phase) choices='active ended' ;;
     --role) choices='viewer operator admin' ;;
@@ -42,6 +42,7 @@ _bootserver() {
         'token ') choices='create list revoke' ;;
         'package ') choices='add list delete' ;;
         'job ') choices='create list show cancel' ;;
+        'assignment ') choices='create list show hosts change confirm pause resume retry delete' ;;
         'rollout ') choices='create list show targets confirm pause resume abort retry revert' ;;
         'event ') choices='list follow' ;;
         'user ') choices='create list reset delete' ;;

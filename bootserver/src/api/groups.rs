@@ -280,6 +280,10 @@ pub async fn delete(
             let detail = format!("it is in other groups: {holders}; take it out of them first");
             Err(Problem::conflict(&detail))
         }
+        GroupDeleted::Assigned(assignments) => Err(Problem::conflict(&format!(
+            "assignments are for its hosts: {}; delete them first",
+            assignments.join(", ")
+        ))),
         GroupDeleted::IsScope { users, api_tokens } => {
             let users = users.iter().map(|name| format!("user {name}"));
             let api_tokens = api_tokens.iter().map(|name| format!("API token {name}"));

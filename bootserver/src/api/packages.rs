@@ -172,6 +172,9 @@ async fn delete_whole(app: &App, id: &str, by: &By) -> Result<StatusCode, Proble
         PackageDeleted::InRollout { rollout } => Err(Problem::conflict(&format!(
             "the rollout {rollout} needs this package; wait for its end or abort it"
         ))),
+        PackageDeleted::Assigned { assignment } => Err(Problem::conflict(&format!(
+            "the assignment {assignment} needs this package; assign another version, or delete it"
+        ))),
         PackageDeleted::Unknown => Err(Problem::not_found("package")),
     }
 }

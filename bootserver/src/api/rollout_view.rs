@@ -112,12 +112,14 @@ impl From<RolloutRow> for RolloutView {
     }
 }
 
-fn reason(phase: Phase) -> Option<&'static str> {
+pub(super) fn reason(phase: Phase) -> Option<&'static str> {
     match phase {
         Phase::Freezing | Phase::Unconfirmed | Phase::Running => None,
         Phase::Paused(Pause::Operator) => Some("operator"),
         Phase::Paused(Pause::GateMissed) => Some("gate_missed"),
         Phase::Paused(Pause::Restored) => Some("restored"),
+        Phase::Paused(Pause::FailCount) => Some("fail_count"),
+        Phase::Paused(Pause::FailRate) => Some("fail_rate"),
         Phase::Stopping(end) | Phase::Ended(end) => Some(match end {
             End::Done => "done",
             End::Stopped(Limit::FailCount) => "fail_count",
@@ -128,14 +130,14 @@ fn reason(phase: Phase) -> Option<&'static str> {
     }
 }
 
-fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
+pub(super) fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
     let states = TargetState::ALL.into_iter();
     let states = states.map(|state| (state.word(), tally.of(state)));
     states.filter(|(_, targets)| *targets > 0).collect()
 }
 
 /// What the first target waits for that waits at all, as if its host were there.
-fn next_waits_for(row: &RolloutRow) -> Option<Why> {
+pub(super) fn next_waits_for(row: &RolloutRow) -> Option<Why> {
     let stage_with = |state: TargetState| {
         let mut stages = 0..row.plan.stages();
         let stage = stages.find(|stage| row.counts.stage(*stage).of(state) > 0)?;
@@ -144,6 +146,8 @@ fn next_waits_for(row: &RolloutRow) -> Option<Why> {
             stage,
             offline_since: None,
             busy_with: None,
+            reason: None,
+            hosts: hosts_of(row),
         };
         why(&row.plan, &row.stand, &row.counts, target, unix_millis())
     };
@@ -153,6 +157,12 @@ fn next_waits_for(row: &RolloutRow) -> Option<Why> {
         TargetState::Running,
     ];
     open.into_iter().find_map(stage_with)
+}
+
+/// How many hosts `parallel` is a part of.
+pub(super) fn hosts_of(row: &RolloutRow) -> u64 {
+    let hosts = u64::try_from(row.hosts).unwrap_or_default();
+    hosts.max(row.counts.total().open())
 }
 
 /// One target.
@@ -196,7 +206,9 @@ impl TargetView {
             state: row.state,
             stage,
             offline_since: row.offline_since,
-            busy_with: row.busy_with.as_deref(),
+            busy_with: row.busy_with.as_ref(),
+            reason: row.reason.as_deref(),
+            hosts: hosts_of(rollout),
         };
         let RolloutRow {
             plan,

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use bootagent_protocol::Action;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -18,7 +19,7 @@ use crate::auth::{May, Operate, Operator, View};
 use crate::clock::unix_millis;
 use crate::extract::revision::etag;
 use crate::extract::{JsonBody, Params, PathId};
-use crate::fleet::rollout::plan::{Plan, Terms};
+use crate::fleet::rollout::plan::{Contention, Plan, Terms};
 use crate::fleet::rollout::target::TargetState;
 use crate::fleet::selector::Selector;
 use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing};
@@ -30,7 +31,7 @@ use crate::store::rollout::{
 use crate::wire;
 
 /// Longest name and pattern, in bytes.
-const MAX_TEXT_BYTES: usize = 128;
+pub(super) const MAX_TEXT_BYTES: usize = 128;
 
 /// A rollout to be.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -203,7 +204,8 @@ pub async fn preview(
 ) -> Result<Json<JobPreview>, Problem> {
     let ordered = ordered(&app, &body.order).await?;
     let set = body.targets.set()?;
-    plan(body.plan, unix_millis())?;
+    let plan = plan(body.plan, unix_millis())?;
+    refuse_against(&app, &ordered, &set, &plan, &operator.scope).await?;
     let fit = fit(&app, &ordered, &set, body.expected_hosts, &operator.scope).await?;
     fit.preview(&app, &set, &operator.scope).await.map(Json)
 }
@@ -311,6 +313,7 @@ impl Begin {
         let scope = &operator.scope;
         let fit = fit(app, &self.ordered, &self.set, self.expected_hosts, scope).await?;
         fit.refuse_without(app, &self.set, scope).await?;
+        refuse_against(app, &self.ordered, &self.set, &plan, scope).await?;
         let Ordered {
             action,
             agent,
@@ -346,6 +349,36 @@ impl Begin {
             )),
         }
     }
+}
+
+/// Refuses what assignments at work would put back, unless the rollout supersedes them.
+async fn refuse_against(
+    app: &App,
+    ordered: &Ordered,
+    set: &TargetSet,
+    plan: &Plan,
+    scope: &Scope,
+) -> Result<(), Problem> {
+    let changes = ordered.action.needs_package() || ordered.action == Action::Uninstall;
+    if !changes || plan.terms().contention == Contention::Supersede {
+        return Ok(());
+    }
+    let (agent, version) = (&ordered.agent, ordered.version.as_deref());
+    let against = app
+        .store
+        .assignments_against(set, scope, agent, version)
+        .await?;
+    if against.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> = against
+        .iter()
+        .map(|one| format!("{} ({} {})", one.id, one.agent, one.version))
+        .collect();
+    Err(Problem::conflict(&format!(
+        "assignments would put hosts back when it is over: {}; pause or change them, or say          contention supersede; nothing was started",
+        named.join(", ")
+    )))
 }
 
 /// Whose a rollout is, or who agrees: the user, also by a token of theirs.

@@ -24,7 +24,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StreamParams {
-    /// Only of these topics, with commas: host, event, job, package, group, rollout. All by default.
+    /// Only of these topics, with commas: host, event, job, package, group, rollout, assignment. All by default.
     #[param(example = "host,job")]
     topics: Option<String>,
 }

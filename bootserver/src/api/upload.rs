@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use super::assignments;
 use super::packages::PackageView;
 use crate::app::App;
 use crate::auth::{May, OperateFleet};
@@ -138,6 +139,7 @@ async fn keep(
         PackageInserted::Done => {
             kept.done();
             tracing::info!(id = %package.id, file = %package.file, "a package was uploaded");
+            assignments::renew(app, &package.name, &package.version).await;
             Ok((StatusCode::CREATED, Json(package.into())))
         }
         PackageInserted::Exists(there) => existing(*there, &package),

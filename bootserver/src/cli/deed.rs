@@ -1,6 +1,7 @@
 //! What each verb does: which calls it makes, and how their answers are shown.
 
 mod account;
+mod assignment;
 mod follow;
 mod group;
 mod host;
@@ -23,6 +24,10 @@ use super::words::Said;
 
 pub(super) use account::{
     token_create, token_list, token_revoke, user_create, user_delete, user_list, user_reset,
+};
+pub(super) use assignment::{
+    assignment_change, assignment_confirm, assignment_create, assignment_delete, assignment_hosts,
+    assignment_list, assignment_pause, assignment_resume, assignment_retry, assignment_show,
 };
 pub(super) use follow::event_follow;
 pub(super) use group::{

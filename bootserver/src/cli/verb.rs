@@ -78,7 +78,7 @@ macro_rules! options {
 }
 
 /// Every verb, in the order of the help.
-pub(super) const VERBS: [Verb; 42] = verbs! {
+pub(super) const VERBS: [Verb; 52] = verbs! {
     "host" "list" "" ["selector" "group" "hostname" "search" "agent" "agent-version" "agent-state" "os" "arch" "version" "ip" "state" "sort" "limit"] "hosts by name" => host_list;
     "host" "show" "HOST" [] "one host and its agents" => host_show;
     "host" "edit" "HOST" ["display-name" "notes"] "what operators call it and write about it" => host_edit;
@@ -114,6 +114,16 @@ pub(super) const VERBS: [Verb; 42] = verbs! {
     "rollout" "abort" "ID" [] "order nothing any more" => rollout_abort;
     "rollout" "retry" "ID" ["name" "expected-hosts" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data"] "another one where it failed" => rollout_retry;
     "rollout" "revert" "ID" ["name" "expected-hosts" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data"] "another one, back to what each host had" => rollout_revert;
+    "assignment" "create" "AGENT" ["version" "group" "watch" "name" "priority" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "dry-run" "data"] "give hosts of a group a version, now and from now on" => assignment_create;
+    "assignment" "list" "" ["agent" "host" "limit"] "assignments, newest first; of a host, which one has it" => assignment_list;
+    "assignment" "show" "ID" [] "one assignment, and how many hosts are right" => assignment_show;
+    "assignment" "hosts" "ID" ["state" "limit"] "the hosts it had to do with, and what each waits for" => assignment_hosts;
+    "assignment" "change" "ID" ["version" "watch" "name" "priority" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data"] "another version or plan begins anew" => assignment_change;
+    "assignment" "confirm" "ID" [] "agree to one that needs a second user" => assignment_confirm;
+    "assignment" "pause" "ID" [] "order nothing for now; it keeps its hosts" => assignment_pause;
+    "assignment" "resume" "ID" [] "go on, with fresh counts" => assignment_resume;
+    "assignment" "retry" "ID" [] "try again at once where it failed, and go on" => assignment_retry;
+    "assignment" "delete" "ID" [] "remove it; hosts keep what they have" => assignment_delete;
     "event" "list" "" ["host" "since" "limit"] "what happened on hosts, oldest first" => event_list;
     "event" "follow" "" ["topics"] "what changes from now on, until Ctrl-C" => event_follow;
     "user" "create" "NAME" ["role" "display-name" "scope"] "a new user with a one-time password" => user_create;
@@ -124,7 +134,7 @@ pub(super) const VERBS: [Verb; 42] = verbs! {
 };
 
 /// Every option of verbs.
-pub(super) const OPTIONS: [Opt; 44] = options! {
+pub(super) const OPTIONS: [Opt; 45] = options! {
     "selector" "selector" Text "TAGS" "hosts like svc=ecs,cmpt!=DB,region in (cn,eu),!old";
     "group" "" Own "GROUP" "hosts of this group, or the group itself; group add takes several";
     "expected-hosts" "expected_hosts" Number "N" "do it only when it is for as many hosts";
@@ -141,6 +151,7 @@ pub(super) const OPTIONS: [Opt; 44] = options! {
     "soak" "soak" Seconds "TIME" "how long each stage but the last must stay good";
     "fail-count" "fail_count" Text "N" "more failures stop it; -1 for no such limit [0]";
     "fail-rate" "fail_rate" Number "N" "more failures than so many percent stop it";
+    "priority" "priority" Text "N" "of several assignments that mean a host, the highest has it [0]";
     "second-user" "second_user" Flag "" "another user must confirm it first";
     "dry-run" "dry_run" Flag "" "only look how many hosts it means and what they would get";
     "phase" "phase" Text "PHASE" "active or ended";
@@ -150,7 +161,7 @@ pub(super) const OPTIONS: [Opt; 44] = options! {
     "limit" "" Own "N" "rows at most [1000]";
     "host" "" Own "HOST" "on, or of, this host; job and rollout create take several";
     "since" "since" Ago "TIME" "received since then: 90s, 15m, 12h, 7d";
-    "topics" "topics" Text "TOPICS" "of these: host,event,job,package,group,rollout";
+    "topics" "topics" Text "TOPICS" "of these: host,event,job,package,group,rollout,assignment";
     "role" "role" Text "ROLE" "viewer, operator or admin";
     "scope" "scope" Scope "TAGS" "restricted to hosts with these tags";
     "tags" "tags" Text "TAGS" "tags its hosts get";
@@ -222,7 +233,7 @@ HOST is an agentsn or a whole host name, GROUP an id or a name. Options of verbs
   --ca-file FILE           certificates to trust beside the system's; else BOOTSERVER_CA_FILE
   --json                   one JSON document: the API's own, lists as {items, next}, what
                            was refused as its problem document; event follow: one per line
-  -d, --data JSON          a body: JSON, @FILE or - (api, job and rollout create)
+  -d, --data JSON          a body: JSON, @FILE or - (api, job, rollout, assignment create)
   -H, --header NAME:VALUE  a header more (api), such as If-Match; never a token
 ";
 

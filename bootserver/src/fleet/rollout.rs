@@ -5,7 +5,7 @@
 //! it gets, `tally` how many stand where, `stand` what operators may
 //! still say, `step` what happens next, `contention` who has a host that two
 //! want, `why` what a host waits for, `follow` the rollouts that come after one: a
-//! retry or a way back.
+//! retry or a way back, `standing` the one that an assignment goes on with.
 //!
 //! The one rule: whoever stops at any point and goes on from the stored plan,
 //! stand and states of the targets, does the same as one who never stopped.
@@ -16,6 +16,7 @@ pub mod follow;
 pub mod goods;
 pub mod plan;
 pub mod stand;
+pub mod standing;
 pub mod step;
 pub mod tally;
 pub mod target;

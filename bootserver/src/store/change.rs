@@ -32,17 +32,21 @@ pub enum Topic {
     /// Rollouts: `new`, `moved` where targets or its stage are elsewhere, or what it is doing
     /// from now on: `unconfirmed`, `running`, `paused`, `stopping` or `ended`.
     Rollout,
+    /// Assignments: `new`, `edited`, `deleted`, `moved`, or what one is doing from now on:
+    /// `unconfirmed`, `running` or `paused`.
+    Assignment,
 }
 
 impl Topic {
     /// Every one.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Host,
         Self::Event,
         Self::Job,
         Self::Package,
         Self::Group,
         Self::Rollout,
+        Self::Assignment,
     ];
 
     /// As messages say it.
@@ -54,6 +58,7 @@ impl Topic {
             Self::Package => "package",
             Self::Group => "group",
             Self::Rollout => "rollout",
+            Self::Assignment => "assignment",
         }
     }
 

@@ -97,6 +97,8 @@ pub enum GroupDeleted {
     Changed,
     /// These groups have it in them.
     InUse(Vec<String>),
+    /// These assignments are for its hosts.
+    Assigned(Vec<String>),
     /// Somebody is restricted to it, by name; some of them when they are many.
     IsScope {
         /// Users.

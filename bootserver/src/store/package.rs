@@ -87,6 +87,11 @@ pub enum PackageDeleted {
         /// Its id.
         rollout: String,
     },
+    /// An assignment gives it to hosts.
+    Assigned {
+        /// Its id.
+        assignment: String,
+    },
     /// There is no such package.
     Unknown,
 }

@@ -10,6 +10,7 @@ use crate::fleet::rollout::plan::Plan;
 use crate::fleet::rollout::stand::{Refusal, Stand};
 use crate::fleet::rollout::tally::Counts;
 use crate::fleet::rollout::target::TargetState;
+use crate::fleet::rollout::why::Rival;
 
 use super::page::{Count, Limit};
 
@@ -146,6 +147,8 @@ pub struct RolloutRow {
     pub stand: Stand,
     /// How many targets there are so far.
     pub targets: i64,
+    /// How many hosts it is for: its targets, or those of its assignment.
+    pub hosts: i64,
     /// How many stand where.
     pub counts: Counts,
     /// Up with each change of what it is doing.
@@ -156,6 +159,8 @@ pub struct RolloutRow {
     pub author_name: String,
     /// The rollout it comes after.
     pub follows: Option<Follows>,
+    /// The assignment it is for.
+    pub assignment: Option<String>,
     /// When it was ordered.
     pub created: i64,
     /// When it ended.
@@ -228,8 +233,12 @@ pub struct TargetRow {
     pub reason: Option<String>,
     /// Since when its host is not there, if it is not.
     pub offline_since: Option<i64>,
-    /// The older rollout that has its host, by id.
-    pub busy_with: Option<String>,
+    /// Who else has its host.
+    pub busy_with: Option<Rival>,
+    /// The version its host says it has.
+    pub has: Option<String>,
+    /// How often it was tried; in an assignment, since it was last right for long.
+    pub attempts: i64,
 }
 
 /// What an operator says to a rollout.

@@ -185,6 +185,44 @@ struct Things {
     package: String,
     package_file: String,
     rollouts: Rollouts,
+    assignments: Assignments,
+}
+
+/// One for each thing that can be said to it.
+struct Assignments {
+    unconfirmed: String,
+    running: String,
+    paused: String,
+}
+
+impl Assignments {
+    fn make(server: &Server) -> Self {
+        server.upload("", &bundle("b", "1.0", b"b"));
+        let group = server.api("POST", "/api/v1/groups");
+        let group = group.json(&json!({ "name": "assigned" })).expect(201);
+        let group = group["id"].as_str().expect("an id");
+        let new =
+            |plan: Value| json!({ "group": group, "agent": "b", "version": "1.0", "plan": plan });
+        let id = |made: Value| made["id"].as_str().expect("an id").to_owned();
+        let make = || {
+            id(server
+                .api("POST", "/api/v1/assignments")
+                .json(&new(json!({})))
+                .expect(201))
+        };
+        let ann = server.sign_in("ann", "correct horse battery");
+        let unconfirmed = server.call("POST", "/api/v1/assignments").bearer(&ann);
+        let unconfirmed = unconfirmed.json(&new(json!({ "confirmation": "second_user" })));
+        let paused = make();
+        server
+            .api("POST", &format!("/api/v1/assignments/{paused}/pause"))
+            .expect(200);
+        Self {
+            unconfirmed: id(unconfirmed.expect(201)),
+            running: make(),
+            paused,
+        }
+    }
 }
 
 /// One for each thing that can be said to it.
@@ -270,6 +308,7 @@ impl Things {
             package: id(&package),
             package_file: package["url"].as_str().expect("a path").to_owned(),
             rollouts,
+            assignments: Assignments::make(server),
             host,
             group,
             user,
@@ -299,6 +338,14 @@ impl Things {
             }
             "get_package" | "delete_package" => (&self.package, Value::Null),
             "get_rollout" | "list_rollout_targets" => (&self.rollouts.ended, Value::Null),
+            "get_assignment"
+            | "list_assignment_hosts"
+            | "delete_assignment"
+            | "pause_assignment"
+            | "retry_assignment" => (&self.assignments.running, Value::Null),
+            "change_assignment" => (&self.assignments.running, json!({ "name": "mine" })),
+            "confirm_assignment" => (&self.assignments.unconfirmed, Value::Null),
+            "resume_assignment" => (&self.assignments.paused, Value::Null),
             "confirm_rollout" => (&self.rollouts.unconfirmed, Value::Null),
             "pause_rollout" => (&self.rollouts.to_pause, Value::Null),
             "resume_rollout" => (&self.rollouts.paused, Value::Null),

@@ -784,3 +784,71 @@ fn no_server_and_none_that_answers_is_told_and_told_apart() {
     let (code, out, _) = ended(bare(&["host", "list", "-h"]));
     assert!(code == Some(0) && out.contains("host delete HOST"), "{out}");
 }
+
+#[test]
+fn assignments_are_made_shown_changed_and_deleted() {
+    let server = Server::start();
+    server.upload("", &bundle("a", "2.0", b"two"));
+    server.upload("", &bundle("a", "3.0", b"three"));
+    let host = server.register("web");
+    server.push(&host, json!({}));
+    told(&server, &["group", "create", "edge"]);
+    told(&server, &["group", "add", "edge", &host.agentsn]);
+    let create = ["assignment", "create", "a", "--version", "2.0"];
+    let (code, error) = failed(&server, &create);
+    assert_eq!(code, 2, "{error}");
+    let plan = ["--group", "edge", "--parallel", "5%", "--priority", "7"];
+    let create = [&create[..], &plan].concat();
+    let look = document(&server, &[&create[..], &["--dry-run"]].concat());
+    assert_eq!((&look["hosts"], &look["targets"]), (&json!(1), &json!(1)));
+    let made = document(&server, &create);
+    assert_eq!(
+        (&made["priority"], &made["group_name"]),
+        (&json!(7), &json!("edge"))
+    );
+    let id = made["id"].as_str().expect("an id");
+    assert!(told(&server, &["assignment", "list", "--host", &host.agentsn]).contains(id));
+    wait_for("an order", || {
+        let hosts = told(&server, &["assignment", "hosts", id, "--state", "ordered"]);
+        hosts.contains(&host.agentsn).then_some(())
+    });
+    let paused = document(&server, &["assignment", "pause", id]);
+    assert_eq!(
+        (&paused["state"], &paused["reason"]),
+        (&json!("paused"), &json!("operator"))
+    );
+    let resumed = document(&server, &["assignment", "resume", id]);
+    assert_eq!(resumed["state"], "running");
+    assert_eq!(
+        document(&server, &["assignment", "retry", id])["state"],
+        "running"
+    );
+    let change = [
+        "assignment",
+        "change",
+        id,
+        "--version",
+        "3.0",
+        "--fail-count",
+        "3",
+    ];
+    let changed = document(&server, &change);
+    assert_eq!(
+        (&changed["version"], &changed["plan"]["fail_count"]),
+        (&json!("3.0"), &json!(3))
+    );
+    assert_eq!(
+        changed["plan"]["parallel"], "5%",
+        "the rest of the plan stays"
+    );
+    assert_eq!(
+        document(&server, &["assignment", "show", id])["version"],
+        "3.0"
+    );
+    let (_, error) = failed(&server, &["assignment", "confirm", id]);
+    assert!(error.contains("begun"), "{error}");
+    let (code, _) = failed(&server, &["assignment", "change", id]);
+    assert_eq!(code, 2);
+    told(&server, &["assignment", "delete", id]);
+    assert!(!told(&server, &["assignment", "list"]).contains(id));
+}

@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod assignments;
 mod backup;
 mod bad_input;
 mod budgets;

@@ -1,5 +1,6 @@
 //! The promises.
 
+mod assignments;
 mod bulk;
 mod changes;
 mod enrolment;
@@ -22,6 +23,7 @@ use bootserver::store::event::EventQuery;
 use bootserver::store::page::Limit;
 use bootserver::store::status::{StatusOutcome, Stored};
 
+pub(crate) use assignments::*;
 pub(crate) use bulk::*;
 pub(crate) use changes::*;
 pub(crate) use enrolment::*;

@@ -111,6 +111,15 @@ macro_rules! contract {
                 a_host_without_a_file_is_skipped
                 a_way_back_takes_each_target_to_what_it_had
                 after_a_restore_a_rollout_waits_for_somebody
+                who_joins_an_assignment_or_drifts_gets_its_version
+                an_assignment_orders_no_more_at_once_than_it_may_and_stops_at_its_limit
+                of_two_assignments_the_one_with_the_higher_priority_has_a_host
+                an_assignment_leaves_hosts_to_rollouts_and_rollouts_are_told_of_it
+                another_version_begins_anew_and_a_deleted_assignment_leaves_hosts_alone
+                a_host_without_a_file_waits_until_there_is_one
+                a_host_is_not_ordered_a_version_for_ever
+                a_large_assignment_is_looked_at_part_by_part
+                an_assignment_waits_after_a_restore_and_for_a_second_user
             );
         }
     };

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::cluster;
 
 /// Each with its SHA-256 for SQLite and PostgreSQL. Numbers that are missing were never given.
-const RELEASED: [(&str, &str, &str); 11] = [
+const RELEASED: [(&str, &str, &str); 13] = [
     (
         "0001_initial",
         "18b3f15762fb7507b159323075547292f85171da68f2b4fae2050c4b72ef5b73",
@@ -70,9 +70,19 @@ const RELEASED: [(&str, &str, &str); 11] = [
         "42adee4acc5820f3207348804bdfdd3dca738ee3350de2e4aed693f8b48df470",
     ),
     (
+        "0016_rollouts",
+        "0a4e589b48837a6fd1f6b51aae1c1eec143e6ac4610eb2d894e27cb2b066968c",
+        "8c027d3e4e19c589cf4284fe04383248cf0838eaef41b2ca97164646107889f8",
+    ),
+    (
         "0017_lists",
         "1081880ecd42c94a5fa9857f174fa688fe2dd8ff22686eaa8e598dfcd2ab64fc",
         "32faf3037a0fcb8254b3a65cc4ed272013e33b35d3c55b630373d5b3019319fe",
+    ),
+    (
+        "0018_assignments",
+        "52ff663028c3c7b47950d041f62752755eb7ae405c08e42abac2fbbf6a51a046",
+        "4f6d92a2cbb54b676773a89bfbb276ea8231749728149687f9017abb39ee6890",
     ),
 ];
 

@@ -53,6 +53,29 @@ pub async fn ordered(app: &App, order: &CreateJobs) -> Result<Ordered, Problem> 
     })
 }
 
+/// What hosts get that shall have this version of a sub-agent, whatever they have.
+pub async fn assigned(
+    app: &App,
+    agent: &str,
+    version: &str,
+    watch: Option<u64>,
+) -> Result<Goods, Problem> {
+    if agent == BOOTAGENT {
+        return Err(Problem::invalid(
+            "agent: BootAgent itself is not assigned; upgrade it by a rollout",
+        ));
+    }
+    let order = CreateJobs {
+        action: Action::Install.as_str().to_owned(),
+        name: Some(agent.to_owned()),
+        version: Some(version.to_owned()),
+        downgrade: Some(true),
+        watch,
+        ..CreateJobs::default()
+    };
+    Ok(ordered(app, &order).await?.goods)
+}
+
 /// What takes targets of these kinds back: an upgrade to the version each had, or the
 /// removal of what was not there. An upgrade is watched as long as the one before.
 pub async fn way_back(

@@ -133,7 +133,7 @@ fn path(said: &Said, word: &str) -> Result<String, Failure> {
     Ok(format!("{ROLLOUTS}/{id}{word}"))
 }
 
-fn document(said: &Said) -> Result<Map<String, Value>, Failure> {
+pub(super) fn document(said: &Said) -> Result<Map<String, Value>, Failure> {
     match said.option("data") {
         None => Ok(Map::new()),
         Some(text) => serde_json::from_slice(&body_text(text)?)
@@ -142,7 +142,7 @@ fn document(said: &Said) -> Result<Map<String, Value>, Failure> {
 }
 
 /// What a document says of this so far.
-fn part(document: &Map<String, Value>, key: &str) -> Map<String, Value> {
+pub(super) fn part(document: &Map<String, Value>, key: &str) -> Map<String, Value> {
     let part = document.get(key).and_then(Value::as_object);
     part.cloned().unwrap_or_default()
 }
@@ -182,7 +182,7 @@ fn targets(
 }
 
 /// Puts a plan together, if anything is said of it.
-fn plan_into(
+pub(super) fn plan_into(
     said: &Said,
     body: &mut Map<String, Value>,
     fields: &mut Map<String, Value>,

@@ -437,14 +437,14 @@ impl Plan {
     /// The limit that is exceeded, if one is:
     /// 1. more failures than `fail_count`;
     /// 2. of the finished, strictly more than `fail_rate` percent, once there are
-    ///    `min_sample` of them, or all targets when these are fewer.
-    pub fn exceeded(&self, total: &Tally) -> Option<Limit> {
+    ///    `min_sample` of them, or all `hosts` when these are fewer.
+    pub fn exceeded(&self, total: &Tally, hosts: u64) -> Option<Limit> {
         let failures = self.failures(total);
         if u64::try_from(self.terms.fail_count).is_ok_and(|most| failures > most) {
             return Some(Limit::FailCount);
         }
         let finished = failures + total.of(TargetState::Succeeded);
-        let sample = u64::from(self.terms.min_sample.unwrap_or(MIN_SAMPLE)).min(total.all());
+        let sample = u64::from(self.terms.min_sample.unwrap_or(MIN_SAMPLE)).min(hosts);
         let is_over = failures * 100 > finished * u64::from(self.terms.fail_rate);
         let is_rated = self.terms.fail_rate > 0 && finished >= sample;
         (is_rated && is_over).then_some(Limit::FailRate)

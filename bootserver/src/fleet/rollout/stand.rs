@@ -61,6 +61,19 @@ pub enum Pause {
     GateMissed,
     /// The database was put back from a copy, and nobody knows what was done since.
     Restored,
+    /// More failures than an assignment allows, lately.
+    FailCount,
+    /// A higher rate of failures than an assignment allows, lately.
+    FailRate,
+}
+
+impl From<Limit> for Pause {
+    fn from(limit: Limit) -> Self {
+        match limit {
+            Limit::FailCount => Self::FailCount,
+            Limit::FailRate => Self::FailRate,
+        }
+    }
 }
 
 /// How a rollout ends.

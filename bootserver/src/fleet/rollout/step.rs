@@ -78,7 +78,7 @@ pub fn step(plan: &Plan, stand: &Stand, counts: &Counts, now: i64) -> Step {
     let mut next = stand.clone();
     next.phase = limited(plan, stand, &total, now);
     if next.phase == Phase::Running {
-        advance(plan, &mut next, counts, now);
+        advance(plan, &mut next, counts, Course::Once, now);
     }
     if let Phase::Stopping(end) = next.phase
         && total.open() == 0
@@ -92,10 +92,10 @@ pub fn step(plan: &Plan, stand: &Stand, counts: &Counts, now: i64) -> Step {
         Phase::Paused(_) => (Recall::All, Waiting::Stay, None),
         Phase::Stopping(End::Expired) => (Recall::All, Waiting::Expire, None),
         Phase::Stopping(_) => (Recall::All, Waiting::Skip, None),
-        Phase::Running => match begin_before(plan, &next, now) {
+        Phase::Running => match begin_before(plan, next.expires, now) {
             None => (Recall::All, Waiting::Stay, None),
             Some(begin_before) => {
-                let hand_out = hand_out(plan, &next, counts, begin_before);
+                let hand_out = hand_out(plan, &next, counts, total.all(), begin_before);
                 (Recall::OfOffline, Waiting::Stay, hand_out)
             }
         },
@@ -118,7 +118,7 @@ fn limited(plan: &Plan, stand: &Stand, total: &Tally, now: i64) -> Phase {
     match stand.phase {
         // What shows only after the end says what kind of end it was: nothing is left to
         // stop, and whoever looks shall not read that all went well.
-        Phase::Ended(End::Done) => match plan.exceeded(total) {
+        Phase::Ended(End::Done) => match plan.exceeded(total, total.all()) {
             Some(limit) => Phase::Ended(End::Stopped(limit)),
             None => stand.phase,
         },
@@ -128,7 +128,7 @@ fn limited(plan: &Plan, stand: &Stand, total: &Tally, now: i64) -> Phase {
             // One that only waits for who is under way goes through.
             let is_through =
                 stand.phase == Phase::Running && total.open() == total.of(TargetState::Running);
-            match plan.exceeded(total) {
+            match plan.exceeded(total, total.all()) {
                 Some(limit) => Phase::Stopping(End::Stopped(limit)),
                 None if is_over && !is_through => Phase::Stopping(End::Expired),
                 None => stand.phase,
@@ -150,16 +150,34 @@ enum Proof {
     Missed,
 }
 
+/// Whether there is an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Course {
+    /// It ends with its targets.
+    Once,
+    /// More targets may come at any time.
+    Standing,
+}
+
 /// Goes through the gates that are open. The last stage with hosts left has none,
-/// and is over when all its targets ended.
-fn advance(plan: &Plan, next: &mut Stand, counts: &Counts, now: i64) {
+/// and is over when all its targets ended; one that stands has no end.
+pub(super) fn advance(plan: &Plan, next: &mut Stand, counts: &Counts, course: Course, now: i64) {
     loop {
         let (_, later) = counts.split_after(next.stage);
-        let is_last = next.stage + 1 >= plan.stages() || later.open() == 0;
+        let is_last = match course {
+            Course::Once => next.stage + 1 >= plan.stages() || later.open() == 0,
+            Course::Standing if next.stage + 1 >= plan.stages() => return,
+            Course::Standing => false,
+        };
         let proof = match is_last {
             true if counts.total().open() == 0 => Proof::Enough,
             true => Proof::Open,
             false => proof(plan, &counts.stage(next.stage), next.stage),
+        };
+        let proof = match (proof, course) {
+            // Its hosts may still come.
+            (Proof::Empty, Course::Standing) => Proof::Open,
+            (proof, _) => proof,
         };
         match (proof, next.gate) {
             (Proof::Empty, _) | (_, Gate::Waived) if !is_last => {}
@@ -218,18 +236,25 @@ pub(super) fn gate(plan: &Plan, tally: &Tally, stage: usize) -> (u64, u64, u64) 
 }
 
 /// Until when something may begin, if it may now.
-fn begin_before(plan: &Plan, stand: &Stand, now: i64) -> Option<i64> {
+pub(super) fn begin_before(plan: &Plan, expires: i64, now: i64) -> Option<i64> {
     match plan.window().map(|window| window.at(now)) {
-        None => Some(stand.expires),
-        Some(Opening::Open { until }) => Some(until.min(stand.expires)),
+        None => Some(expires),
+        Some(Opening::Open { until }) => Some(until.min(expires)),
         Some(Opening::Closed { .. }) => None,
     }
 }
 
-fn hand_out(plan: &Plan, stand: &Stand, counts: &Counts, begin_before: i64) -> Option<HandOut> {
+/// Who is ordered where `parallel` is a part of so many hosts.
+pub(super) fn hand_out(
+    plan: &Plan,
+    stand: &Stand,
+    counts: &Counts,
+    hosts: u64,
+    begin_before: i64,
+) -> Option<HandOut> {
     let total = counts.total();
     let (released, _) = counts.split_after(stand.stage);
-    let parallel = plan.terms().parallel.of(total.all());
+    let parallel = plan.terms().parallel.of(hosts);
     let places = parallel.saturating_sub(total.under_way());
     let most = places.min(released.of(TargetState::Waiting));
     (most > 0).then_some(HandOut {

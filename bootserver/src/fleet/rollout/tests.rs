@@ -293,7 +293,7 @@ proptest! {
             if world.ordered > ordered {
                 prop_assert!(stopped.is_none(), "handed out after it stopped");
                 prop_assert_eq!(step.stand.phase, Phase::Running);
-                prop_assert!(world.plan.exceeded(&before).is_none());
+                prop_assert!(world.plan.exceeded(&before, before.all()).is_none());
                 prop_assert!(total.under_way() <= most);
                 let window = world.plan.window().map(|window| window.at(world.now));
                 let is_open = !matches!(window, Some(Opening::Closed { .. }));

@@ -10,6 +10,9 @@ use super::tally::Counts;
 use super::target::TargetState;
 use super::window::Opening;
 
+/// The word for a host the package has no file for.
+pub const NO_FILE: &str = "no-file";
+
 /// A target that may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target<'a> {
@@ -19,8 +22,21 @@ pub struct Target<'a> {
     pub stage: usize,
     /// Since when its host is not there, if it is not.
     pub offline_since: Option<i64>,
-    /// The older rollout that has its host, if one has.
-    pub busy_with: Option<&'a str>,
+    /// Who else has its host, if somebody has.
+    pub busy_with: Option<&'a Rival>,
+    /// Why nothing was ordered so far, in one word.
+    pub reason: Option<&'a str>,
+    /// How many hosts `parallel` is a part of.
+    pub hosts: u64,
+}
+
+/// Who has a host that somebody waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rival {
+    /// A rollout, by id.
+    Rollout(String),
+    /// An assignment, by id.
+    Assignment(String),
 }
 
 /// What a target waits for. Times are unix milliseconds, stages count from 0.
@@ -67,6 +83,13 @@ pub enum Why {
         /// That rollout.
         id: String,
     },
+    /// An assignment has ordered something of its host.
+    Assignment {
+        /// That assignment.
+        id: String,
+    },
+    /// The package has no file for its host.
+    NoFile,
     /// As many hosts as allowed are under way.
     Parallel {
         /// How many are.
@@ -80,6 +103,19 @@ pub enum Why {
     NextStatus,
     /// Its host has the order and has not answered yet.
     Result,
+    /// It failed, and an assignment tries it again.
+    BackOff {
+        /// When.
+        until: i64,
+    },
+    /// An assignment has tried it often enough, or its job was withdrawn; `retry` tries it
+    /// again.
+    Retry {
+        /// How often it was tried.
+        attempts: i64,
+    },
+    /// An assignment finds it with its next look at all hosts.
+    NextLook,
     /// Its host has the order, and is offline.
     Silent {
         /// Since when.
@@ -91,7 +127,7 @@ pub enum Why {
 /// 1. under way: its host;
 /// 2. the rollout as a whole does not go on;
 /// 3. its stage is not released;
-/// 4. its host is offline, or another rollout's;
+/// 4. its host is offline, or somebody else's, or there is no file for it;
 /// 5. there is no place.
 pub fn why(
     plan: &Plan,
@@ -149,11 +185,18 @@ fn why_waiting(plan: &Plan, stand: &Stand, counts: &Counts, target: Target<'_>, 
     if let Some(since) = target.offline_since {
         return Why::Offline { since };
     }
-    if let Some(id) = target.busy_with {
-        return Why::OtherRollout { id: id.to_owned() };
+    match target.busy_with {
+        Some(Rival::Rollout(id)) => return Why::OtherRollout { id: id.clone() },
+        Some(Rival::Assignment(id)) => return Why::Assignment { id: id.clone() },
+        None => {}
     }
-    let total = counts.total();
-    let (under_way, most) = (total.under_way(), plan.terms().parallel.of(total.all()));
+    if target.reason == Some(NO_FILE) {
+        return Why::NoFile;
+    }
+    let (under_way, most) = (
+        counts.total().under_way(),
+        plan.terms().parallel.of(target.hosts),
+    );
     match under_way < most {
         true => Why::Next,
         false => Why::Parallel { under_way, most },
@@ -175,6 +218,8 @@ mod tests {
         stage: 0,
         offline_since: None,
         busy_with: None,
+        reason: None,
+        hosts: 10,
     };
 
     #[test]
@@ -213,15 +258,27 @@ mod tests {
             check(&running, &counts, offline),
             Some(Why::Offline { since: 3 })
         );
-        let busy = Target {
-            busy_with: Some("older"),
+        let id = || "other".to_owned();
+        for (rival, expected) in [
+            (Rival::Rollout(id()), Why::OtherRollout { id: id() }),
+            (Rival::Assignment(id()), Why::Assignment { id: id() }),
+        ] {
+            let busy = Target {
+                busy_with: Some(&rival),
+                state: WAITING.state,
+                stage: WAITING.stage,
+                offline_since: None,
+                reason: None,
+                hosts: WAITING.hosts,
+            };
+            let found = why(&plan, &running, &counts, busy, 5);
+            assert_eq!(found, Some(expected));
+        }
+        let fileless = Target {
+            reason: Some(NO_FILE),
             ..WAITING
         };
-        let id = "older".to_owned();
-        assert_eq!(
-            check(&running, &counts, busy),
-            Some(Why::OtherRollout { id })
-        );
+        assert_eq!(check(&running, &counts, fileless), Some(Why::NoFile));
         let later = Target {
             stage: 1,
             ..WAITING

@@ -10,7 +10,7 @@ use crate::store::Result;
 use crate::store::change::Topic;
 
 /// Of these things, those in the scope as it is now. Packages are everybody's,
-/// groups belong to who may see every host.
+/// groups and assignments belong to who may see every host.
 pub(super) async fn visible(
     store: &SqlStore,
     topic: Topic,
@@ -20,7 +20,7 @@ pub(super) async fn visible(
     let (select, agentsn) = match topic {
         Topic::Package => return Ok(ids.to_vec()),
         _ if scope.is_fleet() => return Ok(ids.to_vec()),
-        Topic::Group => return Ok(Vec::new()),
+        Topic::Group | Topic::Assignment => return Ok(Vec::new()),
         Topic::Rollout => return rollouts(store, ids, scope).await,
         Topic::Host => (
             "SELECT host.agentsn FROM host WHERE host.agentsn IN (",

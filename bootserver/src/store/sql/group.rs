@@ -158,6 +158,15 @@ pub(super) async fn delete(
     if !holders.is_empty() {
         return Ok(GroupDeleted::InUse(holders));
     }
+    let assignments: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM assignment WHERE host_group = $1 ORDER BY name")
+            .bind(id)
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(failed(step))?;
+    if !assignments.is_empty() {
+        return Ok(GroupDeleted::Assigned(assignments));
+    }
     let (users, api_tokens) = scope::restricted_to(&mut tx, id, by.at).await?;
     if !users.is_empty() || !api_tokens.is_empty() {
         return Ok(GroupDeleted::IsScope { users, api_tokens });

@@ -128,8 +128,8 @@ pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<Packag
         return Ok(PackageDeleted::Unknown);
     }
     // The rollout first: its jobs come and go.
-    let rollout: Option<String> = sqlx::query_scalar(
-        "SELECT rollout.id FROM rollout_package
+    let rollout: Option<(String, Option<String>)> = sqlx::query_as(
+        "SELECT rollout.id, rollout.assignment FROM rollout_package
          JOIN rollout ON rollout.number = rollout_package.rollout
          WHERE rollout_package.package = $1 AND rollout.ended IS NULL LIMIT 1",
     )
@@ -137,8 +137,10 @@ pub(super) async fn delete(store: &SqlStore, id: &str, by: &By) -> Result<Packag
     .fetch_optional(&mut *tx)
     .await
     .map_err(failed(step))?;
-    if let Some(rollout) = rollout {
-        return Ok(PackageDeleted::InRollout { rollout });
+    match rollout {
+        Some((_, Some(assignment))) => return Ok(PackageDeleted::Assigned { assignment }),
+        Some((rollout, None)) => return Ok(PackageDeleted::InRollout { rollout }),
+        None => {}
     }
     let user: Option<String> =
         sqlx::query_scalar("SELECT id FROM job WHERE package = $1 AND finished IS NULL LIMIT 1")

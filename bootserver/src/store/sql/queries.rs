@@ -82,6 +82,11 @@ macro_rules! in_state {
 
 mod admit;
 mod api_token;
+mod assignment;
+mod assignment_fit;
+mod assignment_order;
+mod assignment_sweep;
+mod assignment_turn;
 mod audit;
 mod bulk;
 mod change;
@@ -135,6 +140,10 @@ use crate::fleet::rollout::goods::Goods;
 use crate::fleet::tags::Tags;
 use crate::store::api_token::{
     ApiTokenInserted, ApiTokenQuery, ApiTokenRow, NewApiToken, TokenOwner,
+};
+use crate::store::assignment::{
+    AssignmentChange, AssignmentDeleted, AssignmentOrder, AssignmentQuery, AssignmentRow,
+    AssignmentStored, Draft, FitCount, NewAssignment,
 };
 use crate::store::audit::{AuditQuery, AuditRow, By};
 use crate::store::bulk::{BulkChange, BulkPart, PartChanged};
@@ -585,6 +594,57 @@ impl Store for SqlStore {
     }
     async fn turn_rollout(&self, lease: &Lease, number: i64, now: i64) -> Result<Held<Turned>> {
         rollout_turn::turn(self, lease, number, now).await
+    }
+
+    async fn insert_assignment(&self, new: &NewAssignment, by: &By) -> Result<AssignmentStored> {
+        assignment::insert(self, new, by).await
+    }
+    async fn assignments(&self, query: &AssignmentQuery) -> Result<Page<AssignmentRow>> {
+        assignment::list(self, query).await
+    }
+    async fn assignment(&self, id: &str) -> Result<Option<AssignmentRow>> {
+        assignment::by_id(self, id).await
+    }
+    async fn change_assignment(
+        &self,
+        id: &str,
+        change: &AssignmentChange,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<AssignmentStored> {
+        assignment::change(self, id, change, revision, by).await
+    }
+    async fn order_assignment(
+        &self,
+        id: &str,
+        order: &AssignmentOrder,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<AssignmentStored> {
+        assignment_order::order(self, id, order, revision, by).await
+    }
+    async fn delete_assignment(
+        &self,
+        id: &str,
+        revision: Option<i64>,
+        by: &By,
+    ) -> Result<AssignmentDeleted> {
+        assignment_order::delete(self, id, revision, by).await
+    }
+    async fn renew_assignment(&self, rollout: i64, goods: &Goods) -> Result<()> {
+        assignment::renew(self, rollout, goods).await
+    }
+    async fn fit_assignment(&self, draft: &Draft) -> Result<Vec<FitCount>> {
+        assignment_fit::count(self, draft).await
+    }
+    async fn assignments_against(
+        &self,
+        set: &TargetSet,
+        scope: &Scope,
+        agent: &str,
+        version: Option<&str>,
+    ) -> Result<Vec<AssignmentRow>> {
+        assignment_fit::against(self, set, scope, agent, version).await
     }
 
     async fn begin_once(&self, once: &Once, now: i64) -> Result<Begun> {

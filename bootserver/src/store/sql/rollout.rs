@@ -26,8 +26,8 @@ use crate::store::rollout::{
 };
 
 const SELECT: &str = "SELECT number, id, name, action, agent, version, plan, stand, targets,
-        revision, author, author_name, follows, follow, created, ended
-    FROM rollout WHERE 1 = 1";
+        revision, author, author_name, follows, follow, assignment, created, ended
+    FROM rollout WHERE assignment IS NULL";
 
 pub(super) async fn insert(
     store: &SqlStore,
@@ -45,50 +45,11 @@ pub(super) async fn insert(
         }
     }
     let stand = Stand::new(&new.plan, new.created);
-    let number: i64 = sqlx::query_scalar(
-        "INSERT INTO rollout (id, name, action, agent, version, goods, target_set, scope, plan,
-                              stand, phase, author, author_name, follows, follow, created)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-         RETURNING number",
-    )
-    .bind(&new.id)
-    .bind(&new.name)
-    .bind(new.action.as_str())
-    .bind(&new.agent)
-    .bind(&new.version)
-    .bind(to_json(&new.goods))
-    .bind(to_json(&new.set))
-    .bind(to_json(&scope.to_texts()))
-    .bind(to_json(&new.plan))
-    .bind(to_json(&stand))
-    .bind(stand.phase.word())
-    .bind(&new.author)
-    .bind(&by.actor.name)
-    .bind(new.follows.as_ref().map(|follows| &follows.id))
-    .bind(new.follows.as_ref().map(|follows| way_word(follows.way)))
-    .bind(new.created)
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(failed(step))?;
-    for file in new.goods.files() {
-        // As with jobs: whoever deletes the package is before or after.
-        let there = sqlx::query(concat!("SELECT 1 FROM package WHERE id = $1", for_share!()))
-            .bind(file)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(failed(step))?;
-        if there.is_none() {
-            return Ok(RolloutInserted::PackageGone);
-        }
-        sqlx::query(
-            "INSERT INTO rollout_package (rollout, package) VALUES ($1, $2)
-             ON CONFLICT (rollout, package) DO NOTHING",
-        )
-        .bind(number)
-        .bind(file)
-        .execute(&mut *tx)
-        .await
-        .map_err(failed(step))?;
+    if insert_row(&mut tx, new, &stand, None, scope, by)
+        .await?
+        .is_none()
+    {
+        return Ok(RolloutInserted::PackageGone);
     }
     let deed = Deed {
         action: "rollout.create",
@@ -109,6 +70,75 @@ pub(super) async fn insert(
     let row = by_id(store, &new.id, scope).await?;
     row.map(|row| RolloutInserted::Done(Box::new(row)))
         .ok_or_else(|| failed(step)(sqlx::Error::RowNotFound))
+}
+
+/// Writes a rollout that stands so, and returns its number; none if a package it needs
+/// is not there.
+pub(super) async fn insert_row(
+    tx: &mut Write,
+    new: &NewRollout,
+    stand: &Stand,
+    assignment: Option<&str>,
+    scope: &Scope,
+    by: &By,
+) -> Result<Option<i64>> {
+    let step = "storing a rollout";
+    let number: i64 = sqlx::query_scalar(
+        "INSERT INTO rollout (id, name, action, agent, version, goods, target_set, scope, plan,
+                              stand, phase, author, author_name, follows, follow, created,
+                              assignment)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+         RETURNING number",
+    )
+    .bind(&new.id)
+    .bind(&new.name)
+    .bind(new.action.as_str())
+    .bind(&new.agent)
+    .bind(&new.version)
+    .bind(to_json(&new.goods))
+    .bind(to_json(&new.set))
+    .bind(to_json(&scope.to_texts()))
+    .bind(to_json(&new.plan))
+    .bind(to_json(stand))
+    .bind(stand.phase.word())
+    .bind(&new.author)
+    .bind(&by.actor.name)
+    .bind(new.follows.as_ref().map(|follows| &follows.id))
+    .bind(new.follows.as_ref().map(|follows| way_word(follows.way)))
+    .bind(new.created)
+    .bind(assignment)
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(failed(step))?;
+    let are_there = hold_packages(tx, number, &new.goods).await?;
+    Ok(are_there.then_some(number))
+}
+
+/// Keeps packages from being deleted while a rollout needs them. False if one is not
+/// there.
+pub(super) async fn hold_packages(tx: &mut Write, number: i64, goods: &Goods) -> Result<bool> {
+    let step = "holding the packages of a rollout";
+    for file in goods.files() {
+        // As with jobs: whoever deletes the package is before or after.
+        let there = sqlx::query(concat!("SELECT 1 FROM package WHERE id = $1", for_share!()))
+            .bind(file)
+            .fetch_optional(&mut **tx)
+            .await
+            .map_err(failed(step))?;
+        if there.is_none() {
+            return Ok(false);
+        }
+        sqlx::query(
+            "INSERT INTO rollout_package (rollout, package) VALUES ($1, $2)
+             ON CONFLICT (rollout, package) DO NOTHING",
+        )
+        .bind(number)
+        .bind(file)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed(step))?;
+    }
+    Ok(true)
 }
 
 /// What the audit says of a set: a long list by its length.
@@ -289,8 +319,16 @@ pub(super) async fn write_stand(
         true => next.phase.word(),
         false => "moved",
     };
-    tx.tell(Topic::Rollout, what, [&rollout.id]);
+    tell(tx, rollout, what);
     Ok(())
+}
+
+/// Tells what became of a rollout, or of the assignment it is for.
+pub(super) fn tell(tx: &mut Write, rollout: &RolloutRow, what: &'static str) {
+    match &rollout.assignment {
+        Some(assignment) => tx.tell(Topic::Assignment, what, [assignment]),
+        None => tx.tell(Topic::Rollout, what, [&rollout.id]),
+    }
 }
 
 /// Counts the targets that were written down, all of which wait.
@@ -336,7 +374,7 @@ pub(super) async fn count(
     Ok(())
 }
 
-async fn counts_of(store: &SqlStore, numbers: &[i64]) -> Result<BTreeMap<i64, Counts>> {
+pub(super) async fn counts_of(store: &SqlStore, numbers: &[i64]) -> Result<BTreeMap<i64, Counts>> {
     let rows: Vec<(i64, i64, String, i64)> = sqlx::query_as(concat!(
         "SELECT rollout, stage, state, targets FROM rollout_count
          WHERE rollout IN (SELECT CAST(given.value AS BIGINT) FROM ",
@@ -418,11 +456,13 @@ pub(super) fn read(row: &DbRow) -> Result<RolloutRow> {
         plan: from_json(step, &text("plan")?)?,
         stand: from_json(step, &text("stand")?)?,
         targets: number("targets")?,
+        hosts: number("targets")?,
         counts: Counts::default(),
         revision: number("revision")?,
         author: text("author")?,
         author_name: text("author_name")?,
         follows,
+        assignment: maybe("assignment")?,
         created: number("created")?,
         ended: row.try_get("ended").map_err(failed(step))?,
     })

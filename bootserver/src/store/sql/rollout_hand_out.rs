@@ -9,15 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::assignment_turn;
 use super::rollout::{read, target_state};
 use super::rollout_turn::{Moved, Turn, take_back};
 use super::{failed, from_json, to_json};
 use crate::fleet::package_choice::HostSystem;
 use crate::fleet::presence::Presence;
-use crate::fleet::rollout::contention;
+use crate::fleet::rollout::contention::{Owner, Side, Turn as Whose, between};
 use crate::fleet::rollout::goods::{Goods, Variant};
 use crate::fleet::rollout::step::HandOut;
 use crate::fleet::rollout::target::{News, TargetState, after};
+use crate::fleet::rollout::why::NO_FILE;
 use crate::store::Result;
 use crate::store::change::Topic;
 use crate::store::rollout::RolloutRow;
@@ -38,11 +40,12 @@ struct Candidate {
     arch: String,
     own_version: String,
     before: Option<String>,
+    reason: Option<String>,
 }
 
-/// The target of an older rollout at the same host.
+/// The target of another rollout at the same host.
 #[derive(sqlx::FromRow)]
-struct Older {
+struct Other {
     agentsn: String,
     rollout: i64,
     place: i64,
@@ -66,10 +69,18 @@ pub(super) async fn hand_out(
     let most = usize::try_from(what.most).unwrap_or(usize::MAX).min(JOBS);
     let is_online = |it: &&Candidate| it.presence == Presence::Online.word();
     let online: Vec<&Candidate> = candidates.iter().filter(is_online).collect();
+    let dropped = match turn.assignment {
+        Some(assignment) => {
+            let agentsns = online.iter().map(|it| it.agentsn.as_str());
+            assignment_turn::dropped(turn.tx, assignment, agentsns.collect(), now).await?
+        }
+        None => BTreeMap::new(),
+    };
     let (busy, freed) = contended(turn, &online, most, now).await?;
     let mut jobs: BTreeMap<usize, Vec<Value>> = BTreeMap::new();
     let mut moves = Vec::new();
     let mut befores = Vec::new();
+    let mut fileless = Vec::new();
     let mut last = None;
     let mut ordered = 0;
     for candidate in &candidates {
@@ -80,11 +91,31 @@ pub(super) async fn hand_out(
         if !is_online(&candidate) || busy.contains(&candidate.agentsn) {
             continue;
         }
+        if let Some(reason) = dropped.get(&candidate.agentsn) {
+            let skipped = Moved::new(
+                candidate.place,
+                TargetState::Waiting,
+                TargetState::Skipped,
+                now,
+            );
+            moves.push(Moved {
+                reason: Some(reason),
+                ..skipped
+            });
+            continue;
+        }
         let system = HostSystem {
             os: &candidate.os,
             arch: &candidate.arch,
         };
         let picked = goods.pick(candidate.version.as_deref(), system);
+        if picked.is_none() && turn.rollout.assignment.is_some() {
+            // A file may come.
+            if candidate.reason.as_deref() != Some(NO_FILE) {
+                fileless.push(json!([turn.rollout.number, candidate.place]));
+            }
+            continue;
+        }
         let (from, news) = match picked {
             Some(_) => (TargetState::Waiting, News::Ordered),
             None => (TargetState::Waiting, News::Passed),
@@ -103,7 +134,7 @@ pub(super) async fn hand_out(
                 one.job = Some(id);
                 ordered += 1;
             }
-            None => one.reason = Some("no-file"),
+            None => one.reason = Some(NO_FILE),
         }
         moves.push(one);
     }
@@ -114,6 +145,7 @@ pub(super) async fn hand_out(
     }
     turn.move_all(&moves).await?;
     note_befores(turn, &befores).await?;
+    note_fileless(turn, &fileless).await?;
     // Everything behind the last one was looked at: from the beginning again.
     let is_through = is_end && last == candidates.last().map(|candidate| candidate.place);
     let next = last.filter(|_| !is_through).unwrap_or(-1);
@@ -141,7 +173,8 @@ fn before<'c>(rollout: &RolloutRow, candidate: &'c Candidate) -> Option<&'c str>
 async fn candidates(turn: &mut Turn<'_>, looked: i64, end: i64) -> Result<Vec<Candidate>> {
     sqlx::query_as(concat!(
         "SELECT target.place, target.agentsn, target.version, host.state AS presence, host.os,
-                host.arch, host.version AS own_version, host_agent.version AS before
+                host.arch, host.version AS own_version, host_agent.version AS before,
+                target.reason
          FROM rollout_target AS target",
         by_index!("rollout_target_by_state"),
         " JOIN host ON host.agentsn = target.agentsn
@@ -161,7 +194,7 @@ async fn candidates(turn: &mut Turn<'_>, looked: i64, end: i64) -> Result<Vec<Ca
     .map_err(failed("looking which targets are next"))
 }
 
-/// Looks which hosts are an older rollout's, and takes them over where the plan says
+/// Looks which hosts are another rollout's, and takes them over where the plan says
 /// so. Returns those that are not free, and whether some were freed.
 async fn contended(
     turn: &mut Turn<'_>,
@@ -172,7 +205,7 @@ async fn contended(
     let step = "looking whose turn it is";
     let mut busy = BTreeSet::new();
     let rivals = sqlx::query(
-        "SELECT * FROM rollout WHERE ended IS NULL AND number < $1 AND agent = $2 ORDER BY number",
+        "SELECT * FROM rollout WHERE ended IS NULL AND number <> $1 AND agent = $2 ORDER BY number",
     )
     .bind(turn.rollout.number)
     .bind(&turn.rollout.agent)
@@ -184,11 +217,11 @@ async fn contended(
     }
     let rivals: Vec<RolloutRow> = rivals.iter().map(read).collect::<Result<_>>()?;
     let agentsns: Vec<&str> = online.iter().map(|it| it.agentsn.as_str()).collect();
-    let older: Vec<Older> = sqlx::query_as(concat!(
+    let others: Vec<Other> = sqlx::query_as(concat!(
         "SELECT target.agentsn, target.rollout, target.place, target.state, target.job FROM ",
         given_texts!("$1"),
         " JOIN rollout_target AS target ON target.agentsn = given.value
-          WHERE target.state IN ('waiting', 'ordered', 'running') AND target.rollout < $2"
+          WHERE target.state IN ('waiting', 'ordered', 'running') AND target.rollout <> $2"
     ))
     .bind(to_json(&agentsns))
     .bind(turn.rollout.number)
@@ -196,25 +229,29 @@ async fn contended(
     .await
     .map_err(failed(step))?;
     let contention = turn.rollout.plan.terms().contention;
-    let mut by_host: BTreeMap<&str, Vec<(&Older, TargetState)>> = BTreeMap::new();
-    for one in &older {
-        if rivals.iter().any(|rival| rival.number == one.rollout) {
-            let state = target_state(&one.state)?;
-            by_host.entry(&one.agentsn).or_default().push((one, state));
+    let own = side(turn.rollout);
+    let mut by_host: BTreeMap<&str, Vec<(&Other, TargetState, Whose)>> = BTreeMap::new();
+    for one in &others {
+        let Some(rival) = rivals.iter().find(|rival| rival.number == one.rollout) else {
+            continue;
+        };
+        let state = target_state(&one.state)?;
+        let whose = between(own, side(rival), contention, state);
+        if whose != Whose::Go {
+            let targets = by_host.entry(&one.agentsn).or_default();
+            targets.push((one, state, whose));
         }
     }
-    let mut taken: BTreeMap<i64, Vec<(&Older, TargetState)>> = BTreeMap::new();
+    let mut taken: BTreeMap<i64, Vec<(&Other, TargetState)>> = BTreeMap::new();
     let mut hosts_taken = 0;
     for (agentsn, targets) in by_host {
-        let is_waiting = targets
-            .iter()
-            .any(|(_, state)| contention::turn(contention, *state) == contention::Turn::Wait);
+        let is_waiting = targets.iter().any(|(.., whose)| *whose == Whose::Wait);
         if is_waiting || hosts_taken == most {
             busy.insert(agentsn.to_owned());
             continue;
         }
         hosts_taken += 1;
-        for (one, state) in targets {
+        for (one, state, _) in targets {
             taken.entry(one.rollout).or_default().push((one, state));
         }
     }
@@ -242,6 +279,16 @@ async fn contended(
         turn.take_over(rival, &moves).await?;
     }
     Ok((busy, hosts_taken > 0))
+}
+
+fn side(rollout: &RolloutRow) -> Side {
+    Side {
+        number: rollout.number,
+        owner: match rollout.assignment {
+            Some(_) => Owner::Assignment,
+            None => Owner::Operator,
+        },
+    }
 }
 
 /// Writes the jobs of one kind.
@@ -291,5 +338,24 @@ async fn note_befores(turn: &mut Turn<'_>, befores: &[Value]) -> Result<()> {
     .execute(&mut **turn.tx)
     .await
     .map_err(failed("noting which versions hosts have"))?;
+    Ok(())
+}
+
+/// Notes for which of these there is no file.
+async fn note_fileless(turn: &mut Turn<'_>, targets: &[Value]) -> Result<()> {
+    if targets.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "UPDATE rollout_target SET reason = $2 FROM ",
+        given_rows!("$1"),
+        " WHERE rollout_target.rollout = CAST(given.value ->> 0 AS BIGINT)
+            AND rollout_target.place = CAST(given.value ->> 1 AS BIGINT)"
+    ))
+    .bind(to_json(targets))
+    .bind(NO_FILE)
+    .execute(&mut **turn.tx)
+    .await
+    .map_err(failed("noting for which hosts there is no file"))?;
     Ok(())
 }

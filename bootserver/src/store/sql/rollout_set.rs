@@ -182,7 +182,7 @@ pub(super) async fn part(
 }
 
 /// A set, with what takes a look.
-enum Look<'a> {
+pub(super) enum Look<'a> {
     Hosts(&'a [String], Bounds),
     Query(Conditions<'a>, Option<&'a str>),
     Former(i64, Vec<String>, Way, Bounds),
@@ -190,7 +190,11 @@ enum Look<'a> {
 
 impl<'a> Look<'a> {
     /// `query` is what [`host_query`] made of the set.
-    async fn prepare(store: &SqlStore, set: &'a TargetSet, query: &'a HostQuery) -> Result<Self> {
+    pub(super) async fn prepare(
+        store: &SqlStore,
+        set: &'a TargetSet,
+        query: &'a HostQuery,
+    ) -> Result<Self> {
         Ok(match set {
             TargetSet::Hosts(agentsns) => {
                 Self::Hosts(agentsns, bounds_of(store, &query.scope).await?)
@@ -221,7 +225,7 @@ impl<'a> Look<'a> {
     }
 
     /// Adds the FROM and the WHERE: hosts of the fleet.
-    fn push(&self, sql: &mut QueryBuilder<Db>) {
+    pub(super) fn push(&self, sql: &mut QueryBuilder<Db>) {
         match self {
             Self::Hosts(agentsns, bounds) => {
                 sql.push(" FROM host WHERE host.agentsn IN (SELECT given.value FROM ");
@@ -262,7 +266,7 @@ impl<'a> Look<'a> {
 }
 
 /// What a set asks of hosts, as their lists say it.
-fn host_query(set: &TargetSet, scope: &Scope) -> Result<HostQuery> {
+pub(super) fn host_query(set: &TargetSet, scope: &Scope) -> Result<HostQuery> {
     let mut query = HostQuery {
         scope: scope.clone(),
         ..HostQuery::default()

@@ -7,24 +7,34 @@ use bootagent_protocol::ErrorCode;
 use super::rollout::target_state;
 use super::scope;
 use super::{DbRow, SqlStore, failed, listing, push_by_index};
+use crate::fleet::rollout::why::Rival;
 use crate::store::Result;
 use crate::store::page::{Count, Page};
 use crate::store::rollout::{TargetQuery, TargetRow};
 
-/// The older rollout is looked up for the rows of the page alone.
+/// Who else has a host is looked up for the rows of the page alone.
 const SELECT: &str = "SELECT target.place, target.agentsn, host.hostname, target.state,
         target.version, target.job, target.before, target.since, target.errcode,
         job_result.message, target.reason,
         CASE WHEN host.state IN ('new', 'late', 'offline') THEN host.since END AS offline_since,
-        (SELECT rollout.id FROM rollout_target AS older
-         JOIN rollout ON rollout.number = older.rollout
-         WHERE older.agentsn = target.agentsn AND older.rollout < target.rollout
-             AND older.state IN ('waiting', 'ordered', 'running')
-             AND rollout.ended IS NULL
-             AND rollout.agent = (SELECT agent FROM rollout WHERE number = target.rollout)
-         ORDER BY older.rollout LIMIT 1) AS busy_with
+        (SELECT CASE WHEN rollout.assignment IS NULL THEN 'rollout ' || rollout.id
+                     ELSE 'assignment ' || rollout.assignment END
+         FROM rollout_target AS other
+         JOIN rollout ON rollout.number = other.rollout
+         WHERE other.agentsn = target.agentsn AND other.rollout <> target.rollout
+             AND other.state IN ('waiting', 'ordered', 'running')
+             AND rollout.ended IS NULL AND rollout.agent = own.agent
+             AND (rollout.assignment IS NULL
+                      AND (own.assignment IS NOT NULL OR rollout.number < own.number)
+                  OR rollout.assignment IS NOT NULL AND other.state <> 'waiting')
+         ORDER BY other.rollout LIMIT 1) AS busy_with,
+        CASE own.agent WHEN 'bootagent' THEN host.version ELSE host_agent.version END AS has,
+        target.attempts
     FROM rollout_target AS target";
-const JOIN: &str = " LEFT JOIN host ON host.agentsn = target.agentsn
+const JOIN: &str = " JOIN rollout AS own ON own.number = target.rollout
+    LEFT JOIN host_agent
+        ON host_agent.agentsn = target.agentsn AND host_agent.name = own.agent
+    LEFT JOIN host ON host.agentsn = target.agentsn
     LEFT JOIN job_result ON job_result.job = target.job
     WHERE ";
 
@@ -94,6 +104,17 @@ fn read(row: &DbRow) -> Result<TargetRow> {
         message: text("message")?,
         reason: text("reason")?,
         offline_since: time("offline_since")?,
-        busy_with: text("busy_with")?,
+        busy_with: text("busy_with")?.as_deref().and_then(rival),
+        has: text("has")?,
+        attempts: row.try_get("attempts").map_err(failed(step))?,
     })
+}
+
+fn rival(text: &str) -> Option<Rival> {
+    let (kind, id) = text.split_once(' ')?;
+    match kind {
+        "rollout" => Some(Rival::Rollout(id.to_owned())),
+        "assignment" => Some(Rival::Assignment(id.to_owned())),
+        _ => None,
+    }
 }

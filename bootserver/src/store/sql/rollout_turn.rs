@@ -12,17 +12,19 @@ use serde_json::json;
 use sqlx::Row;
 
 use super::lease::holds;
-use super::rollout::{self, count, count_frozen, counts_in, write_stand};
+use super::rollout::{self, count, count_frozen, counts_in, tell, write_stand};
 use super::{
-    SqlStore, Write, failed, from_json, go_by_indexes, orders_come, rollout_hand_out, rollout_news,
-    rollout_set, to_json,
+    SqlStore, Write, assignment_sweep, assignment_turn, failed, from_json, go_by_indexes,
+    orders_come, rollout_hand_out, rollout_news, rollout_set, to_json,
 };
 use crate::access::scope::Scope;
-use crate::fleet::rollout::stand::{Command, Phase};
-use crate::fleet::rollout::step::{Patience, Recall, Waiting, step as decide};
+use crate::fleet::rollout::stand::{Command, Phase, Stand};
+use crate::fleet::rollout::standing::{self, is_attempt};
+use crate::fleet::rollout::step::{Patience, Recall, Step, Waiting, step as decide};
 use crate::fleet::rollout::tally::Counts;
 use crate::fleet::rollout::target::{News, TargetState, after};
 use crate::store::Result;
+use crate::store::assignment::AssignmentRow;
 use crate::store::change::Topic;
 use crate::store::lease::{Held, Lease};
 use crate::store::rollout::{RolloutRow, TargetSet, Turned};
@@ -34,8 +36,18 @@ pub(super) const AT_ONCE: i64 = 500;
 /// Rollouts that have something to do: at work, or with news.
 pub(super) async fn due(store: &SqlStore) -> Result<Vec<i64>> {
     sqlx::query_scalar(
-        "SELECT number FROM rollout WHERE ended IS NULL
-         UNION SELECT rollout FROM rollout_news ORDER BY 1",
+        // One of an assignment mostly waits for hosts to come.
+        concat!(
+            "SELECT number FROM rollout WHERE ended IS NULL AND (
+                 assignment IS NULL OR phase = 'stopping'
+                 OR EXISTS (SELECT 1 FROM assignment WHERE assignment.rollout = rollout.number
+                                AND assignment.sweep_due <= ",
+            database_now!(),
+            ")   OR EXISTS (SELECT 1 FROM rollout_target AS target
+                            WHERE target.rollout = rollout.number
+                                AND target.state IN ('waiting', 'ordered', 'running')))
+             UNION SELECT rollout FROM rollout_news ORDER BY 1"
+        ),
     )
     .fetch_all(&store.readers)
     .await
@@ -56,6 +68,8 @@ pub(super) struct Moved {
     pub(super) job: Option<String>,
     pub(super) errcode: Option<i64>,
     pub(super) reason: Option<&'static str>,
+    /// 1 if an attempt is over with it.
+    pub(super) tried: i64,
 }
 
 impl Moved {
@@ -69,6 +83,7 @@ impl Moved {
             job: None,
             errcode: None,
             reason: None,
+            tried: i64::from(is_attempt(from, to)),
         }
     }
 }
@@ -77,8 +92,12 @@ impl Moved {
 pub(super) struct Turn<'a> {
     pub(super) tx: &'a mut Write,
     pub(super) rollout: &'a RolloutRow,
+    /// The assignment it is for, while it is.
+    pub(super) assignment: Option<&'a AssignmentRow>,
     pub(super) stage_ends: Vec<u64>,
     pub(super) counts: Counts,
+    /// What ended, and what that corrected.
+    pub(super) ends: BTreeMap<TargetState, i64>,
     changes: BTreeMap<(usize, TargetState), i64>,
     moved: usize,
 }
@@ -91,6 +110,7 @@ pub(super) async fn turn(
 ) -> Result<Held<Turned>> {
     let step = "going on with a rollout";
     let part = next_part(store, number).await?;
+    let assigned = assignment_sweep::look(store, number, now).await?;
     let mut tx = store.write(step).await?;
     orders_come(&mut tx).await?;
     go_by_indexes(&mut tx).await?;
@@ -127,7 +147,12 @@ pub(super) async fn turn(
         _ => {
             let goods: String = row.try_get("goods").map_err(failed(step))?;
             let looked: i64 = row.try_get("looked").map_err(failed(step))?;
-            go_on(&mut tx, &rollout, &goods, looked, now).await?
+            match &rollout.assignment {
+                None => go_on(&mut tx, &rollout, &goods, looked, now).await?,
+                Some(_) => {
+                    assignment_turn::go_on(&mut tx, &rollout, assigned, &goods, looked, now).await?
+                }
+            }
         }
     };
     tx.commit().await.map_err(failed(step))?;
@@ -229,73 +254,77 @@ async fn go_on(
     looked: i64,
     now: i64,
 ) -> Result<Turned> {
-    let targets = u64::try_from(rollout.targets).unwrap_or_default();
     let counts = counts_in(tx, rollout.number).await?;
-    let mut turn = Turn {
-        tx,
-        rollout,
-        stage_ends: rollout.plan.stage_ends(targets),
-        counts,
-        changes: BTreeMap::new(),
-        moved: 0,
-    };
+    let mut turn = Turn::new(tx, rollout, None, counts);
     let mut is_more = rollout_news::hear(&mut turn, now).await?;
     let step = decide(&rollout.plan, &rollout.stand, &turn.counts, now);
-    if step.recall == Recall::All {
-        is_more |= recall(&mut turn, now).await?;
-    }
     if step.patience == Patience::GiveUp {
         for from in [TargetState::Ordered, TargetState::Running] {
             is_more |= end(&mut turn, from, News::GivenUp, "given-up", now).await?;
         }
     }
-    is_more |= match step.waiting {
-        Waiting::Stay => false,
-        Waiting::Skip => {
-            end(
-                &mut turn,
-                TargetState::Waiting,
-                News::Passed,
-                "stopped",
-                now,
-            )
-            .await?
-        }
-        Waiting::Expire => {
-            end(
-                &mut turn,
-                TargetState::Waiting,
-                News::Expired,
-                "expired",
-                now,
-            )
-            .await?
-        }
-    };
-    if let Some(hand_out) = step.hand_out {
-        is_more |= rollout_hand_out::hand_out(&mut turn, goods, looked, hand_out, now).await?;
-    }
-    let Turn {
-        tx, changes, moved, ..
-    } = turn;
-    count(tx, rollout.number, &changes).await?;
-    if moved > 0 {
-        tx.tell(Topic::Rollout, "moved", [&rollout.id]);
-    }
-    write_stand(tx, rollout, &step.stand, now).await?;
-    Ok(Turned {
-        frozen: 0,
-        moved,
-        // What moved may open a gate, or end it.
-        is_more: is_more || (moved > 0 && rollout.stand.is_active()),
-    })
+    is_more |= turn.take(&step, goods, looked, now).await?;
+    turn.done(&step.stand, is_more, now).await
 }
 
-impl Turn<'_> {
-    /// The stage a place is in.
-    fn stage(&self, place: i64) -> usize {
-        let place = u64::try_from(place).unwrap_or_default();
-        self.stage_ends.partition_point(|end| *end <= place)
+impl<'a> Turn<'a> {
+    pub(super) fn new(
+        tx: &'a mut Write,
+        rollout: &'a RolloutRow,
+        assignment: Option<&'a AssignmentRow>,
+        counts: Counts,
+    ) -> Self {
+        let targets = u64::try_from(rollout.targets).unwrap_or_default();
+        Self {
+            tx,
+            rollout,
+            assignment,
+            stage_ends: rollout.plan.stage_ends(targets),
+            counts,
+            ends: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            moved: 0,
+        }
+    }
+
+    /// Does a part of what was decided. True if there is more of it.
+    pub(super) async fn take(
+        &mut self,
+        step: &Step,
+        goods: &str,
+        looked: i64,
+        now: i64,
+    ) -> Result<bool> {
+        let mut is_more = false;
+        if step.recall == Recall::All {
+            is_more |= recall(self, now).await?;
+        }
+        let waiting = TargetState::Waiting;
+        is_more |= match step.waiting {
+            Waiting::Stay => false,
+            Waiting::Skip => end(self, waiting, News::Passed, "stopped", now).await?,
+            Waiting::Expire => end(self, waiting, News::Expired, "expired", now).await?,
+        };
+        if let Some(hand_out) = step.hand_out {
+            is_more |= rollout_hand_out::hand_out(self, goods, looked, hand_out, now).await?;
+        }
+        Ok(is_more)
+    }
+
+    /// Counts what moved, and says how the rollout stands from now on.
+    pub(super) async fn done(self, stand: &Stand, is_more: bool, now: i64) -> Result<Turned> {
+        let (moved, rollout) = (self.moved, self.rollout);
+        count(self.tx, rollout.number, &self.changes).await?;
+        if moved > 0 {
+            tell(self.tx, rollout, "moved");
+        }
+        write_stand(self.tx, rollout, stand, now).await?;
+        Ok(Turned {
+            frozen: 0,
+            moved,
+            // What moved may open a gate, or end it.
+            is_more: is_more || (moved > 0 && rollout.stand.is_active()),
+        })
     }
 
     /// Moves targets, and counts them where they are now. Of a job that is over the
@@ -310,12 +339,23 @@ impl Turn<'_> {
 
     fn count_moves(&mut self, moves: &[Moved]) {
         for one in moves {
-            let stage = self.stage(one.place);
+            let stage = stage_of(&self.stage_ends, one.place);
             *self.changes.entry((stage, one.from)).or_default() -= 1;
             *self.changes.entry((stage, one.to)).or_default() += 1;
             self.counts.shift(stage, one.from, one.to);
+            for (state, targets) in standing::ends(one.from, one.to) {
+                *self.ends.entry(state).or_default() += targets;
+            }
         }
         self.moved += moves.len();
+    }
+
+    /// Counts a target that was not there before.
+    pub(super) fn count_new(&mut self, place: i64, state: TargetState) {
+        let stage = stage_of(&self.stage_ends, place);
+        *self.changes.entry((stage, state)).or_default() += 1;
+        self.counts.add(stage, state, 1);
+        self.moved += 1;
     }
 
     /// Takes targets from another rollout; its counts follow at once.
@@ -324,16 +364,21 @@ impl Turn<'_> {
         let ends = older.plan.stage_ends(targets);
         let mut changes = BTreeMap::new();
         for one in moves {
-            let place = u64::try_from(one.place).unwrap_or_default();
-            let stage = ends.partition_point(|end| *end <= place);
+            let stage = stage_of(&ends, one.place);
             *changes.entry((stage, one.from)).or_default() -= 1;
             *changes.entry((stage, one.to)).or_default() += 1;
         }
         write_moves(self.tx, older.number, moves).await?;
         count(self.tx, older.number, &changes).await?;
-        self.tx.tell(Topic::Rollout, "moved", [&older.id]);
+        tell(self.tx, older, "moved");
         Ok(())
     }
+}
+
+/// The stage a place is in.
+fn stage_of(stage_ends: &[u64], place: i64) -> usize {
+    let place = u64::try_from(place).unwrap_or_default();
+    stage_ends.partition_point(|end| *end <= place)
 }
 
 async fn write_moves(tx: &mut Write, number: i64, moves: &[Moved]) -> Result<()> {
@@ -345,7 +390,8 @@ async fn write_moves(tx: &mut Write, number: i64, moves: &[Moved]) -> Result<()>
                 since = CAST(given.value -> 1 ->> 'since' AS BIGINT),
                 job = given.value -> 1 ->> 'job',
                 errcode = CAST(given.value -> 1 ->> 'errcode' AS BIGINT),
-                reason = given.value -> 1 ->> 'reason'
+                reason = given.value -> 1 ->> 'reason',
+                attempts = attempts + CAST(given.value -> 1 ->> 'tried' AS BIGINT)
          FROM ",
         given_rows!("$1"),
         " WHERE rollout_target.rollout = CAST(given.value ->> 0 AS BIGINT)

@@ -8,6 +8,7 @@ use bootserver::fleet::rollout::goods::{File, Goods, Variant};
 use bootserver::fleet::rollout::stand::{End, Pause, Phase, Refusal};
 use bootserver::fleet::rollout::step::GIVE_UP_MILLIS;
 use bootserver::fleet::rollout::target::TargetState;
+use bootserver::fleet::rollout::why::Rival;
 use bootserver::store::Store;
 use bootserver::store::audit::AuditQuery;
 use bootserver::store::host::Removed;
@@ -515,7 +516,8 @@ pub(crate) async fn a_host_has_one_rollout_of_an_agent_at_a_time(store: &dyn Sto
     assert_eq!(states(store, "r1").await, [InOrder, Waiting, Waiting]);
     assert_eq!(states(store, "r2").await, [Waiting, Waiting]);
     let waiting = targets(store, "r2").await;
-    assert_eq!(waiting[0].busy_with.as_deref(), Some("r1"));
+    let older = Rival::Rollout("r1".into());
+    assert_eq!(waiting[0].busy_with, Some(older));
     // Of another agent, they go side by side.
     let mut other = rollout("r3", json!({}), &["sn-1"]);
     other.agent = "b".into();

@@ -129,7 +129,7 @@ fn limits_are_exceeded_and_not_met() {
         tally.add(TargetState::Succeeded, succeeded);
         tally.add(TargetState::Failed, failed);
         tally.add(TargetState::Waiting, waiting);
-        plan(terms).expect("a plan").exceeded(&tally)
+        plan(terms).expect("a plan").exceeded(&tally, tally.all())
     };
     let count = || json!({"fail_count": 3});
     assert_eq!(check(count(), 0, 3, 0), None);

@@ -1,0 +1,104 @@
+//! Whom an assignment would mean, and which assignments mean the hosts of a rollout.
+
+use sqlx::QueryBuilder;
+
+use super::assignment_sweep::{claims, push_taken};
+use super::member::{self, push_groups};
+use super::rollout_set::{Look, host_query};
+use super::{SqlStore, assignment, failed};
+use crate::access::scope::Scope;
+use crate::fleet::rollout::stand::Phase;
+use crate::store::Result;
+use crate::store::assignment::{AssignmentQuery, AssignmentRow, Draft, FitCount, HostStand};
+use crate::store::page::{Limit, MAX_LIMIT};
+use crate::store::rollout::TargetSet;
+
+/// How many hosts of a group there are of each kind.
+pub(super) async fn count(store: &SqlStore, draft: &Draft) -> Result<Vec<FitCount>> {
+    let step = "looking which hosts an assignment means";
+    let mut reader = store.readers.acquire().await.map_err(failed(step))?;
+    let within = member::within(&mut reader, &draft.group).await?;
+    let claims = claims(&mut reader, &draft.agent, draft.priority, &draft.id).await?;
+    let mut sql = QueryBuilder::new(
+        "SELECT os, arch, stand, count(*) FROM (SELECT host.os, host.arch, CASE WHEN ",
+    );
+    push_taken(&mut sql, &claims);
+    sql.push(" = 1 THEN 'taken' WHEN host_agent.version = ")
+        .push_bind(draft.version.clone());
+    sql.push(
+        " THEN 'right' WHEN host.state = 'new' THEN 'unheard'
+          WHEN EXISTS (SELECT 1 FROM rollout_target AS target
+                       JOIN rollout ON rollout.number = target.rollout
+                       WHERE target.agentsn = host.agentsn
+                           AND target.state IN ('waiting', 'ordered', 'running')
+                           AND rollout.ended IS NULL AND rollout.assignment IS NULL
+                           AND rollout.agent = ",
+    );
+    sql.push_bind(draft.agent.clone());
+    sql.push(
+        ") THEN 'busy' ELSE 'target' END AS stand
+         FROM host LEFT JOIN host_agent
+             ON host_agent.agentsn = host.agentsn AND host_agent.name = ",
+    );
+    sql.push_bind(draft.agent.clone());
+    sql.push(" WHERE host.state NOT IN ('revoked', 'deleted')");
+    push_groups(&mut sql, &within, "host.agentsn");
+    sql.push(") AS member GROUP BY os, arch, stand ORDER BY os, arch, stand");
+    let rows: Vec<(String, String, String, i64)> = sql
+        .build_query_as()
+        .fetch_all(&mut *reader)
+        .await
+        .map_err(failed(step))?;
+    let count = |(os, arch, stand, hosts): (String, String, String, i64)| FitCount {
+        os,
+        arch,
+        stand: match stand.as_str() {
+            "taken" => HostStand::Taken,
+            "right" => HostStand::Right,
+            "unheard" => HostStand::Unheard,
+            "busy" => HostStand::Busy,
+            _ => HostStand::Target,
+        },
+        hosts,
+    };
+    Ok(rows.into_iter().map(count).collect())
+}
+
+/// The assignments at work that would put hosts of this set back.
+pub(super) async fn against(
+    store: &SqlStore,
+    set: &TargetSet,
+    scope: &Scope,
+    agent: &str,
+    version: Option<&str>,
+) -> Result<Vec<AssignmentRow>> {
+    let step = "looking which assignments mean the hosts of a rollout";
+    let query = AssignmentQuery {
+        agent: Some(agent.to_owned()),
+        limit: Limit::new(MAX_LIMIT).unwrap_or_default(),
+        ..AssignmentQuery::default()
+    };
+    let mut against = Vec::new();
+    for one in assignment::list(store, &query).await?.items {
+        let is_at_work = one.rollout.stand.phase == Phase::Running;
+        if !is_at_work || Some(one.version.as_str()) == version {
+            continue;
+        }
+        let within = member::within_of(store, &one.group).await?;
+        let hosts = host_query(set, scope)?;
+        let look = Look::prepare(store, set, &hosts).await?;
+        let mut sql = QueryBuilder::new("SELECT host.agentsn");
+        look.push(&mut sql);
+        push_groups(&mut sql, &within, "host.agentsn");
+        sql.push(" LIMIT 1");
+        let found: Option<String> = sql
+            .build_query_scalar()
+            .fetch_optional(&store.readers)
+            .await
+            .map_err(failed(step))?;
+        if found.is_some() {
+            against.push(one);
+        }
+    }
+    Ok(against)
+}
