@@ -163,7 +163,10 @@ pub fn decide(
     if let (Loss::Silent { before, behind, .. }, Some(baseline)) = (&mut loss, baseline) {
         *before = answered(baseline).filter(|it| behind.chance_of_more_than(*it) < DIFFERENT);
     }
-    let is_lossy = matches!(loss, Loss::From { .. } | Loss::TooFew { .. });
+    let is_lossy = matches!(
+        loss,
+        Loss::From { .. } | Loss::TooFew { .. } | Loss::Silent { .. }
+    );
     Verdict {
         direction: both_ends
             .filter(|_| is_lossy && doubted.is_empty())

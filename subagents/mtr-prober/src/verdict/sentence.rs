@@ -21,7 +21,9 @@ impl Verdict {
             Some(loss) => clauses.push(loss_clause(loss, language)),
             None => clauses.push(doubt_clause(&self.doubted, language)),
         }
-        if matches!(self.loss, Some(Loss::From { .. } | Loss::TooFew { .. })) {
+        // Of a silence nobody expects the direction to be known.
+        let is_partial = matches!(self.loss, Some(Loss::From { .. } | Loss::TooFew { .. }));
+        if is_partial || self.direction.is_some() {
             clauses.push(direction_clause(self.direction, language));
         }
         clauses.extend(self.latency.as_ref().map(|it| latency_clause(it, language)));
@@ -74,7 +76,9 @@ fn loss_clause(loss: &Loss, language: Language) -> String {
             let (place, reason) = (shown(*by, language), refused(*reason, language));
             match language {
                 Language::Chinese => format!("{place}回应{reason}，不再转发"),
-                Language::English => format!("{place} answers that {reason} and goes no further"),
+                Language::English => {
+                    format!("Refused: {place} answers that {reason} and goes no further")
+                }
             }
         }
     }

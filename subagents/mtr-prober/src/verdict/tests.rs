@@ -210,7 +210,7 @@ fn a_router_that_refuses_is_named_with_what_it_says() {
     refused.hops[1].responders[0].unreachable = Some(Unreachable::Host);
     assert_eq!(
         english(&refused, None, &[]),
-        "hop 2 (10.0.2.1) answers that the host is unreachable and goes no further."
+        "Refused: hop 2 (10.0.2.1) answers that the host is unreachable and goes no further."
     );
 }
 
@@ -243,6 +243,21 @@ fn a_direction_needs_the_counts_of_both_ends() {
         assert_eq!(verdict.direction, direction, "{forward} and {back}");
     }
     assert_eq!(decide(&lossy, None, &[], None).direction, None);
+    // Also where nothing answers any more.
+    let silent = path(false, &[(0, 10), (10, 10), (10, 10)]);
+    let both_ends = BothEnds {
+        forward: tally(100),
+        back: tally(0),
+    };
+    let verdict = decide(&silent, None, &[], Some(both_ends));
+    assert_eq!(verdict.direction, Some(Direction::Forward));
+    assert!(
+        verdict
+            .sentence(Language::English)
+            .ends_with("; the counts of both ends show it on the way to the target.")
+    );
+    let verdict = decide(&silent, None, &[], None);
+    assert!(!verdict.sentence(Language::English).contains("direction"));
 }
 
 /// Round trips around `millis`, one below and one above in turn.
