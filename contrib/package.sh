@@ -157,7 +157,7 @@ install_tools() {
 # build FOLDER: the programs, in FOLDER. Kept apart for each version, because cargo keeps only the last one.
 build() {
     local folder=$1 inputs
-    inputs=$(hash Cargo.toml Cargo.lock rust-toolchain.toml contrib/package.sh "${sources[@]}")
+    inputs=$(hash Cargo.toml Cargo.lock .cargo rust-toolchain.toml contrib/package.sh "${sources[@]}")
     [ "$(cat "$folder/inputs" 2>/dev/null)" != "$inputs" ] || return 0
     if [ -n "${BOOT_PROGRAMS:-}" ]; then
         rm -rf "$folder"
@@ -241,6 +241,10 @@ stage_agent() {
         cp -R "$repository/subagents/$name/files/." "$folder/"
         chmod -R u=rwX,go=rX "$folder"
     fi
+    # What it wants of the kernel. A bundle has no place for it.
+    if [ -f "$repository/subagents/$name/sysctl.conf" ]; then
+        install -D -m 0644 "$repository/subagents/$name/sysctl.conf" "$stage/usr/lib/sysctl.d/50-$name.conf"
+    fi
 }
 
 # scriptlet OUT MOMENT: a complete script from the shared steps and the few lines of this moment.
@@ -262,8 +266,9 @@ scriptlet() {
 # ---- the formats ----
 
 make_rpm() {
-    local out=$1 work=$2 moment spec=$packaging/bootagent.spec
+    local out=$1 work=$2 moment spec=$packaging/bootagent.spec sysctl='%{nil}'
     mkdir "$work/rpm"
+    [ ! -d "$work/stage/usr/lib/sysctl.d" ] || sysctl=/usr/lib/sysctl.d/50-$name.conf
     case $name in
     bootagent)
         for moment in pre post preun postun; do scriptlet "$work/rpm/$moment" "$packaging/rpm/$moment"; done
@@ -285,7 +290,7 @@ make_rpm() {
         --define "_topdir $work/rpmbuild" --define "_rpmdir $work/rpmbuild" \
         --define "_rpmfilename out.rpm" --define "_buildhost localhost" \
         --define "package_name $name" --define "package_version $version" --define "package_release $release" \
-        --define "stage $work/stage" --define "scriptlets $work/rpm" \
+        --define "stage $work/stage" --define "scriptlets $work/rpm" --define "sysctl $sysctl" \
         --define "_binary_payload w9.gzdio" --define "_source_payload w9.gzdio" \
         --define "_binary_filedigest_algorithm 8" --define "_source_filedigest_algorithm 8" \
         --define "debug_package %{nil}" --define "__os_install_post %{nil}" \
@@ -354,7 +359,8 @@ mkdir -p "$output/made"
 exec 9>"$output/lock"
 flock -w 3600 9 || die "another run holds $output/lock for an hour"
 
-inputs=$(hash Cargo.toml Cargo.lock rust-toolchain.toml contrib/package.sh contrib/lib.sh packaging "${sources[@]}")
+inputs=$(hash Cargo.toml Cargo.lock .cargo rust-toolchain.toml contrib/package.sh contrib/lib.sh packaging \
+    "${sources[@]}")
 wanted=
 for kind in $kinds; do
     mark=$output/made/$(basename "$(package_path "$kind")")

@@ -11,7 +11,13 @@ use std::sync::OnceLock;
 /// Names a folder with programs that shall not be built again.
 const GIVEN: &str = "E2E_BINARIES";
 /// The packages whose programs the scenarios run.
-const PACKAGES: [&str; 4] = ["bootagent", "bootserver", "bootserver-sim", "flux-push"];
+const PACKAGES: [&str; 5] = [
+    "bootagent",
+    "bootserver",
+    "bootserver-sim",
+    "flux-push",
+    "mtr-prober",
+];
 
 /// The daemon.
 pub fn bootagent() -> PathBuf {
@@ -36,6 +42,11 @@ pub fn bootserver_sim() -> PathBuf {
 /// A real sub-agent.
 pub fn flux_push() -> PathBuf {
     folder().join("flux-push")
+}
+
+/// Another one.
+pub fn mtr_prober() -> PathBuf {
+    folder().join("mtr-prober")
 }
 
 /// The child of the test bundles. Cargo builds it with the tests.

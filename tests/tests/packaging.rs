@@ -59,6 +59,14 @@ fn packages(name: &str, version: &str) -> Result<Vec<PathBuf>, String> {
     Ok(printed.lines().map(PathBuf::from).collect())
 }
 
+/// The same of a program that is built, packaged as it is.
+fn packages_of(name: &str, programs: &Path, version: &str) -> Vec<PathBuf> {
+    let mut command = Command::new(repository().join("contrib/package.sh"));
+    command.args([name, version, "all"]);
+    let printed = succeed(command.env("BOOT_PROGRAMS", programs));
+    printed.lines().map(PathBuf::from).collect()
+}
+
 /// All packages of this test run, made once.
 struct Made {
     old: Vec<PathBuf>,

@@ -5,6 +5,8 @@
 
 #[path = "scenarios/actions.rs"]
 mod actions;
+#[path = "scenarios/assignments.rs"]
+mod assignments;
 #[path = "scenarios/bootctl.rs"]
 mod bootctl;
 #[path = "scenarios/disk.rs"]

@@ -1,5 +1,10 @@
 //! The packages of a sub-agent: rpm, deb and bundle hold the same folder.
 
+use std::fs;
+
+use e2e::binaries;
+use tempfile::TempDir;
+
 use super::*;
 
 const FOLDER: &str = "/usr/lib/bootagent/agents/flux-push";
@@ -68,6 +73,47 @@ fn the_folder_is_right(machine: &Machine) {
         run(machine, "getent passwd bootagent | cut -d: -f6,7"),
         "/var/lib/bootagent:/usr/sbin/nologin\n"
     );
+}
+
+#[test]
+fn what_an_agent_wants_of_the_kernel_comes_and_goes_with_its_packages() {
+    if let Some(reason) = obstacle() {
+        println!("SKIPPED: {reason}");
+        return;
+    }
+    let machine = Machine::start(First::Shell).expect("a machine starts");
+    let programs = TempDir::new().expect("a folder");
+    succeed(
+        Command::new("objcopy")
+            .arg("--strip-all")
+            .arg(binaries::mtr_prober())
+            .arg(programs.path().join("mtr-prober")),
+    );
+    let made = packages_of("mtr-prober", programs.path(), AGENT);
+    for package in &made[..2] {
+        let target = format!("/root/{}", file_name(package));
+        machine.put(package, &target).expect("copied");
+    }
+    let wanted = fs::read_to_string(repository().join("subagents/mtr-prober/sysctl.conf"));
+    let wanted = wanted.expect("it is there");
+    let installed = "/usr/lib/sysctl.d/50-mtr-prober.conf";
+    for (install, remove) in [
+        (
+            format!("dpkg -i /root/mtr-prober_{AGENT}_amd64.deb"),
+            "dpkg -r mtr-prober",
+        ),
+        (
+            // dpkg's own knows the libraries; the rpm database here stands for CentOS 7.
+            format!("rpm -i --nodeps /root/mtr-prober-{AGENT}.x86_64.rpm"),
+            "rpm -e mtr-prober",
+        ),
+    ] {
+        run(&machine, &install);
+        assert_eq!(run(&machine, &format!("cat {installed}")), wanted);
+        run(&machine, &format!("{remove}; test ! -e {installed}"));
+    }
+    let listing = succeed(Command::new("tar").arg("-tzf").arg(&made[2]));
+    assert_eq!(listing, "./\n./agent.json\n./mtr-prober\n");
 }
 
 #[test]

@@ -16,20 +16,6 @@ const START: Duration = Duration::from_secs(60);
 /// What `systemd-analyze security` may say at most.
 const MOST_EXPOSED: f32 = 3.0;
 
-/// Rpm and deb, in that order.
-fn server_packages(programs: &Path, version: &str) -> Vec<PathBuf> {
-    let output = Command::new(repository().join("contrib/package.sh"))
-        .args(["bootserver", version, "all"])
-        .env("BOOT_PROGRAMS", programs)
-        .stdin(Stdio::null())
-        .output()
-        .expect("package.sh can be run");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let printed = String::from_utf8_lossy(&output.stdout);
-    printed.lines().map(PathBuf::from).collect()
-}
-
 #[track_caller]
 fn wait(machine: &Machine, condition: &str) {
     if let Err(error) = machine.wait_until(condition, START) {
@@ -62,9 +48,12 @@ fn the_server_is_installed_confined_upgraded_and_removed_and_its_data_stays() {
             .arg(programs.path().join("bootserver")),
     );
     let machine = Machine::start(First::Systemd).expect("a machine starts");
-    let made = server_packages(programs.path(), OLD);
+    let made = packages_of("bootserver", programs.path(), OLD);
     scriptlets_are_clean(&made[1], programs.path());
-    for package in made.iter().chain(&server_packages(programs.path(), NEW)) {
+    for package in made
+        .iter()
+        .chain(&packages_of("bootserver", programs.path(), NEW))
+    {
         let target = format!("/root/{}", file_name(package));
         machine.put(package, &target).expect("copied");
     }
