@@ -13,7 +13,19 @@ AGENTSN = os.environ["AGENTSN"]
 # Of each operation, so that the few good requests of one do not depend on those of others.
 turns = collections.defaultdict(itertools.count)
 # What there is one of, by the word of its paths.
-THINGS = {"groups": "GROUP", "users": "USER", "api-tokens": "MADE_TOKEN", "enrolment-tokens": "MADE_ENROLMENT"}
+THINGS = {"groups": "GROUP", "users": "USER", "api-tokens": "MADE_TOKEN", "enrolment-tokens": "MADE_ENROLMENT",
+          "rollouts": "ROLLOUT", "assignments": "ASSIGNMENT"}
+STOP = {"action": "stop", "name": "seed"}
+ROLLOUT = {"order": STOP, "targets": {"hosts": [AGENTSN]}}
+ASSIGNMENT = {"group": os.environ["GROUP"], "agent": "seed", "version": "1.0"}
+MADE_WHOLE = {
+    ("POST", "/api/v1/jobs"): {**STOP, "hosts": [AGENTSN]},
+    ("POST", "/api/v1/jobs/preview"): {**STOP, "hosts": [AGENTSN]},
+    ("POST", "/api/v1/rollouts"): ROLLOUT,
+    ("POST", "/api/v1/rollouts/preview"): ROLLOUT,
+    ("POST", "/api/v1/assignments"): ASSIGNMENT,
+    ("POST", "/api/v1/assignments/preview"): ASSIGNMENT,
+}
 # Hosts that may go; the one above has to stay.
 doomed = iter(os.environ["DOOMED"].split(","))
 
@@ -37,7 +49,7 @@ def before_call(context, case, kwargs):
     elif "{id}" in path and method != "DELETE" and path.split("/")[3] in THINGS:
         given["id"] = os.environ[THINGS[path.split("/")[3]]]
     # What was seen is any, so that some changes are let through.
-    if method in ("PUT", "PATCH") and not number % 2 and "if-match" in {name.lower() for name in case.headers or {}}:
+    if method != "DELETE" and not number % 2 and "if-match" in {name.lower() for name in case.headers or {}}:
         case.headers = {**{name: value for name, value in case.headers.items() if name.lower() != "if-match"},
                         "if-match": "*"}
     if number % 2:
@@ -45,9 +57,9 @@ def before_call(context, case, kwargs):
     if (method, path) == ("POST", "/api/v1/packages"):
         case.body = bundle("made", f"1.{number}")
         case.query = {}
-    elif (method, path) == ("POST", "/api/v1/jobs") and isinstance(body, dict):
+    elif (method, path) in MADE_WHOLE and isinstance(body, dict):
         body.clear()
-        body.update(action="stop", name="seed", hosts=[AGENTSN])
+        body.update(MADE_WHOLE[method, path])
     elif (method, path) == ("PUT", "/api/v1/groups/{id}") and isinstance(body, dict):
         body.clear()
         body.update(name=f"changed-{number}", selector="svc=ecs")

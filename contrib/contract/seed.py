@@ -40,8 +40,11 @@ group = call(api, "/api/v1/groups", {"name": "seed"})
 user = call(api, "/api/v1/users", {"name": "seed", "role": "viewer"})
 made_token = call(api, "/api/v1/api-tokens", {"name": "seed", "role": "viewer"})
 made_enrolment = call(api, "/api/v1/enrolment-tokens", {"name": "seed"})
+rollout = call(api, "/api/v1/rollouts", {"order": {"action": "stop", "name": "seed"}, "targets": {"hosts": [agentsn]}})
+assignment = call(api, "/api/v1/assignments", {"group": group["id"], "agent": "seed", "version": "1.0"})
 for key, value in {"GROUP": group["id"], "USER": user["id"], "MADE_TOKEN": made_token["id"],
                    "MADE_ENROLMENT": made_enrolment["id"], "API_TOKEN": api, "ENROLMENT_TOKEN": enrolment, "HOST_TOKEN": host["token"],
                    "AGENTSN": agentsn, "PACKAGE": package["id"], "PACKAGE_FILE": package["url"], "JOB": job["id"],
+                   "ROLLOUT": rollout["id"], "ASSIGNMENT": assignment["id"],
                    "DOOMED": ",".join(doomed)}.items():
     print(f"{key}={value}")
