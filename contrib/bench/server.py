@@ -153,7 +153,6 @@ def machine_speed():
 
 def simulate(options, server, database, hosts, line, tls):
     """One run; its report."""
-    speed = machine_speed()
     seconds = HERD_STEPS * 60 if line.startswith("herd") else options.seconds
     pids = ",".join(str(pid) for pid in [server.process.pid, *database.pids])
     command = [options.programs / "bootserver-sim", *line.split(),
@@ -164,7 +163,7 @@ def simulate(options, server, database, hosts, line, tls):
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if not done.stdout:
         raise SystemExit(f"the simulator failed: {line}")
-    report = json.loads(done.stdout) | {"machine_speed": speed}
+    report = json.loads(done.stdout)
     with open(server.folder / "reports.jsonl", "a") as reports:
         reports.write(json.dumps({"line": line, "tls": bool(tls), **report}) + "\n")
     return report
@@ -284,7 +283,8 @@ def measure(options, kind, hosts, tls):
                     continue
                 secure = tls if "tls" in figure else None
                 rounds = 1 if line.startswith("herd") else options.rounds
-                reports = [simulate(options, server, database, hosts, line, secure) for _ in range(rounds)]
+                reports = [{"machine_speed": machine_speed(), **simulate(options, server, database, hosts, line, secure)}
+                           for _ in range(rounds)]
                 syncs += [report["sync_ms"]["before"]["p50"] for report in reports]
                 shown = f"{hosts:,} hosts: {name}" if "saturated" in name else name
                 lines.append(row(shown, kind.name, figure, goal, reports))

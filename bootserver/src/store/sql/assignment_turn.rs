@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::assignment_sweep::{Look, MemberRow, Part, Which, members};
 use super::rollout::counts_in;
+use super::rollout_move::Moved;
 use super::rollout_news;
-use super::rollout_turn::{AT_ONCE, Moved, Turn};
+use super::rollout_turn::{AT_ONCE, Turn};
 use super::{Write, failed, to_json};
 use crate::fleet::assignment::{Attempts, Claim, Verdict, next_sweep, verdict};
 use crate::fleet::rollout::standing::{RECENT_HOURS, given_up_before, hour_of, step as decide};

@@ -114,6 +114,7 @@ mod restored;
 mod retention;
 mod rollout;
 mod rollout_hand_out;
+mod rollout_move;
 mod rollout_news;
 mod rollout_set;
 mod rollout_target;

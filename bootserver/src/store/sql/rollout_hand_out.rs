@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::assignment_turn;
 use super::rollout::{read, target_state};
-use super::rollout_turn::{Moved, Turn, take_back};
+use super::rollout_move::{Moved, take_back};
+use super::rollout_turn::Turn;
 use super::{failed, from_json, to_json};
 use crate::fleet::package_choice::HostSystem;
 use crate::fleet::presence::Presence;

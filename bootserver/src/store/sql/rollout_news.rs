@@ -9,7 +9,8 @@ use sqlx::QueryBuilder;
 
 use super::member::{push_given, push_given_rows};
 use super::rollout::target_state;
-use super::rollout_turn::{AT_ONCE, Moved, Turn, take_back};
+use super::rollout_move::{Moved, take_back};
+use super::rollout_turn::{AT_ONCE, Turn};
 use super::{AMONG, Write, failed, to_json};
 use crate::fleet::presence::Presence;
 use crate::fleet::rollout::facts::{Facts, HostStanding, stands};

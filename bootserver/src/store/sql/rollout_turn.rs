@@ -7,25 +7,24 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::json;
 use sqlx::Row;
 
 use super::lease::holds;
 use super::rollout::{self, count, count_frozen, counts_in, tell, write_stand};
+use super::rollout_move::{self, Moved, take_back};
 use super::{
     SqlStore, Write, assignment_sweep, assignment_turn, failed, from_json, go_by_indexes,
     orders_come, rollout_hand_out, rollout_news, rollout_set, to_json,
 };
 use crate::access::scope::Scope;
 use crate::fleet::rollout::stand::{Command, Phase, Stand};
-use crate::fleet::rollout::standing::{self, is_attempt};
+use crate::fleet::rollout::standing;
 use crate::fleet::rollout::step::{Patience, Recall, Step, Waiting, step as decide};
 use crate::fleet::rollout::tally::Counts;
-use crate::fleet::rollout::target::{News, TargetState, after};
+use crate::fleet::rollout::target::{News, TargetState};
 use crate::store::Result;
 use crate::store::assignment::AssignmentRow;
-use crate::store::change::Topic;
 use crate::store::lease::{Held, Lease};
 use crate::store::rollout::{RolloutRow, TargetSet, Turned};
 use crate::store::{Failure, StoreError};
@@ -52,40 +51,6 @@ pub(super) async fn due(store: &SqlStore) -> Result<Vec<i64>> {
     .fetch_all(&store.readers)
     .await
     .map_err(failed("looking which rollouts are at work"))
-}
-
-/// A target that stands elsewhere from now on.
-#[derive(Debug, Serialize)]
-pub(super) struct Moved {
-    pub(super) place: i64,
-    #[serde(skip)]
-    pub(super) from: TargetState,
-    #[serde(skip)]
-    pub(super) to: TargetState,
-    /// `to`, as it is written.
-    pub(super) state: &'static str,
-    pub(super) since: i64,
-    pub(super) job: Option<String>,
-    pub(super) errcode: Option<i64>,
-    pub(super) reason: Option<&'static str>,
-    /// 1 if an attempt is over with it.
-    pub(super) tried: i64,
-}
-
-impl Moved {
-    pub(super) fn new(place: i64, from: TargetState, to: TargetState, since: i64) -> Self {
-        Self {
-            place,
-            from,
-            to,
-            state: to.word(),
-            since,
-            job: None,
-            errcode: None,
-            reason: None,
-            tried: i64::from(is_attempt(from, to)),
-        }
-    }
 }
 
 /// A rollout in a turn.
@@ -334,7 +299,7 @@ impl<'a> Turn<'a> {
             return Ok(());
         }
         self.count_moves(moves);
-        write_moves(self.tx, self.rollout.number, moves).await
+        rollout_move::write(self.tx, self.rollout.number, moves).await
     }
 
     fn count_moves(&mut self, moves: &[Moved]) {
@@ -368,7 +333,7 @@ impl<'a> Turn<'a> {
             *changes.entry((stage, one.from)).or_default() -= 1;
             *changes.entry((stage, one.to)).or_default() += 1;
         }
-        write_moves(self.tx, older.number, moves).await?;
+        rollout_move::write(self.tx, older.number, moves).await?;
         count(self.tx, older.number, &changes).await?;
         tell(self.tx, older, "moved");
         Ok(())
@@ -379,29 +344,6 @@ impl<'a> Turn<'a> {
 fn stage_of(stage_ends: &[u64], place: i64) -> usize {
     let place = u64::try_from(place).unwrap_or_default();
     stage_ends.partition_point(|end| *end <= place)
-}
-
-async fn write_moves(tx: &mut Write, number: i64, moves: &[Moved]) -> Result<()> {
-    // The number is in each row: beside a constant one SQLite would go through all
-    // targets of the rollout for them.
-    let moves: Vec<_> = moves.iter().map(|one| json!([number, one])).collect();
-    sqlx::query(concat!(
-        "UPDATE rollout_target SET state = given.value -> 1 ->> 'state',
-                since = CAST(given.value -> 1 ->> 'since' AS BIGINT),
-                job = given.value -> 1 ->> 'job',
-                errcode = CAST(given.value -> 1 ->> 'errcode' AS BIGINT),
-                reason = given.value -> 1 ->> 'reason',
-                attempts = attempts + CAST(given.value -> 1 ->> 'tried' AS BIGINT)
-         FROM ",
-        given_rows!("$1"),
-        " WHERE rollout_target.rollout = CAST(given.value ->> 0 AS BIGINT)
-            AND rollout_target.place = CAST(given.value -> 1 ->> 'place' AS BIGINT)"
-    ))
-    .bind(to_json(&moves))
-    .execute(&mut **tx)
-    .await
-    .map_err(failed("moving targets of a rollout"))?;
-    Ok(())
 }
 
 /// Takes some jobs back that were not sent. True if there may be more.
@@ -425,33 +367,10 @@ async fn recall(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
     let taken = take_back(turn.tx, rows.iter().map(|(_, job)| job)).await?;
     let back = rows.into_iter().filter(|(_, job)| taken.contains(job));
     let moves: Vec<Moved> = back
-        .filter_map(|(place, _)| moved(place, TargetState::Ordered, News::Recalled, now))
+        .filter_map(|(place, _)| Moved::by(place, TargetState::Ordered, News::Recalled, now))
         .collect();
     turn.move_all(&moves).await?;
     Ok(is_full)
-}
-
-/// Deletes those of these jobs that nobody has heard of, and says which.
-pub(super) async fn take_back(
-    tx: &mut Write,
-    jobs: impl Iterator<Item = &String>,
-) -> Result<Vec<String>> {
-    let jobs: Vec<&String> = jobs.collect();
-    if jobs.is_empty() {
-        return Ok(Vec::new());
-    }
-    let taken: Vec<String> = sqlx::query_scalar(concat!(
-        "DELETE FROM job WHERE sent IS NULL AND finished IS NULL
-             AND id IN (SELECT given.value FROM ",
-        given_texts!("$1"),
-        ") RETURNING id"
-    ))
-    .bind(to_json(&jobs))
-    .fetch_all(&mut **tx)
-    .await
-    .map_err(failed("taking jobs back"))?;
-    tx.tell(Topic::Job, "cancelled", &taken);
-    Ok(taken)
 }
 
 /// Ends some targets of a state. True if there may be more.
@@ -480,7 +399,7 @@ async fn end(
     let moves: Vec<Moved> = rows
         .into_iter()
         .filter_map(|(place, job)| {
-            let one = moved(place, from, news, now)?;
+            let one = Moved::by(place, from, news, now)?;
             Some(Moved {
                 job,
                 reason: Some(reason),
@@ -490,10 +409,6 @@ async fn end(
         .collect();
     turn.move_all(&moves).await?;
     Ok(is_full)
-}
-
-fn moved(place: i64, from: TargetState, news: News, now: i64) -> Option<Moved> {
-    Some(Moved::new(place, from, after(from, news)?, now))
 }
 
 #[cfg(test)]
