@@ -85,8 +85,11 @@ fn loss_on_the_way_out_is_caught_and_both_ends_know_which_way_it_was() {
         start_in(&here, chain.source()),
         start_in(&there, &chain.nodes[3]),
     );
-    // Its path is known too, before anything happens.
-    let before = |it: &Value| are_well(it, 4) && it["counts"]["heard"].as_u64() > Some(3);
+    // Its path is known too, long before anything happens: one sweep each five seconds.
+    let before = |it: &Value| {
+        let sweeps = it["peers"][0]["path_rounds"].as_u64();
+        are_well(it, 4) && it["counts"]["heard"].as_u64() > Some(3) && sweeps >= Some(4)
+    };
     stands(&here, before);
     chain.nodes[1].nft(&format!(
         "{FILTER}add rule ip t f iifname left icmp type echo-request numgen random mod 100 < 60 drop\n"
@@ -122,6 +125,14 @@ fn loss_on_the_way_out_is_caught_and_both_ends_know_which_way_it_was() {
             sent.as_u64() >= Some(1) && rounds.as_u64() >= Some(1),
             "{part}"
         );
+    }
+    let before = &report["parts"][0];
+    assert!(before["rounds"].as_u64() >= Some(2), "{before}");
+    for hop in before["hops"].as_array().expect("hops") {
+        let own = &hop["own"];
+        let counts = (&own["sent"], &own["received"], &hop["statistics"]["timed"]);
+        let rounds = &before["rounds"];
+        assert_eq!(counts, (rounds, rounds, rounds), "{before}");
     }
     let timeline = report["timeline"].as_array().expect("seconds");
     let lost: u64 = timeline.iter().filter_map(|it| it["lost"].as_u64()).sum();

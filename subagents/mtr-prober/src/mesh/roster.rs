@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use super::both_ends::{Arrived, Sent};
 use super::message::{GroupKey, Message, NodeId};
+use super::past::Past;
 use super::peers::Entry;
 use crate::moment::Moment;
-use crate::report::{Part, Second};
+use crate::report::Second;
 use crate::slots::Slots;
 use crate::socket::Source;
 
@@ -38,9 +39,9 @@ pub(super) struct Peer {
     epoch: u32,
     /// The newest seconds of its timeline.
     pub(super) recent: Vec<Second>,
-    /// Its path when it was last measured, and when that was begun.
-    pub(super) path: Option<Box<Part>>,
-    pub(super) path_begun: Option<Moment>,
+    /// Its path as it is normally, and when that was last measured.
+    pub(super) past: Past,
+    pub(super) swept: Option<Moment>,
     pub(super) pings: u64,
     pub(super) lost: u64,
 }
@@ -141,8 +142,8 @@ impl Roster {
                 sent: Sent::new(epoch),
                 epoch,
                 recent: Vec::new(),
-                path: None,
-                path_begun: None,
+                past: Past::default(),
+                swept: None,
                 pings: 0,
                 lost: 0,
             };

@@ -65,6 +65,8 @@ pub struct PeerStanding {
     pub pings: u64,
     /// Of them, lost.
     pub lost: u64,
+    /// How often its normal path was measured, of the times that are held.
+    pub path_rounds: usize,
     /// What it loses normally, at most, percent.
     pub usual_loss: f64,
     /// What 95 of 100 round trips are below normally, milliseconds.

@@ -24,12 +24,13 @@ use super::detect::Outcome;
 use super::episode::Episode;
 use super::guard::Guard;
 use super::list::List;
+use super::past;
 use super::roster::Roster;
 use super::standing::{Counts, Standing};
 use crate::archive::thread::Keeper;
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::engine::{Engine, Event, Fate, Handle, News, Ping, Spec, Teller, Urgency};
+use crate::engine::{Engine, Event, Fate, Handle, News, Ping, Results, Spec, Teller, Urgency};
 use crate::measurements::Reply;
 use crate::moment::Moment;
 use crate::order::{LAST_TTL, SIZE};
@@ -46,9 +47,8 @@ const STRETCH: Duration = Duration::from_millis(20);
 const LOOK_AT_LIST: Duration = Duration::from_secs(5);
 /// How often events are looked at.
 const LOOK_AT_EVENTS: Duration = Duration::from_millis(500);
-/// From the measuring of one peer's normal path to that of the next, and of one peer's to its next.
-const NEXT_PATH: Duration = Duration::from_secs(1);
-const SAME_PATH: Duration = Duration::from_secs(60);
+/// How many are looked at for one whose path may be measured.
+const LOOKED_AT: usize = 64;
 /// A probe that is not answered by then is lost.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// What was sent so long before the kernel threw packets away may have been answered.
@@ -228,7 +228,7 @@ impl Run {
             self.look_at_list();
         }
         if self.path_at <= now && self.roster.len() > 0 {
-            self.path_at = now + NEXT_PATH;
+            self.path_at = now + past::next_peer(self.config.budget);
             self.measure_path(now);
         }
         if self.episodes_at <= now {
@@ -319,11 +319,7 @@ impl Run {
                 results,
             } => match self.traces.remove(&handle) {
                 Some(Purpose::Part(event, name)) => self.part(event, name, end, *results, now),
-                Some(Purpose::Path(number)) => {
-                    if let (Some(peer), Some(part)) = (self.roster.get_mut(number), results.part) {
-                        peer.path = Some(Box::new(part));
-                    }
-                }
+                Some(Purpose::Path(number)) => self.swept(number, *results, now),
                 None => {}
             },
         }
@@ -412,21 +408,35 @@ impl Run {
         }
     }
 
-    /// Measures the normal path of the one whose turn it is, once.
+    /// Measures the path of the next whose turn it is and who is well, once.
     fn measure_path(&mut self, now: Moment) {
-        let Some(number) = self.roster.next_in_turn() else {
-            return;
-        };
+        for _ in 0..LOOKED_AT.min(self.roster.len()) {
+            let Some(number) = self.roster.next_in_turn() else {
+                return;
+            };
+            let detector = self.guard.detector(usize::from(number));
+            let is_well = detector
+                .is_some_and(|it| it.has_answered() && !it.is_suspect() && !it.is_troubled());
+            let Some(peer) = self.roster.get_mut(number) else {
+                return;
+            };
+            let interval = peer.past.next();
+            if is_well && peer.swept.is_none_or(|it| now.since(it) >= interval) {
+                peer.swept = Some(now);
+                self.trace(number, Some(1), Urgency::Usual, Purpose::Path(number));
+                return;
+            }
+        }
+    }
+
+    /// A peer's path was measured; what it was in trouble is not how it is normally.
+    fn swept(&mut self, number: u16, results: Results, now: Moment) {
         let detector = self.guard.detector(usize::from(number));
-        let is_normal =
-            detector.is_some_and(|it| it.has_answered() && !it.is_suspect() && !it.is_troubled());
-        let Some(peer) = self.roster.get_mut(number) else {
-            return;
-        };
-        let is_fresh = peer.path_begun.is_some_and(|it| now.since(it) < SAME_PATH);
-        if is_normal && !is_fresh {
-            peer.path_begun = Some(now);
-            self.trace(number, Some(1), Urgency::Usual, Purpose::Path(number));
+        let is_normal = detector.is_some_and(|it| !it.is_troubled());
+        if let (Some(peer), Some(part), true) =
+            (self.roster.get_mut(number), results.part, is_normal)
+        {
+            peer.past.add(&part, now);
         }
     }
 }

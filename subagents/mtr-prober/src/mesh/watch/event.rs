@@ -14,12 +14,18 @@ use crate::mesh::guard::Notice;
 use crate::moment::Moment;
 use crate::order::SIZE;
 use crate::report::{
-    self, Cause, Incident, LineTrouble, Parameters, Part, PartName, Report, Second, State, Target,
+    self, Cause, Incident, LineTrouble, Parameters, PartName, Report, Second, State, Target,
 };
 use crate::verdict;
 
 /// So long before it was noticed it had not begun.
 const BEFORE: Duration = Duration::from_secs(10);
+
+/// A moment at which what was noticed at that one had not begun.
+fn not_begun(noticed: Moment) -> Moment {
+    let before = u64::try_from(BEFORE.as_nanos()).unwrap_or(0);
+    Moment(noticed.0.saturating_sub(before))
+}
 
 impl Run {
     pub(super) fn notice(&mut self, number: u16, notice: &Notice, now: Moment) {
@@ -80,7 +86,7 @@ impl Run {
     }
 
     fn begin(&mut self, number: u16, subject: Subject, incident: Incident, now: Moment) {
-        let Some(report) = self.report(number, subject, incident) else {
+        let Some(report) = self.report(number, subject, incident, now) else {
             return;
         };
         self.counts.events += 1;
@@ -102,14 +108,18 @@ impl Run {
     }
 
     /// Its report so far: with the path and the seconds before it.
-    fn report(&self, number: u16, subject: Subject, incident: Incident) -> Option<Report> {
+    fn report(
+        &self,
+        number: u16,
+        subject: Subject,
+        incident: Incident,
+        noticed: Moment,
+    ) -> Option<Report> {
         let peer = self.roster.get(number)?;
         let line = peer.entry.line.as_deref();
         let of_config = self.config.line(line);
-        let before = peer.path.iter().map(|part| Part {
-            name: PartName::Before,
-            ..Part::clone(part)
-        });
+        // What was measured since may be part of the trouble.
+        let before = peer.past.part(not_begun(noticed), self.clock.wall());
         let source = peer.source.unwrap_or_default();
         let meant = of_config.map(|(_, it)| it.source.as_str()).or(line);
         let interface = meant.filter(|_| source.interface.is_some());
@@ -140,7 +150,7 @@ impl Run {
             accepted_at: now,
             started_at: Some(now),
             ended_at: None,
-            parts: before.collect(),
+            parts: before.into_iter().collect(),
             timeline: self.seconds_before(number, subject),
             faults: Vec::new(),
             incident: Some(incident),
@@ -288,8 +298,7 @@ impl Run {
         let Some(episode) = self.episodes.get_mut(&event) else {
             return;
         };
-        let before = u64::try_from(BEFORE.as_nanos()).unwrap_or(0);
-        let since = Moment(episode.began.0.saturating_sub(before));
+        let since = not_begun(episode.began);
         let peer = self.roster.get_mut(episode.peer);
         let found = peer.and_then(|it| it.sent.split(since, now));
         let (Some(found), Some(incident)) = (found, &mut episode.report.incident) else {

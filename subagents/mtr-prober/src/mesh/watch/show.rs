@@ -75,6 +75,7 @@ impl Run {
             state,
             pings: peer.pings,
             lost: peer.lost,
+            path_rounds: peer.past.len(),
             usual_loss: (baseline.loss() * 10_000.0).round() / 100.0,
             usual_ms: baseline.usual().map(|it| f64::from(it) / 1_000.0),
         })
