@@ -6,7 +6,7 @@ _bootserver() {
     local commands='serve migrate backup restore close-jobs import reset-password openapi'
     local nouns='host tag group token package job rollout assignment event user api'
     local client='--server --token-file --ca-file --json'
-    local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --all --parallel --stages --soak --fail-count --fail-rate --second-user --priority --dry-run --phase --sort --format --unset --limit --host --since --topics --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
+    local verbs='-d --data -H --header --selector --group --expected-hosts --hostname --search --agent --agent-version --agent-state --ip --state --all --parallel --stages --soak --fail-count --fail-rate --second-user --priority --dry-run --revision --phase --sort --format --unset --limit --host --since --topics --role --scope --tags --uses --expires-in --display-name --notes --description --name --version --os --arch --package --url --checksum --watch --step --downgrade'
     local serve='-T -c --config --listen --tls-cert --tls-key --trusted-proxy --socket --metrics-listen --data
         --database --database-file --address-file -l --log-level --log-format'
     local first='' second='' index choices=''

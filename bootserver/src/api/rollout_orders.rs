@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::job_order::goods::{Ordered, way_back};
 use super::rollout_view::RolloutView;
 use super::rollouts::{Begin, found, person, shown};
+use crate::access::scope::Scope;
 use crate::app::App;
 use crate::auth::{May, Operate, Operator};
 use crate::extract::revision::IfMatch;
@@ -134,21 +135,23 @@ pub async fn abort(
     post, path = "/api/v1/rollouts/{id}/retry", tag = "rollouts", request_body = FollowRollout,
     params(
         ("id" = String, Path, description = "The rollout"),
+        ("if-match" = Option<String>, Header, description = "The ETag of what was seen"),
         ("idempotency-key" = Option<String>, Header, description = "1 to 128 printable characters: sent again with the same key and body within 24 h, it is answered as before and not done again")
     ),
     responses(
         (status = 201, description = "The new rollout", body = RolloutView),
-        BadBody, Missing, Conflicting, Allowed
+        BadBody, Missing, Conflicting, Precondition, Allowed
     ),
     security(("operator" = ["operator"]))
 )]
 pub async fn retry(
     May { operator, .. }: May<Operate>,
+    IfMatch(revision): IfMatch,
     State(app): State<App>,
     PathId(id): PathId,
     JsonBody(body): JsonBody<FollowRollout>,
 ) -> Result<Response, Problem> {
-    let former = found(&app, &id, &operator.scope).await?;
+    let former = former(&app, &id, revision, &operator.scope).await?;
     can_retry(&former.stand).map_err(|error| Problem::conflict(&error.to_string()))?;
     let states = TargetState::ALL.into_iter();
     let states = states.filter(|state| is_retried(&former.plan, *state));
@@ -174,21 +177,23 @@ pub async fn retry(
     post, path = "/api/v1/rollouts/{id}/revert", tag = "rollouts", request_body = FollowRollout,
     params(
         ("id" = String, Path, description = "The rollout"),
+        ("if-match" = Option<String>, Header, description = "The ETag of what was seen"),
         ("idempotency-key" = Option<String>, Header, description = "1 to 128 printable characters: sent again with the same key and body within 24 h, it is answered as before and not done again")
     ),
     responses(
         (status = 201, description = "The new rollout", body = RolloutView),
-        BadBody, Missing, Conflicting, Allowed
+        BadBody, Missing, Conflicting, Precondition, Allowed
     ),
     security(("operator" = ["operator"]))
 )]
 pub async fn revert(
     May { operator, .. }: May<Operate>,
+    IfMatch(revision): IfMatch,
     State(app): State<App>,
     PathId(id): PathId,
     JsonBody(body): JsonBody<FollowRollout>,
 ) -> Result<Response, Problem> {
-    let former = found(&app, &id, &operator.scope).await?;
+    let former = former(&app, &id, revision, &operator.scope).await?;
     let refused = can_revert(&former.stand, action(&former)?);
     refused.map_err(|error| Problem::conflict(&error.to_string()))?;
     let states = TargetState::ALL.into_iter();
@@ -239,6 +244,25 @@ async fn begin(
     begin.done(app, operator).await
 }
 
+/// The rollout that another one comes after, if it is what was seen. Only a late result
+/// changes one that ended, so nobody else has to be kept out.
+async fn former(
+    app: &App,
+    id: &str,
+    revision: Option<i64>,
+    scope: &Scope,
+) -> Result<RolloutRow, Problem> {
+    let row = found(app, id, scope).await?;
+    match revision.is_some_and(|seen| seen != row.revision) {
+        true => Err(stale()),
+        false => Ok(row),
+    }
+}
+
+fn stale() -> Problem {
+    Problem::precondition_failed("it is doing something else meanwhile; read it again")
+}
+
 fn action(rollout: &RolloutRow) -> Result<Action, Problem> {
     Action::parse(&rollout.action).ok_or_else(|| {
         Problem::conflict("a newer server ordered it, and this one does not know the action")
@@ -267,9 +291,7 @@ async fn tell(
             Ok(shown(*row))
         }
         Told::Unknown => Err(Problem::not_found("rollout")),
-        Told::Stale => Err(Problem::precondition_failed(
-            "it is doing something else meanwhile; read it again",
-        )),
+        Told::Stale => Err(stale()),
         Told::Refused(refusal) => Err(Problem::conflict(&refusal.to_string())),
     }
 }

@@ -9,6 +9,7 @@ mod order;
 mod page;
 mod raw;
 mod rollout;
+mod steer;
 
 use std::io::Read;
 use std::path::Path;

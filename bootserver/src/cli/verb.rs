@@ -108,22 +108,22 @@ pub(super) const VERBS: [Verb; 52] = verbs! {
     "rollout" "list" "" ["phase" "limit"] "rollouts, newest first" => rollout_list;
     "rollout" "show" "ID" [] "one rollout and what it waits for" => rollout_show;
     "rollout" "targets" "ID" ["state" "limit"] "its hosts and what each waits for" => rollout_targets;
-    "rollout" "confirm" "ID" [] "agree to one that needs a second user" => rollout_confirm;
-    "rollout" "pause" "ID" [] "order nothing for now" => rollout_pause;
-    "rollout" "resume" "ID" [] "go on, also behind a gate that was missed" => rollout_resume;
-    "rollout" "abort" "ID" [] "order nothing any more" => rollout_abort;
-    "rollout" "retry" "ID" ["name" "expected-hosts" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data"] "another one where it failed" => rollout_retry;
-    "rollout" "revert" "ID" ["name" "expected-hosts" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data"] "another one, back to what each host had" => rollout_revert;
+    "rollout" "confirm" "ID" ["revision"] "agree to one that needs a second user" => rollout_confirm;
+    "rollout" "pause" "ID" ["revision"] "order nothing for now" => rollout_pause;
+    "rollout" "resume" "ID" ["revision"] "go on, also behind a gate that was missed" => rollout_resume;
+    "rollout" "abort" "ID" ["revision"] "order nothing any more" => rollout_abort;
+    "rollout" "retry" "ID" ["name" "expected-hosts" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data" "revision"] "another one where it failed" => rollout_retry;
+    "rollout" "revert" "ID" ["name" "expected-hosts" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data" "revision"] "another one, back to what each host had" => rollout_revert;
     "assignment" "create" "AGENT" ["version" "group" "watch" "name" "priority" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "dry-run" "data"] "give hosts of a group a version, now and from now on" => assignment_create;
     "assignment" "list" "" ["agent" "host" "limit"] "assignments, newest first; of a host, which one has it" => assignment_list;
     "assignment" "show" "ID" [] "one assignment, and how many hosts are right" => assignment_show;
     "assignment" "hosts" "ID" ["state" "limit"] "the hosts it had to do with, and what each waits for" => assignment_hosts;
-    "assignment" "change" "ID" ["version" "watch" "name" "priority" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data"] "another version or plan begins anew" => assignment_change;
-    "assignment" "confirm" "ID" [] "agree to one that needs a second user" => assignment_confirm;
-    "assignment" "pause" "ID" [] "order nothing for now; it keeps its hosts" => assignment_pause;
-    "assignment" "resume" "ID" [] "go on, with fresh counts" => assignment_resume;
-    "assignment" "retry" "ID" [] "try again at once where it failed, and go on" => assignment_retry;
-    "assignment" "delete" "ID" [] "remove it; hosts keep what they have" => assignment_delete;
+    "assignment" "change" "ID" ["version" "watch" "name" "priority" "parallel" "stages" "soak" "fail-count" "fail-rate" "expires-in" "second-user" "data" "revision"] "another version or plan begins anew" => assignment_change;
+    "assignment" "confirm" "ID" ["revision"] "agree to one that needs a second user" => assignment_confirm;
+    "assignment" "pause" "ID" ["revision"] "order nothing for now; it keeps its hosts" => assignment_pause;
+    "assignment" "resume" "ID" ["revision"] "go on, with fresh counts" => assignment_resume;
+    "assignment" "retry" "ID" ["revision"] "try again at once where it failed, and go on" => assignment_retry;
+    "assignment" "delete" "ID" ["revision"] "remove it; hosts keep what they have" => assignment_delete;
     "event" "list" "" ["host" "since" "limit"] "what happened on hosts, oldest first" => event_list;
     "event" "follow" "" ["topics"] "what changes from now on, until Ctrl-C" => event_follow;
     "user" "create" "NAME" ["role" "display-name" "scope"] "a new user with a one-time password" => user_create;
@@ -134,7 +134,7 @@ pub(super) const VERBS: [Verb; 52] = verbs! {
 };
 
 /// Every option of verbs.
-pub(super) const OPTIONS: [Opt; 45] = options! {
+pub(super) const OPTIONS: [Opt; 46] = options! {
     "selector" "selector" Text "TAGS" "hosts like svc=ecs,cmpt!=DB,region in (cn,eu),!old";
     "group" "" Own "GROUP" "hosts of this group, or the group itself; group add takes several";
     "expected-hosts" "expected_hosts" Number "N" "do it only when it is for as many hosts";
@@ -154,6 +154,7 @@ pub(super) const OPTIONS: [Opt; 45] = options! {
     "priority" "priority" Text "N" "of several assignments that mean a host, the highest has it [0]";
     "second-user" "second_user" Flag "" "another user must confirm it first";
     "dry-run" "dry_run" Flag "" "only look how many hosts it means and what they would get";
+    "revision" "" Own "N" "only while it is of this revision, which show and list --json say";
     "phase" "phase" Text "PHASE" "active or ended";
     "sort" "sort" Text "KEY" "hostname, created or since; -KEY the other way round";
     "format" "format" Text "FORMAT" "ndjson, a line of JSON for each, or csv [ndjson]";

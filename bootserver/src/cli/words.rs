@@ -164,6 +164,15 @@ impl Said {
             limit => Ok(limit),
         }
     }
+
+    /// The revision of a thing that was seen.
+    pub(super) fn revision(&self) -> Result<Option<i64>, Failure> {
+        let Some(text) = self.option("revision") else {
+            return Ok(None);
+        };
+        let revision = i64::try_from(number("revision", text)?);
+        Ok(Some(revision.unwrap_or(i64::MAX)))
+    }
 }
 
 fn number(name: &str, text: &str) -> Result<u64, Failure> {

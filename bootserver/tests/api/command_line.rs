@@ -540,6 +540,60 @@ fn rollouts_are_ordered_shown_steered_and_taken_back() {
 }
 
 #[test]
+fn what_lets_a_rollout_go_on_is_said_of_the_one_that_was_seen() {
+    let server = Server::start();
+    // It never reports, so that nothing happens by itself.
+    let host = server.register("web");
+    let create = ["rollout", "create", "restart", "a", "--host"];
+    let made = document(&server, &[&create[..], &[&host.agentsn]].concat());
+    let id = made["id"].as_str().expect("an id").to_owned();
+    wait_for("its targets", || {
+        let shown = document(&server, &["rollout", "show", &id]);
+        (shown["phase"] == "running").then_some(())
+    });
+    let paused = document(&server, &["rollout", "pause", &id]);
+    let seen = paused["revision"].to_string();
+    let resumed = document(&server, &["rollout", "resume", &id, "--revision", &seen]);
+    assert_eq!(resumed["phase"], "running");
+    // What was seen is not so any more: nothing happens, whatever is said.
+    for word in ["pause", "resume", "abort", "confirm", "retry", "revert"] {
+        let words = ["rollout", word, &id, "--revision", &seen];
+        let (code, error) = failed(&server, &words);
+        assert!(code == 5 && error.contains("read it again"), "{error}");
+    }
+    let shown = document(&server, &["rollout", "show", &id]);
+    assert_eq!(shown["revision"], resumed["revision"]);
+    let (code, error) = failed(&server, &["rollout", "abort", &id, "--revision", "x"]);
+    assert!(code == 2 && error.contains("--revision"), "{error}");
+
+    // Somebody aborts it between the look and the word.
+    told(&server, &["rollout", "pause", &id]);
+    let folder = TempDir::new().expect("a folder");
+    let socket = folder.path().join("proxy.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let mut resume = client(&server, &["rollout", "resume", &id]);
+    let resume = resume.env("BOOTSERVER_URL", &socket);
+    let resume = resume.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let resume = resume.spawn().expect("it runs");
+    for method in ["GET", "POST"] {
+        let (mut near, _) = listener.accept().expect("a connection");
+        let request = read_message(&mut near);
+        assert!(request.starts_with(method.as_bytes()), "{method} comes now");
+        if method == "POST" {
+            told(&server, &["rollout", "abort", &id]);
+        }
+        let mut far = TcpStream::connect(server.address).expect("the server listens");
+        far.write_all(&request).expect("it is taken");
+        let answer = read_message(&mut far);
+        near.write_all(&answer).expect("it is read");
+    }
+    let resume = resume.wait_with_output().expect("it ends");
+    let error = String::from_utf8(resume.stderr).expect("text");
+    assert_eq!(resume.status.code(), Some(5), "{error}");
+    assert!(error.contains("read it again"), "{error}");
+}
+
+#[test]
 fn tokens_and_users_are_made_listed_and_ended_and_secrets_stand_alone() {
     let server = Server::start();
     let token = told(
@@ -849,6 +903,9 @@ fn assignments_are_made_shown_changed_and_deleted() {
     assert!(error.contains("begun"), "{error}");
     let (code, _) = failed(&server, &["assignment", "change", id]);
     assert_eq!(code, 2);
+    let stale = ["assignment", "delete", id, "--revision", "1"];
+    let (code, error) = failed(&server, &stale);
+    assert!(code == 5 && error.contains("read it again"), "{error}");
     told(&server, &["assignment", "delete", id]);
     assert!(!told(&server, &["assignment", "list"]).contains(id));
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::Server;
+use crate::harness::{Server, bundle, wait_for};
 
 /// One of everything that has a revision, by path, and what changes it.
 fn things(server: &Server) -> Vec<(String, &'static str, String, Value)> {
@@ -17,6 +17,19 @@ fn things(server: &Server) -> Vec<(String, &'static str, String, Value)> {
     let api_token = make("/api/v1/api-tokens", token);
     let enrolment_token = make("/api/v1/enrolment-tokens", json!({}));
     let group = make("/api/v1/groups", json!({ "name": "g" }));
+    // A host that never reports, so that nothing of these changes by itself.
+    let order = json!({ "action": "restart", "name": "a" });
+    let everybody = json!({ "order": order, "targets": { "all": true } });
+    let rollout = make("/api/v1/rollouts", everybody);
+    wait_for("its targets", || {
+        let shown = server.api("GET", &rollout).expect(200);
+        (shown["phase"] == "running").then_some(())
+    });
+    server.upload("", &bundle("b", "2.0", b"two"));
+    let edge = server.api("POST", "/api/v1/groups");
+    let edge = edge.json(&json!({ "name": "edge" })).expect(201);
+    let assigned = json!({ "group": edge["id"], "agent": "b", "version": "2.0" });
+    let assignment = make("/api/v1/assignments", assigned);
     let change = |path: &String, method, more: &str, body: Value| {
         (path.clone(), method, format!("{path}{more}"), body)
     };
@@ -31,6 +44,14 @@ fn things(server: &Server) -> Vec<(String, &'static str, String, Value)> {
         change(&group, "DELETE", "", Value::Null),
         change(&api_token, "DELETE", "", Value::Null),
         change(&enrolment_token, "DELETE", "", Value::Null),
+        change(&rollout, "POST", "/pause", Value::Null),
+        change(&rollout, "POST", "/resume", Value::Null),
+        change(&rollout, "POST", "/abort", Value::Null),
+        change(&assignment, "PATCH", "", json!({ "priority": 2 })),
+        change(&assignment, "POST", "/pause", Value::Null),
+        change(&assignment, "POST", "/resume", Value::Null),
+        change(&assignment, "POST", "/retry", Value::Null),
+        change(&assignment, "DELETE", "", Value::Null),
     ]
 }
 

@@ -9,7 +9,7 @@ use super::super::words::Said;
 use super::group::group_id;
 use super::page::list;
 use super::rollout::{document, part, plan_into};
-use super::{agentsn, delete, id, one};
+use super::{agentsn, done, id, one, steer};
 
 const ASSIGNMENTS: &str = "/api/v1/assignments";
 
@@ -60,7 +60,7 @@ pub(crate) fn assignment_list(client: &Client, said: &Said) -> Result<(), Failur
 }
 
 pub(crate) fn assignment_show(client: &Client, said: &Said) -> Result<(), Failure> {
-    let path = path(said, "")?;
+    let path = path(said)?;
     one(said, &client.call("GET", &path, &Content::Nothing)?)
 }
 
@@ -79,7 +79,7 @@ pub(crate) fn assignment_hosts(client: &Client, said: &Said) -> Result<(), Failu
     list(
         client,
         said,
-        &path(said, "/hosts")?,
+        &format!("{}/hosts", path(said)?),
         &said.query()?,
         &COLUMNS,
     )
@@ -87,7 +87,7 @@ pub(crate) fn assignment_hosts(client: &Client, said: &Said) -> Result<(), Failu
 
 /// What is said of the plan changes it, and the rest of it stays.
 pub(crate) fn assignment_change(client: &Client, said: &Said) -> Result<(), Failure> {
-    let path = path(said, "")?;
+    let path = path(said)?;
     let mut body = document(said)?;
     let mut fields = said.fields()?;
     priority_into(&mut fields)?;
@@ -104,28 +104,33 @@ pub(crate) fn assignment_change(client: &Client, said: &Said) -> Result<(), Fail
         return Err(Failure::Usage(text.into()));
     }
     let content = Content::value(&Value::Object(body));
-    let ask = Ask::new("PATCH", &path, &content).of_revision(known["revision"].as_i64());
+    let ask = Ask::new("PATCH", &path, &content)
+        .of_revision(said.revision()?.or(known["revision"].as_i64()));
     one(said, &client.ask(&ask)?)
 }
 
 pub(crate) fn assignment_confirm(client: &Client, said: &Said) -> Result<(), Failure> {
-    tell(client, said, "/confirm")
+    go_on(client, said, "/confirm")
 }
 
 pub(crate) fn assignment_pause(client: &Client, said: &Said) -> Result<(), Failure> {
-    tell(client, said, "/pause")
+    let assignment = steer::hold(client, said, &path(said)?, "POST", "/pause")?;
+    one(said, &assignment)
 }
 
 pub(crate) fn assignment_resume(client: &Client, said: &Said) -> Result<(), Failure> {
-    tell(client, said, "/resume")
+    go_on(client, said, "/resume")
 }
 
 pub(crate) fn assignment_retry(client: &Client, said: &Said) -> Result<(), Failure> {
-    tell(client, said, "/retry")
+    go_on(client, said, "/retry")
 }
 
 pub(crate) fn assignment_delete(client: &Client, said: &Said) -> Result<(), Failure> {
-    delete(client, said, &path(said, "")?)
+    done(
+        said,
+        &steer::hold(client, said, &path(said)?, "DELETE", "")?,
+    )
 }
 
 /// A number below 0 looks like an option, so it comes as a text.
@@ -140,12 +145,12 @@ fn priority_into(fields: &mut Map<String, Value>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(client: &Client, said: &Said, word: &str) -> Result<(), Failure> {
-    let path = path(said, word)?;
-    one(said, &client.call("POST", &path, &Content::Nothing)?)
+fn go_on(client: &Client, said: &Said, word: &str) -> Result<(), Failure> {
+    let assignment = steer::go_on(client, said, &path(said)?, word, &Content::Nothing)?;
+    one(said, &assignment)
 }
 
-fn path(said: &Said, word: &str) -> Result<String, Failure> {
+fn path(said: &Said) -> Result<String, Failure> {
     let id = id(&said.operands[0], "assignment list")?;
-    Ok(format!("{ASSIGNMENTS}/{id}{word}"))
+    Ok(format!("{ASSIGNMENTS}/{id}"))
 }

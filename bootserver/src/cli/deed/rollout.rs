@@ -8,7 +8,7 @@ use super::super::show::{As, Column};
 use super::super::words::Said;
 use super::group::group_id;
 use super::page::list;
-use super::{agentsn, body_text, id, one};
+use super::{agentsn, body_text, id, one, steer};
 
 const ROLLOUTS: &str = "/api/v1/rollouts";
 /// Options that say of which hosts, and those that say how it goes on; the others
@@ -90,19 +90,19 @@ pub(crate) fn rollout_targets(client: &Client, said: &Said) -> Result<(), Failur
 }
 
 pub(crate) fn rollout_confirm(client: &Client, said: &Said) -> Result<(), Failure> {
-    tell(client, said, "/confirm")
+    go_on(client, said, "/confirm")
 }
 
 pub(crate) fn rollout_pause(client: &Client, said: &Said) -> Result<(), Failure> {
-    tell(client, said, "/pause")
+    hold(client, said, "/pause")
 }
 
 pub(crate) fn rollout_resume(client: &Client, said: &Said) -> Result<(), Failure> {
-    tell(client, said, "/resume")
+    go_on(client, said, "/resume")
 }
 
 pub(crate) fn rollout_abort(client: &Client, said: &Said) -> Result<(), Failure> {
-    tell(client, said, "/abort")
+    hold(client, said, "/abort")
 }
 
 pub(crate) fn rollout_retry(client: &Client, said: &Said) -> Result<(), Failure> {
@@ -113,9 +113,15 @@ pub(crate) fn rollout_revert(client: &Client, said: &Said) -> Result<(), Failure
     follow(client, said, "/revert")
 }
 
-fn tell(client: &Client, said: &Said, word: &str) -> Result<(), Failure> {
-    let path = path(said, word)?;
-    one(said, &client.call("POST", &path, &Content::Nothing)?)
+fn go_on(client: &Client, said: &Said, word: &str) -> Result<(), Failure> {
+    let path = path(said, "")?;
+    let rollout = steer::go_on(client, said, &path, word, &Content::Nothing)?;
+    one(said, &rollout)
+}
+
+fn hold(client: &Client, said: &Said, word: &str) -> Result<(), Failure> {
+    let rollout = steer::hold(client, said, &path(said, "")?, "POST", word)?;
+    one(said, &rollout)
 }
 
 /// Another rollout after this one; without a plan of its own it has that one's.
@@ -125,7 +131,8 @@ fn follow(client: &Client, said: &Said, word: &str) -> Result<(), Failure> {
     plan_into(said, &mut body, &mut fields)?;
     body.extend(fields);
     let content = Content::value(&Value::Object(body));
-    one(said, &client.call("POST", &path(said, word)?, &content)?)
+    let rollout = steer::go_on(client, said, &path(said, "")?, word, &content)?;
+    one(said, &rollout)
 }
 
 fn path(said: &Said, word: &str) -> Result<String, Failure> {
