@@ -2,6 +2,7 @@
 //! `fleet` decide, stores, and replies.
 
 pub mod api_tokens;
+pub mod assignment_draft;
 pub mod assignment_orders;
 pub mod assignment_view;
 pub mod assignments;

@@ -8,79 +8,26 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use bootagent_protocol::AgentName;
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
+use utoipa::IntoParams;
 
+use super::assignment_draft::{ChangeAssignment, CreateAssignment};
 use super::assignment_view::{AssignedHostView, AssignmentPreview, AssignmentView};
 use super::job_order::goods::assigned;
 use super::list::{self, List};
-use super::rollouts::{MAX_TEXT_BYTES, person};
 use crate::app::App;
-use crate::auth::{May, OperateFleet, Operator, ViewFleet};
+use crate::auth::{May, OperateFleet, ViewFleet};
 use crate::extract::revision::{IfMatch, MustMatch, etag};
 use crate::extract::{JsonBody, Params, PathId};
 use crate::fleet::assignment::{MAX_ASSIGNMENTS, precedence};
-use crate::fleet::rollout::plan::{Plan, Terms};
-use crate::fleet::rollout::standing::can_stand;
 use crate::fleet::rollout::target::TargetState;
 use crate::openapi::{Allowed, BadBody, BadQuery, Conflicting, Missing, Precondition, Seen};
-use crate::problem::{Problem, chain};
+use crate::problem::Problem;
 use crate::store::assignment::{
-    AssignmentChange, AssignmentDeleted, AssignmentQuery, AssignmentRow, AssignmentStored, Course,
-    Draft, NewAssignment,
+    AssignmentDeleted, AssignmentQuery, AssignmentRow, AssignmentStored, Draft,
 };
 use crate::store::page::{Limit, MAX_LIMIT};
 use crate::store::rollout::TargetQuery;
-
-/// The bounds of a priority.
-const PRIORITIES: std::ops::RangeInclusive<i64> = -1_000_000..=1_000_000;
-
-/// An assignment to be.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateAssignment {
-    /// What people call it; without it, the agent and its version.
-    #[schema(max_length = 128, example = "flux-push everywhere")]
-    name: Option<String>,
-    /// The group whose hosts it means, by id: those that are in it, and those that will be.
-    group: String,
-    /// The sub-agent.
-    #[schema(example = "flux-push")]
-    agent: String,
-    /// Its version, of which a package was uploaded.
-    version: String,
-    /// Seconds the version is watched on a host before the one before is given up.
-    watch: Option<u64>,
-    /// Of several assignments of an agent that mean a host, the highest has it, of equal ones
-    /// the oldest.
-    #[serde(default)]
-    #[schema(minimum = -1000000, maximum = 1000000)]
-    priority: i64,
-    /// How it goes on: `parallel` is a part of the group's hosts, limits look at what ended in
-    /// the last 24 hours, stages but the last are numbers of hosts, `expires_in` is for each job.
-    #[serde(default)]
-    plan: Terms,
-}
-
-/// A change of an assignment; what is left out stays.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ChangeAssignment {
-    /// What people call it.
-    #[schema(max_length = 128)]
-    name: Option<String>,
-    /// Which comes before which.
-    #[schema(minimum = -1000000, maximum = 1000000)]
-    priority: Option<i64>,
-    /// Another version. With it, watch or plan all begins anew.
-    version: Option<String>,
-    /// Seconds the version is watched.
-    watch: Option<u64>,
-    /// How it goes on.
-    plan: Option<Terms>,
-}
 
 /// Which assignments.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -131,7 +78,7 @@ pub async fn create(
     State(app): State<App>,
     JsonBody(body): JsonBody<CreateAssignment>,
 ) -> Result<Response, Problem> {
-    let new = checked(&app, &operator, body).await?;
+    let new = body.checked(&app, &operator).await?;
     let stored = app.store.insert_assignment(&new, &operator.by).await?;
     let row = done(stored)?;
     tracing::info!(id = row.id, name = row.name, "a version was assigned");
@@ -155,7 +102,7 @@ pub async fn preview(
     State(app): State<App>,
     JsonBody(body): JsonBody<CreateAssignment>,
 ) -> Result<Json<AssignmentPreview>, Problem> {
-    let new = checked(&app, &operator, body).await?;
+    let new = body.checked(&app, &operator).await?;
     if app.store.group(&new.group).await?.is_none() {
         return Err(unknown_group());
     }
@@ -292,20 +239,7 @@ pub async fn change(
     JsonBody(body): JsonBody<ChangeAssignment>,
 ) -> Result<Response, Problem> {
     let known = found(&app, &id).await?;
-    let is_other = body.version.is_some() || body.watch.is_some() || body.plan.is_some();
-    let change = AssignmentChange {
-        name: body.name.as_deref().map(name).transpose()?,
-        priority: body.priority.map(priority).transpose()?,
-        course: match is_other {
-            false => None,
-            true => {
-                let version = body.version.unwrap_or(known.version);
-                let terms = body.plan.unwrap_or_else(|| known.rollout.plan.into());
-                let watch = body.watch.or(known.watch);
-                Some(course(&app, &operator, &known.agent, version, watch, terms).await?)
-            }
-        },
-    };
+    let change = body.checked(&app, &operator, known).await?;
     let stored = app
         .store
         .change_assignment(&id, &change, revision, &operator.by)
@@ -416,82 +350,4 @@ fn stale() -> Problem {
 
 fn unknown_group() -> Problem {
     Problem::invalid("group: there is no such group")
-}
-
-async fn checked(
-    app: &App,
-    operator: &Operator,
-    body: CreateAssignment,
-) -> Result<NewAssignment, Problem> {
-    if let Err(error) = AgentName::parse(&body.agent) {
-        return Err(Problem::invalid(&format!("agent: {}", chain(&error))));
-    }
-    let named = match &body.name {
-        Some(text) => name(text)?,
-        None => bootagent_protocol::truncate(
-            &format!("{} {}", body.agent, body.version),
-            MAX_TEXT_BYTES,
-        )
-        .to_owned(),
-    };
-    let priority = priority(body.priority)?;
-    let course = course(
-        app,
-        operator,
-        &body.agent,
-        body.version,
-        body.watch,
-        body.plan,
-    )
-    .await?;
-    Ok(NewAssignment {
-        id: Uuid::now_v7().to_string(),
-        name: named,
-        group: body.group,
-        agent: body.agent,
-        priority,
-        course,
-    })
-}
-
-async fn course(
-    app: &App,
-    operator: &Operator,
-    agent: &str,
-    version: String,
-    watch: Option<u64>,
-    terms: Terms,
-) -> Result<Course, Problem> {
-    let invalid = |error: &dyn std::fmt::Display| Problem::invalid(&format!("plan: {error}"));
-    can_stand(&terms).map_err(|error| invalid(&error))?;
-    let plan = Plan::try_from(terms).map_err(|error| invalid(&error))?;
-    Ok(Course {
-        goods: assigned(app, agent, &version, watch).await?,
-        version,
-        watch,
-        plan,
-        author: person(operator),
-    })
-}
-
-fn name(text: &str) -> Result<String, Problem> {
-    let name = text.trim();
-    let is_fine = (1..=MAX_TEXT_BYTES).contains(&name.len()) && !name.chars().any(char::is_control);
-    match is_fine {
-        true => Ok(name.to_owned()),
-        false => Err(Problem::invalid(&format!(
-            "name: 1 to {MAX_TEXT_BYTES} bytes without control characters are expected"
-        ))),
-    }
-}
-
-fn priority(number: i64) -> Result<i64, Problem> {
-    match PRIORITIES.contains(&number) {
-        true => Ok(number),
-        false => Err(Problem::invalid(&format!(
-            "priority: {} to {} is expected",
-            PRIORITIES.start(),
-            PRIORITIES.end()
-        ))),
-    }
 }

@@ -402,7 +402,11 @@ pub(super) async fn found(app: &App, id: &str, scope: &Scope) -> Result<RolloutR
     row.ok_or_else(|| Problem::not_found("rollout"))
 }
 
-fn plan(terms: Terms, now: i64) -> Result<Plan, Problem> {
+fn plan(mut terms: Terms, now: i64) -> Result<Plan, Problem> {
+    // A rollout's targets say what a percentage is.
+    for stage in &mut terms.stages {
+        stage.hosts = None;
+    }
     let invalid =
         |error: crate::fleet::rollout::plan::PlanError| Problem::invalid(&format!("plan: {error}"));
     let plan = Plan::try_from(terms).map_err(invalid)?;

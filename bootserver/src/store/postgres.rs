@@ -427,6 +427,27 @@ mod tests {
         store.close().await;
     }
 
+    #[tokio::test]
+    async fn a_look_at_hosts_finds_their_targets_by_the_host() {
+        let Some(cluster) = cluster::shared() else {
+            return;
+        };
+        let store = PostgresStore::open(cluster.empty().await.parse().expect("an address"));
+        let store = store.await.expect("a new database");
+        for sql in [
+            queries::GROUP,
+            "INSERT INTO rollout_target (rollout, place, agentsn, state)
+             SELECT 1, n, 'h-' || n, 'waiting' FROM generate_series(1, 20000) AS n",
+            super::STATISTICS,
+        ] {
+            let done = sqlx::query(sql).execute(&store.writer).await;
+            done.expect("a group and targets");
+        }
+        let plan = queries::plan_of_look(&store).await;
+        assert!(plan.contains("rollout_target_by_host"), "{plan}");
+        store.close().await;
+    }
+
     /// Rows and entries of indexes that were looked at so far; what this connection
     /// did is told first.
     async fn rows_read(pool: &PgPool) -> u64 {

@@ -205,14 +205,69 @@ fn what_cannot_be_assigned_is_refused_with_its_remedy() {
     refused("priority", json!(1_000_001), "priority");
     refused("name", json!(""), "name");
     refused("plan", json!({ "contention": "supersede" }), "contention");
-    let stages = json!([{ "upto": "10%" }, { "upto": "all" }]);
-    refused("plan", json!({ "stages": stages }), "numbers of hosts");
+    let stages = json!([{ "upto": "20%" }, { "upto": "10%" }, { "upto": "all" }]);
+    refused("plan", json!({ "stages": stages }), "number 2 is not");
     refused("plan", json!({ "fail_rate": 100 }), "fail_rate");
     server
         .api("GET", &format!("{ASSIGNMENTS}/nobody"))
         .problem(404);
     let list = server.api("GET", ASSIGNMENTS).expect(200);
     assert_eq!(list["items"], json!([]));
+}
+
+#[test]
+fn a_stage_of_percent_is_of_the_hosts_the_group_has_when_it_begins() {
+    let server = Server::start();
+    server.upload("", &bundle("a", "2.0", b"two"));
+    let ours: Vec<TestHost> = (0..4)
+        .map(|n| server.register(&format!("db-{n}")))
+        .collect();
+    for host in &ours {
+        push(&server, host, Some("1.0"), json!([]));
+    }
+    let group = group(&server, "databases", &ours.iter().collect::<Vec<_>>());
+    let stages = json!([{ "upto": "50%", "success": 100 }, { "upto": "all" }]);
+    let plan = json!({ "parallel": 10, "stages": stages });
+    let new = json!({ "group": group, "agent": "a", "version": "2.0", "plan": plan });
+    let made = server.api("POST", ASSIGNMENTS).json(&new).expect(201);
+    let first = |made: &Value| made["plan"]["stages"][0].clone();
+    assert_eq!(
+        first(&made),
+        json!({ "upto": "50%", "hosts": 2, "success": 100, "soak": 0 })
+    );
+    let id = id(&made);
+    let gated = wait_for("those who wait for the gate", || {
+        let all = hosts(&server, &id);
+        let state = |state: &str| all.iter().filter(|it| it["state"] == state).count();
+        let is_so = state("ordered") == 2 && state("waiting") == 2;
+        is_so.then(|| all.into_iter().find(|it| it["state"] == "waiting"))
+    });
+    let gated = gated.expect("one of them");
+    assert_eq!(gated["waits_for"]["why"], "stage_gate", "{gated}");
+    // Who comes does not move the gate; what begins anew begins with who is there then.
+    let more: Vec<String> = (4..6)
+        .map(|n| server.register(&format!("db-{n}")).agentsn)
+        .collect();
+    server
+        .api("POST", &format!("/api/v1/groups/{group}/hosts"))
+        .json(&json!({ "add": more }))
+        .expect(200);
+    let path = format!("{ASSIGNMENTS}/{id}");
+    let change = |body: Value| {
+        let call = server.api("PATCH", &path).header("if-match", "*");
+        first(&call.json(&body).expect(200))
+    };
+    assert_eq!(change(json!({ "priority": 3 }))["hosts"], 2);
+    assert_eq!(change(json!({ "watch": 61 }))["hosts"], 3);
+    // A plan as it was read may be sent again, and what it says of hosts is not taken.
+    let mut plan = show(&server, &id)["plan"].clone();
+    plan["stages"][0]["hosts"] = json!(1);
+    assert_eq!(change(json!({ "plan": plan }))["hosts"], 3);
+    plan["stages"][0]["upto"] = json!(1);
+    assert_eq!(
+        change(json!({ "plan": plan })),
+        json!({ "upto": 1, "success": 100, "soak": 0 })
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 
-use crate::harness::{Server, TestHost, bundle, command};
+use crate::harness::{Server, TestHost, bundle, command, wait_for};
 use crate::postgres::configuration_of_an_owner;
 
 /// Runs the program; returns whether it succeeded and what it said.
@@ -60,12 +60,56 @@ fn stop(server: &Server, host: &TestHost, name: &str) -> String {
     server.order(order).remove(0)
 }
 
+/// A rollout and an assignment of a host that did not report yet, by their paths.
+fn plans(server: &Server, host: &TestHost) -> [String; 2] {
+    let make = |path: &str, body: Value| {
+        let made = server.api("POST", path).json(&body).expect(201);
+        format!("{path}/{}", made["id"].as_str().expect("an id"))
+    };
+    let order = json!({ "action": "restart", "name": "a" });
+    let hosts = json!({ "hosts": [host.agentsn] });
+    let rollout = json!({ "order": order, "targets": hosts });
+    let group = make("/api/v1/groups", json!({ "name": "later" }));
+    let members = server.api("POST", &format!("{group}/hosts"));
+    members.json(&json!({ "add": [host.agentsn] })).expect(200);
+    let group = group.rsplit('/').next().expect("an id");
+    let stages = json!([{ "upto": "10%" }, { "upto": "all" }]);
+    let assignment = json!({ "group": group, "agent": "a", "version": "1.0",
+        "plan": { "stages": stages } });
+    let paths = [
+        make("/api/v1/rollouts", rollout),
+        make("/api/v1/assignments", assignment),
+    ];
+    wait_for("what they mean", || {
+        let [rollout, assignment] = paths
+            .each_ref()
+            .map(|path| server.api("GET", path).expect(200));
+        (rollout["phase"] == "running" && assignment["hosts"] == 1).then_some(())
+    });
+    paths
+}
+
+/// What is planned, without what goes on by itself.
+fn planned(server: &Server, path: &str) -> Value {
+    let shown = server.api("GET", path).expect(200);
+    let fields = [
+        "id", "name", "plan", "author", "created", "targets", "counts",
+    ];
+    let more = ["group", "agent", "version", "priority"];
+    let fields = fields.iter().chain(&more);
+    fields
+        .map(|field| ((*field).to_owned(), shown[field].clone()))
+        .collect()
+}
+
 #[test]
 fn a_restored_server_knows_its_hosts_and_repeats_no_job() {
     let mut server = Server::start();
     let tokens = std::fs::read(server.data("first-start.txt")).expect("the tokens");
     let host = server.register("h1");
     let package = server.upload("", &bundle("a", "1.0", b""));
+    let plans = plans(&server, &server.register("h2"));
+    let before = plans.each_ref().map(|path| planned(&server, path));
     let done = stop(&server, &host, "done");
     server.push(&host, json!({ "jobs": [] }));
     server.push(
@@ -110,6 +154,17 @@ fn a_restored_server_knows_its_hosts_and_repeats_no_job() {
     assert_eq!(bytes.body, bundle("a", "1.0", b""));
     let again = stop(&server, &host, "waiting");
     assert_eq!(server.push(&host, json!({}))["jobs"][0]["id"], json!(again));
+    // What was planned waits for somebody who knows what happened since.
+    assert_eq!(plans.each_ref().map(|path| planned(&server, path)), before);
+    for (path, word) in plans.iter().zip(["phase", "state"]) {
+        let shown = server.api("GET", path).expect(200);
+        assert_eq!(
+            (&shown[word], &shown["reason"]),
+            (&json!("paused"), &json!("restored"))
+        );
+        let resumed = server.api("POST", &format!("{path}/resume")).expect(200);
+        assert_eq!(resumed[word], "running");
+    }
 }
 
 #[test]
@@ -163,6 +218,9 @@ fn an_import_into_postgresql_keeps_hosts_enrolled() {
                              "subject": "x", "message": format!("e{seq}") }] })
     };
     server.push(&host, event(1));
+    let later = server.register("h2");
+    let plans = plans(&server, &later);
+    let before = plans.each_ref().map(|path| planned(&server, path));
     let open = stop(&server, &host, "x");
     let data = directory.path().join("data");
     let file = data.join("bootserver.db");
@@ -216,6 +274,26 @@ fn an_import_into_postgresql_keeps_hosts_enrolled() {
     assert_eq!(packages["items"][0]["name"], "a");
     let url = package["url"].as_str().expect("an address");
     assert_eq!(server.api("GET", url).send().body, bundle("a", "1.0", b""));
+    // What was planned is, and goes on.
+    assert_eq!(plans.each_ref().map(|path| planned(&server, path)), before);
+    let agents = json!([{ "name": "a", "version": "1.0", "status": "running" }]);
+    let push = |results: Value| {
+        let status = json!({ "agents": agents, "jobs": results });
+        server.push(&later, status)["jobs"][0]["id"].clone()
+    };
+    let restart = wait_for("its turn", || {
+        Some(push(json!([]))).filter(|id| id.is_string())
+    });
+    push(json!([{ "id": restart, "errcode": 0, "message": "" }]));
+    wait_for(
+        "the end of the rollout and a look of the assignment",
+        || {
+            let [rollout, assignment] = plans
+                .each_ref()
+                .map(|path| server.api("GET", path).expect(200));
+            (rollout["reason"] == "done" && assignment["right"] == 1).then_some(())
+        },
+    );
     // Its secret holds, the order waits for it, and what it sent is known.
     let both = json!({ "events": [event(1)["events"][0], event(2)["events"][0]] });
     assert_eq!(server.push(&host, both)["jobs"][0]["id"], json!(open));

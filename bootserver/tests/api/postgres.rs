@@ -38,6 +38,30 @@ pub(crate) fn configuration_of_an_owner() -> Option<String> {
     Some(format!("database = \"{address}\""))
 }
 
+/// A second server on the database of another one.
+pub(crate) fn beside(first: &Server, configuration: &str) -> (TempDir, Server) {
+    // It was not the first start, so this one has no tokens of its own.
+    let directory = TempDir::new().expect("a temporary directory");
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).expect("a directory");
+    let tokens = data.join("first-start.txt");
+    std::fs::copy(first.data("first-start.txt"), tokens).expect("a copy");
+    let second = Server::start_in(directory.path(), configuration);
+    (directory, second)
+}
+
+/// Who took the lease of some work last.
+pub(crate) fn holder(address: &str, work: &'static str) -> Option<String> {
+    runtime().block_on(async {
+        let mut connection = PgConnection::connect(address).await.expect("a connection");
+        let held = "SELECT holder FROM lease WHERE name = $1";
+        let found = sqlx::query_scalar(held).bind(work);
+        let found = found.fetch_optional(&mut connection).await;
+        connection.close().await.expect("a goodbye");
+        found.expect("an answer")
+    })
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -87,15 +111,7 @@ fn two_servers_share_one_database() {
         return;
     };
     let first = Server::start_with(&configuration);
-    // It was not the first start, so this one has no tokens of its own.
-    let directory = TempDir::new().expect("a temporary directory");
-    std::fs::create_dir(directory.path().join("data")).expect("a directory");
-    std::fs::copy(
-        first.data("first-start.txt"),
-        directory.path().join("data/first-start.txt"),
-    )
-    .expect("a copy");
-    let second = Server::start_in(directory.path(), &configuration);
+    let (_directory, second) = beside(&first, &configuration);
     let host = first.register("h1");
     let order = json!({ "action": "stop", "name": "x", "hosts": [host.agentsn] });
     let job = second.order(order).remove(0);
@@ -152,11 +168,7 @@ fn an_upload_to_postgresql_that_is_cut_or_refused_leaves_nothing() {
 
 /// What a query gives.
 fn number(address: &str, query: &'static str) -> i64 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    runtime().block_on(async {
         let mut connection = PgConnection::connect(address).await.expect("a connection");
         let found = sqlx::query_scalar(query).fetch_one(&mut connection).await;
         connection.close().await.expect("a goodbye");

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, TestHost, bundle, wait_for};
+use crate::postgres;
 
 const ROLLOUTS: &str = "/api/v1/rollouts";
 
@@ -394,4 +395,44 @@ fn a_server_that_is_killed_goes_on_where_it_was() {
     assert_eq!(ended["counts"], json!({ "succeeded": 3 }));
     let jobs = server.api("GET", "/api/v1/jobs").expect(200);
     assert_eq!(jobs["items"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn a_server_that_is_killed_with_the_lease_is_followed_by_another() {
+    let Some(configuration) = postgres::configuration() else {
+        return;
+    };
+    let address = configuration.split('"').nth(1).expect("an address");
+    let first = Server::start_with(&configuration);
+    let hosts: [TestHost; 4] = hosts(&first, "1.0");
+    let order = json!({ "action": "restart", "name": "a" });
+    let named: Vec<&str> = hosts.iter().map(|host| host.agentsn.as_str()).collect();
+    let new = json!({ "order": order, "targets": { "hosts": named }, "plan": { "parallel": 1 } });
+    let id = id(&first.api("POST", ROLLOUTS).json(&new).expect(201));
+    does(&first, &hosts[0], "1.0", 0);
+    let of_first = wait_for("the lease", || postgres::holder(address, "rollouts"));
+    let (_directory, second) = postgres::beside(&first, &configuration);
+    // Whichever of them is at it now is killed while the next host has its turn.
+    does(&second, &hosts[1], "1.0", 0);
+    let job = wait_for("a job", || push(&second, &hosts[2], "1.0", json!([])).pop());
+    let holder = wait_for("the lease", || postgres::holder(address, "rollouts"));
+    let (mut killed, left) = match holder == of_first {
+        true => (first, second),
+        false => (second, first),
+    };
+    killed.signal(nix::sys::signal::Signal::SIGKILL);
+    killed.end();
+    let result = json!([{ "id": job["id"], "errcode": 0, "message": "" }]);
+    push(&left, &hosts[2], "1.0", result);
+    let next = wait_for("the next one's turn", || {
+        push(&left, &hosts[3], "1.0", json!([])).pop()
+    });
+    let after = postgres::holder(address, "rollouts");
+    assert_ne!(after.as_deref(), Some(holder.as_str()));
+    let result = json!([{ "id": next["id"], "errcode": 0, "message": "" }]);
+    push(&left, &hosts[3], "1.0", result);
+    let ended = until_phase(&left, &id, "ended");
+    assert_eq!(ended["counts"], json!({ "succeeded": 4 }));
+    let jobs = left.api("GET", "/api/v1/jobs").expect(200);
+    assert_eq!(jobs["items"].as_array().map(Vec::len), Some(4));
 }

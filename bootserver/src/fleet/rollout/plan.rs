@@ -38,6 +38,11 @@ impl Amount {
     /// Every target.
     pub const ALL: Self = Self::Percent(100);
 
+    /// Whether it is a percentage that is not all.
+    pub fn is_part(self) -> bool {
+        matches!(self, Self::Percent(percent) if percent < 100)
+    }
+
     /// How many of `targets` that is: rounded up, and at least one if there is one.
     pub fn of(self, targets: u64) -> u64 {
         let hosts = match self {
@@ -98,6 +103,9 @@ pub struct Stage {
     /// How many of all targets it and the stages before it are together.
     #[schema(value_type = AmountText)]
     pub upto: Amount,
+    /// Of an assignment, what `upto` came to when it began; the server says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<u64>,
     /// Of its hosts, how many percent must have succeeded before the next stage;
     /// 95 when it does not say. Not for the last stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -384,7 +392,8 @@ impl Plan {
         let mut end = 0;
         let mut ends: Vec<u64> = Vec::with_capacity(self.stages());
         for stage in &self.terms.stages {
-            end = stage.upto.of(targets).max(end);
+            let upto = stage.hosts.map_or(stage.upto, Amount::Hosts);
+            end = upto.of(targets).max(end);
             ends.push(end);
         }
         if ends.is_empty() {

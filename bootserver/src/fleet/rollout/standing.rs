@@ -26,12 +26,6 @@ pub const fn hour_of(millis: i64) -> i64 {
 /// Why a plan is none for an assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum NotStanding {
-    /// Stages that are a part of nobody knows how many.
-    #[error(
-        "stages: hosts come to an assignment at any time, so all but the last stage are numbers of \
-         hosts, such as 1, 10, all"
-    )]
-    StageOfPercent,
     /// An assignment takes nothing over.
     #[error("contention: rollouts come before assignments, so leave it out")]
     Contention,
@@ -39,14 +33,31 @@ pub enum NotStanding {
 
 /// Looks whether a plan can go on without an end.
 pub fn can_stand(terms: &Terms) -> Result<(), NotStanding> {
-    let mut before = terms.stages.iter().rev().skip(1);
-    if before.any(|stage| matches!(stage.upto, Amount::Percent(_))) {
-        return Err(NotStanding::StageOfPercent);
-    }
     match terms.contention {
         Contention::Wait => Ok(()),
         Contention::Supersede => Err(NotStanding::Contention),
     }
+}
+
+/// The terms of one that begins over a group of so many hosts. Hosts come and go, and
+/// who has proved a version must not be asked again, so what a percentage is of them is
+/// said once; each stage has a host at least, without which it would have no end.
+pub fn settled(mut terms: Terms, hosts: u64) -> Terms {
+    let mut before = 0;
+    let last = terms.stages.len().saturating_sub(1);
+    for (place, stage) in terms.stages.iter_mut().enumerate() {
+        stage.hosts = None;
+        if place == last {
+            break;
+        }
+        let end = match stage.upto {
+            Amount::Hosts(upto) => upto,
+            part @ Amount::Percent(_) => part.of(hosts),
+        };
+        before = end.max(before + 1);
+        stage.hosts = (stage.upto != Amount::Hosts(before)).then_some(before);
+    }
+    terms
 }
 
 /// How one stands that begins.
@@ -208,22 +219,41 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_counts_parts_of_an_unknown_number_cannot_stand() {
+    fn a_plan_that_takes_something_over_cannot_stand() {
         let terms = |terms: Value| serde_json::from_value::<Terms>(terms).expect("terms");
         let check = |value| can_stand(&terms(value));
         assert_eq!(check(json!({})), Ok(()));
         assert_eq!(
-            check(json!({ "stages": [{"upto": 1}, {"upto": "all"}] })),
-            Ok(())
-        );
-        assert_eq!(
-            check(json!({ "stages": [{"upto": "1%"}, {"upto": "all"}] })),
-            Err(NotStanding::StageOfPercent)
-        );
-        assert_eq!(
             check(json!({ "contention": "supersede" })),
             Err(NotStanding::Contention)
         );
+    }
+
+    #[test]
+    fn percentages_are_of_the_hosts_there_are_when_it_begins() {
+        let ends = |stages: &[&str], hosts| {
+            let stages: Vec<Value> = stages
+                .iter()
+                .map(|upto| match upto.parse::<u64>() {
+                    Ok(number) => json!({ "upto": number }),
+                    Err(_) => json!({ "upto": upto, "hosts": 7 }),
+                })
+                .collect();
+            let terms = serde_json::from_value(json!({ "stages": stages })).expect("terms");
+            let plan = Plan::try_from(settled(terms, hosts)).expect("a plan");
+            // Stored and read again it says the same, and so it does when the group grows.
+            let plan: Plan = serde_json::from_value(json!(plan)).expect("a plan");
+            plan.stage_ends(1_000_000)
+        };
+        assert_eq!(ends(&["10%", "all"], 250), [25, 1_000_000]);
+        assert_eq!(ends(&["1", "10%", "all"], 250), [1, 25, 1_000_000]);
+        assert_eq!(ends(&["1", "20", "all"], 3), [1, 20, 1_000_000]);
+        assert_eq!(ends(&["all"], 3), [1_000_000]);
+        assert_eq!(ends(&[], 3), [1_000_000]);
+        // Where that would be nobody, it is one host more.
+        assert_eq!(ends(&["1", "10%", "20%", "all"], 3), [1, 2, 3, 1_000_000]);
+        assert_eq!(ends(&["10%", "all"], 0), [1, 1_000_000]);
+        assert_eq!(ends(&["50%", "2", "all"], 100), [50, 51, 1_000_000]);
     }
 
     #[test]

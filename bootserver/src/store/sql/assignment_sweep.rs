@@ -135,38 +135,9 @@ pub(super) async fn members(
     let within = member::within(&mut *connection, &assignment.group).await?;
     let (id, agent) = (&assignment.id, &assignment.agent);
     let claims = claims(&mut *connection, agent, assignment.priority, id).await?;
-    let mut sql = QueryBuilder::new(
-        "SELECT host.agentsn, host.state AS presence, host_seen.seen, host_agent.version AS has, ",
-    );
-    push_taken(&mut sql, &claims);
-    sql.push(" AS taken, target.place, target.state, target.attempts, target.since FROM host");
-    push_by_index(&mut sql, HOST_BY_AGENTSN);
-    sql.push(
-        " LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn
-          LEFT JOIN host_agent
-              ON host_agent.agentsn = host.agentsn AND host_agent.name = ",
-    );
-    sql.push_bind(agent.clone());
-    sql.push(
-        " LEFT JOIN rollout_target AS target
-              ON target.agentsn = host.agentsn AND target.rollout = ",
-    );
-    sql.push_bind(assignment.rollout.number);
-    sql.push(" WHERE host.state NOT IN ('revoked', 'deleted')");
-    match which {
-        Which::These(agentsns) => {
-            sql.push(" AND host.agentsn IN (SELECT given.value FROM ");
-            push_given(&mut sql, to_json(agentsns));
-            sql.push(")");
-        }
-        Which::Between(after, to) => {
-            sql.push(" AND host.agentsn > ").push_bind(*after);
-            if let Some(to) = to {
-                sql.push(" AND host.agentsn <= ").push_bind(*to);
-            }
-        }
-    }
-    push_groups(&mut sql, &within, "host.agentsn");
+    let number = assignment.rollout.number;
+    let mut sql = QueryBuilder::new("");
+    push_select(&mut sql, agent, number, which, &within, &claims);
     let mut members: Vec<MemberRow> = sql
         .build_query_as()
         .fetch_all(connection)
@@ -175,6 +146,65 @@ pub(super) async fn members(
     // Not by the database, which might take another way for it.
     members.sort_by(|one, other| one.agentsn.cmp(&other.agentsn));
     Ok(members)
+}
+
+fn push_select(
+    sql: &mut QueryBuilder<Db>,
+    agent: &str,
+    number: i64,
+    which: &Which<'_>,
+    within: &Within,
+    claims: &[Within],
+) {
+    sql.push(
+        "SELECT host.agentsn, host.state AS presence, host_seen.seen, host_agent.version AS has, ",
+    );
+    push_taken(sql, claims);
+    sql.push(" AS taken, target.place, target.state, target.attempts, target.since FROM host");
+    push_by_index(sql, HOST_BY_AGENTSN);
+    sql.push(
+        " LEFT JOIN host_seen ON host_seen.agentsn = host.agentsn
+          LEFT JOIN host_agent
+              ON host_agent.agentsn = host.agentsn AND host_agent.name = ",
+    );
+    sql.push_bind(agent.to_owned());
+    // SQLite would go through all targets of the rollout for each host.
+    sql.push(concat!(
+        " LEFT JOIN rollout_target AS target",
+        by_index!("rollout_target_by_host"),
+        " ON target.agentsn = host.agentsn AND target.rollout = "
+    ));
+    sql.push_bind(number);
+    sql.push(" WHERE host.state NOT IN ('revoked', 'deleted')");
+    match which {
+        Which::These(agentsns) => {
+            sql.push(" AND host.agentsn IN (SELECT given.value FROM ");
+            push_given(sql, to_json(agentsns));
+            sql.push(")");
+        }
+        Which::Between(after, to) => {
+            sql.push(" AND host.agentsn > ")
+                .push_bind((*after).to_owned());
+            if let Some(to) = to {
+                sql.push(" AND host.agentsn <= ")
+                    .push_bind((*to).to_owned());
+            }
+        }
+    }
+    push_groups(sql, within, "host.agentsn");
+}
+
+/// How the database would look at a part of the hosts.
+#[cfg(test)]
+pub(in crate::store) async fn plan_of_look(store: &SqlStore) -> String {
+    let mut reader = store.readers.acquire().await.expect("a connection");
+    let within = member::within(&mut reader, "g").await.expect("a group");
+    let mut sql = QueryBuilder::new(super::EXPLAIN);
+    let which = Which::Between("a", Some("b"));
+    push_select(&mut sql, "a", 1, &which, &within, &[]);
+    let rows = sql.build().fetch_all(&mut *reader).await.expect("a plan");
+    let line = |row| sqlx::Row::get::<String, _>(row, super::PLAN_COLUMN);
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// What the assignments of this agent that come before another one are made of.

@@ -183,6 +183,8 @@ use crate::token::TokenDigest;
 #[cfg(test)]
 use super::{EXPLAIN, PLAN_COLUMN, STATISTICS, TIDY};
 #[cfg(test)]
+pub(super) use assignment_sweep::plan_of_look;
+#[cfg(test)]
 pub(super) use host_list::{GROUP, every_query, plan};
 #[cfg(test)]
 pub(super) use rollout_set::plan_of_count;

@@ -82,6 +82,24 @@ async fn all_hosts_are_counted_in_a_row() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn a_look_at_hosts_finds_their_targets_by_the_host() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let store = SqliteStore::open(&directory.path().join("a.db")).await;
+    let store = store.expect("a new database");
+    sqlx::query(queries::GROUP)
+        .execute(&store.writer)
+        .await
+        .expect("a group");
+    let plan = queries::plan_of_look(&store).await;
+    assert!(
+        plan.contains("SEARCH target USING INDEX rollout_target_by_host (agentsn=? AND rollout=?)"),
+        "{plan}"
+    );
+    assert!(!plan.contains("SCAN"), "{plan}");
+    store.close().await;
+}
+
 /// A store whose only connection counts its steps.
 async fn counted(directory: &Path) -> (SqliteStore, Arc<AtomicU64>) {
     let store = SqliteStore::open(&directory.join("a.db")).await;
