@@ -1,12 +1,13 @@
-//! What comes in on mtr-prober's raw sockets: an answer of anybody's, or a router's quote of our own probe with
-//! anything behind it.
+//! What comes in on mtr-prober's sockets: an answer of anybody's, or a router's quote of our own probe with
+//! anything behind it; on ping sockets without an IP header, and quoted by the kernel's queue of errors.
 #![no_main]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libfuzzer_sys::fuzz_target;
 use mtr_prober::packet::{
-    Answer, Family, Kind, MAX_HOPS, Marks, Sequence, parse_v4, parse_v6, said_v4, said_v6,
+    Answer, Family, Kind, MAX_HOPS, Marks, Sequence, parse_error, parse_reply, parse_v4, parse_v6,
+    said_v4, said_v6,
 };
 
 const MAGIC: u32 = 0x6d74_7201;
@@ -50,6 +51,13 @@ fuzz_target!(|data: &[u8]| {
     check(parse_v4(data, MAGIC), data);
     check(parse_v6(data, MAGIC), data);
     let _ = (said_v4(data), said_v6(data));
+    check(parse_reply(data, Family::V4, MAGIC), data);
+    check(parse_reply(data, Family::V6, MAGIC), data);
+    if let [kind, code, queued @ ..] = data {
+        for target in [TARGET.into(), Ipv6Addr::LOCALHOST.into()] {
+            check(parse_error((*kind, *code), target, queued, MAGIC), queued);
+        }
+    }
     let [number, hop, quoted, rest @ ..] = data else {
         return;
     };
@@ -57,6 +65,12 @@ fuzz_target!(|data: &[u8]| {
     let packet = exceeded(sequence, usize::from(*quoted), rest);
     let answer = parse_v4(&packet, MAGIC);
     check(answer.clone(), &packet);
+    // The kernel's queue has the same quote, from its ICMP header on.
+    let queued = &packet[48..];
+    let error = parse_error((11, 0), TARGET.into(), queued, MAGIC);
+    check(error.clone(), queued);
+    let sequence_of = |it: &Option<Answer>| it.as_ref().map(|it| (it.kind, it.sequence));
+    assert_eq!(sequence_of(&error), sequence_of(&answer));
     // Cut off behind what every router quotes it is ours; whole, its word says so.
     if rest.is_empty() {
         let answer = answer.expect("a quote of a probe of ours");

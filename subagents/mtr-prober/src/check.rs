@@ -13,7 +13,7 @@ use bootagent_kit::check::Report;
 use crate::api::listen;
 use crate::config::{Config, Listen};
 use crate::engine::{BeginError, Engine, Settings, UNPRIVILEGED};
-use crate::mesh::list;
+use crate::mesh::{list, peers};
 use crate::socket::Rights;
 
 /// Checks configuration and environment and prints a line for each.
@@ -78,7 +78,12 @@ fn check_mesh(report: &mut Report<'_>, config: &Config) {
         return;
     };
     match list::check(path) {
-        Ok(count) => report.ok(format!("{} has {count} peers", path.display())),
+        Ok(count) => {
+            report.ok(format!("{} has {count} peers", path.display()));
+            if let Some(said) = peers::beyond_budget(count, config.budget) {
+                report.warn(said);
+            }
+        }
         // The last good list would be used, and the program runs without any.
         Err(error) => report.warn(error),
     }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use mtr_prober::archive::query::{Page, Query};
 use mtr_prober::archive::thread::{Done, Keeper};
 use mtr_prober::archive::{Archive, Lookup, Options, Write};
 use mtr_prober::report::{Cause, Instant, Parameters, Report, Second, Source, State, Target};
@@ -248,6 +249,38 @@ fn writes_that_come_at_once_share_their_syncs() {
     keeper.ask(move |archive| drop(sender.send(archive.status())));
     let status = status.recv_timeout(BOUND).expect("answered");
     assert_eq!((status.reports, status.syncs), (500, 1));
+    drop(keeper);
+    thread.join().expect("it ends with the last handle");
+}
+
+#[test]
+fn while_a_query_takes_long_what_is_accepted_is_written_down() {
+    let state = tempfile::tempdir().expect("a folder");
+    let (archive, _) = Archive::open(state.path(), Options::default(), now()).expect("it opens");
+    let (keeper, thread) = Keeper::start(archive).expect("threads");
+    let report = accepted();
+    let (done, answer) = awaited();
+    keeper.end(ended(&report), done);
+    let (go, wait) = mpsc::channel::<()>();
+    let (sender, found) = mpsc::channel();
+    let slow = Box::new(move |page: Result<Page, _>| {
+        sender.send(page.expect("readable")).expect("awaited");
+        wait.recv().expect("it is told");
+    });
+    let any = Query {
+        limit: 10,
+        ..Query::default()
+    };
+    keeper.query(any, slow);
+    let page = found.recv_timeout(BOUND).expect("answered");
+    assert_eq!(page.items.len(), 1, "what was written before is in it");
+    let (done, written) = awaited();
+    keeper.accept(accepted(), done).expect("there is room");
+    for answer in [answer, written] {
+        let written = answer.recv_timeout(BOUND).expect("answered");
+        written.expect("written");
+    }
+    go.send(()).expect("it waits");
     drop(keeper);
     thread.join().expect("it ends with the last handle");
 }

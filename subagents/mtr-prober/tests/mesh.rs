@@ -5,15 +5,23 @@
 #[path = "support/daemon.rs"]
 #[expect(dead_code, reason = "other tests use what this does not")]
 mod daemon;
+#[path = "support/responder.rs"]
+#[expect(dead_code, reason = "other tests use what this does not")]
+mod responder;
+#[path = "support/sys.rs"]
+mod sys;
 #[path = "support/world.rs"]
 #[expect(dead_code, reason = "other tests use what this does not")]
 mod world;
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use daemon::{FAR, Fixture, Running};
 use nix::sys::signal::Signal;
+use responder::{Reply, Responder};
 use serde_json::Value;
 use world::{Chain, Limits, Node, cannot_run};
 
@@ -262,6 +270,16 @@ fn a_broken_list_keeps_the_last_good_one_and_says_so_and_a_new_one_is_taken() {
         assert!(said.contains(part), "{said}");
     };
     test("has 2 peers");
+    let few = std::fs::read_to_string(here.dir.join("mtr-prober.toml")).expect("written");
+    let many: String = (0..25).map(|it| format!("127.0.1.{it}\n")).collect();
+    here.configure(&format!("budget = 10\n{few}"));
+    write(&many);
+    test("pinged every 2.5 s");
+    let program = here.start();
+    here.message("pinged every 2.5 s");
+    assert!(program.stop().success());
+    here.configure(&few);
+    write("127.0.0.1\n127.0.0.2 silent\n");
     let program = here.start();
     stands(&here, |it| are_well(it, 2));
     write("127.0.0.1\nnonsense\n");
@@ -287,4 +305,100 @@ fn a_broken_list_keeps_the_last_good_one_and_says_so_and_a_new_one_is_taken() {
     let standing = stands(&here, |it| it["counts"]["peers"] == 3);
     assert!(standing["problem"].is_null(), "{standing}");
     assert_eq!(standing["peers"][2]["state"], "no_source", "{standing}");
+}
+
+/// Drops what the target is sent: all to some, three of ten to others.
+fn drops(all: &str, some: &str) -> String {
+    format!(
+        "table ip t {{}}\ndelete table ip t\nadd table ip t\n\
+         add chain ip t i {{ type filter hook prerouting priority 0; }}\n\
+         add rule ip t i icmp type echo-request ip daddr {{ {all} }} drop\n\
+         add rule ip t i icmp type echo-request ip daddr {some} numgen random mod 100 < 30 drop\n"
+    )
+}
+
+#[test]
+fn what_nobody_wants_to_hear_of_is_not_raised_and_a_late_answer_and_a_loss_of_ten_seconds_are() {
+    if cannot_run() {
+        return;
+    }
+    const LOSSY: &str = "10.99.0.1-10.99.0.20";
+    const NOBODY: &str = "10.99.255.255";
+    const NEVER: &str = "10.99.1.4";
+    const WANTED: u64 = 8;
+    let chain = Chain::new(1, Limits::Lifted);
+    let target = &chain.nodes[2];
+    target.sh("ip route add local 100.64.0.0/24 dev lo");
+    let delay = Arc::new(AtomicU64::new(330));
+    let late = delay.clone();
+    let _responder = Responder::start(target, move |probe| {
+        let after = Duration::from_millis(late.load(Ordering::Relaxed));
+        Some((probe.to, Reply::Echo, after))
+    });
+    target.nft(&drops(NEVER, NOBODY));
+    // So many that twenty of them are no line in trouble.
+    let mut peers: String = (1..=150).map(|it| format!("10.99.0.{it}\n")).collect();
+    peers += &format!(
+        "10.99.1.1 name=maintained\n10.99.1.2 silent\n100.64.0.3\n{NEVER}\n172.16.0.1 name=late\n"
+    );
+    let here = node("here", &peers, "");
+    let config = |maintenance: &str| {
+        here.configure(&format!(
+            "listen = [{:?}]\nnode = \"here\"\n[mesh]\npeers_file = {:?}\nevents_per_hour = {WANTED}\n{maintenance}\n",
+            here.socket(),
+            here.dir.join("peers"),
+        ));
+    };
+    config(
+        "maintenance = [{ from = \"2020-01-01T00:00Z\", to = \"2099-01-01T00:00Z\", peer = \"maintained\" }]",
+    );
+    let program = start_in(&here, chain.source());
+    let peer = |standing: &Value, address: &str| {
+        let peers = standing["peers"].as_array().expect("a list").iter();
+        let mut found = peers.filter(|it| it["address"] == address);
+        found.next().expect("on the list").clone()
+    };
+    let pings = |standing: &Value, least: u64| {
+        let peers = standing["peers"].as_array().expect("a list");
+        peers.iter().all(|it| it["pings"].as_u64() >= Some(least))
+    };
+    stands(&here, |it| pings(it, 12));
+
+    let quiet = ["10.99.1.1", "10.99.1.2", "100.64.0.3"];
+    target.nft(&drops(&format!("{}, {NEVER}", quiet.join(", ")), NOBODY));
+    let standing = stands(&here, |it| {
+        quiet.iter().all(|of| peer(it, of)["state"] == "troubled")
+    });
+    assert_eq!(standing["counts"]["events"], 0, "{standing}");
+    assert_eq!(peer(&standing, NEVER)["state"], "silent");
+    // What outlasts its maintenance is raised, and the others still are not.
+    config("");
+    program.signal(Signal::SIGHUP);
+    let standing = stands(&here, |it| it["counts"]["events"] == 1);
+    assert_eq!(standing["events"][0]["target"]["asked"], "maintained");
+
+    // What is usual is known after a minute.
+    let standing = stands(&here, |it| peer(it, "172.16.0.1")["usual_ms"].is_number());
+    let usual = peer(&standing, "172.16.0.1")["usual_ms"].as_f64();
+    let longer = Duration::from_secs_f64(usual.expect("a number") * 1.3 / 1_000.0);
+    let longer = longer + Duration::from_millis(60);
+    delay.store(longer.as_millis() as u64, Ordering::Relaxed);
+    let standing = stands(&here, |it| it["counts"]["events"] == 2);
+    let event = &standing["events"][1];
+    assert_eq!(event["target"]["asked"], "late", "{event}");
+    assert_eq!(event["incident"]["peer"]["trouble"], "latency", "{event}");
+
+    // More than the cap are caught; it is said how many.
+    target.nft(&drops(NEVER, LOSSY));
+    std::thread::sleep(Duration::from_secs(10));
+    target.nft(&drops(NEVER, NOBODY));
+    let caught = |it: &Value| {
+        it["counts"]["events"].as_u64().expect("a number") - 2
+            + it["counts"]["capped"].as_u64().expect("a number")
+    };
+    let standing = stands(&here, |it| caught(it) >= 14);
+    assert_eq!(standing["counts"]["events"], WANTED, "{standing}");
+    here.message("events above the cap");
+    assert!(here.metric("mesh_events_capped") >= 8, "{}", here.log());
+    assert!(here.log().contains("8 events were raised within an hour"));
 }

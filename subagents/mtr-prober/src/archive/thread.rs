@@ -1,7 +1,8 @@
 //! The archive on a thread of its own, so that no disk holds up a measurement.
 //!
 //! What came while a batch was synced is the next batch: five hundred reports that end at once cost
-//! one or two syncs. Who asks something of the archive waits his turn.
+//! one or two syncs. Who asks something of the archive waits his turn; who looks through all of it does so on
+//! another thread, one after the other, and nothing waits for him.
 //!
 //! The one rule: each write is answered once, after it is on disk or cannot be.
 
@@ -13,7 +14,9 @@ use std::time::Duration;
 
 use bootagent_kit::clock;
 
-use super::{Archive, Write, chain};
+use super::query::{Page, Query};
+use super::reader::Reader;
+use super::{Archive, ArchiveError, Write, chain};
 use crate::report::Report;
 
 /// Most writes of one batch.
@@ -26,6 +29,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What is called once a write is on disk, or with the reason why it is not.
 pub type Done = Box<dyn FnOnce(Result<(), String>) + Send>;
 
+/// What is called with what a query found.
+pub type Found = Box<dyn FnOnce(Result<Page, ArchiveError>) + Send>;
+
 enum Command {
     Write(Box<Report>, Kind, Done),
     Ask(Box<dyn FnOnce(&mut Archive) + Send>),
@@ -37,10 +43,11 @@ enum Kind {
     Ended,
 }
 
-/// The way to the archive's thread, which ends with the last of these.
+/// The way to the archive's threads, which end with the last of these.
 #[derive(Clone)]
 pub struct Keeper {
     sender: Sender<Command>,
+    queries: Sender<(Query, Found)>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -52,12 +59,16 @@ pub struct Keeper {
 pub struct Busy;
 
 impl Keeper {
-    /// Starts the thread.
+    /// Starts the threads, and gives the one that writes.
     pub fn start(archive: Archive) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = mpsc::channel();
+        let (queries, asked) = mpsc::channel();
+        let writer = sender.clone();
+        bootagent_kit::thread::spawn("queries", move || look(&writer, &asked))?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let keeper = Self {
             sender,
+            queries,
             waiting: Arc::clone(&waiting),
         };
         let run = move || run(archive, &receiver, &waiting);
@@ -86,11 +97,30 @@ impl Keeper {
         let _ = self.sender.send(Command::Ask(Box::new(question)));
     }
 
+    /// Looks for reports; what was written before is among them.
+    pub fn query(&self, query: Query, found: Found) {
+        // Fails only once the thread is gone, and with it the process.
+        let _ = self.queries.send((query, found));
+    }
+
     fn send(&self, report: Report, kind: Kind, done: Done) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let _ = self
             .sender
             .send(Command::Write(Box::new(report), kind, done));
+    }
+}
+
+/// Answers queries. What there is to look through is asked for when it is a query's turn: it is held once.
+fn look(writer: &Sender<Command>, asked: &Receiver<(Query, Found)>) {
+    while let Ok((query, found)) = asked.recv() {
+        let (sender, reader) = mpsc::channel::<Reader>();
+        let give = Box::new(move |archive: &mut Archive| drop(sender.send(archive.reader())));
+        let _ = writer.send(Command::Ask(give));
+        match reader.recv() {
+            Ok(reader) => found(reader.query(&query)),
+            Err(_) => return,
+        }
     }
 }
 

@@ -97,9 +97,12 @@ impl Registry {
             Message::Resolved(id, result) => self.resolved(id, result),
             Message::Look(id, wait, reply) => self.look(id, wait, reply),
             Message::Delete(id, reply) => self.delete(id, reply),
-            Message::Query(query, reply) => self.keeper.ask(move |archive| {
-                reply(archive.query(&query).map_err(|error| unreadable(&error)));
-            }),
+            Message::Query(query, reply) => {
+                let found = Box::new(move |found: Result<_, _>| {
+                    reply(found.map_err(|error| unreadable(&error)));
+                });
+                self.keeper.query(*query, found);
+            }
             Message::Status(reply) => self.status(reply),
             Message::Configure(config) => self.configure(*config),
             Message::Engine(Event::Ended {

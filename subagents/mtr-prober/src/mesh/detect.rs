@@ -355,7 +355,9 @@ impl Detector {
             Outcome::Lost => self.baseline.lost(),
         }
         self.plain += 1;
-        if self.plain >= REFRESH {
+        // Round trips that nobody knows make it later than the first refresh that enough are known.
+        let is_known = self.usual.is_none() && self.baseline.usual().is_some();
+        if self.plain >= REFRESH || is_known {
             self.plain = 0;
             self.refresh();
         }

@@ -86,6 +86,19 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, ListError> {
     Ok(entries)
 }
 
+/// What becomes of the pings of so many peers where the budget is too small for one a second to each.
+#[must_use]
+pub fn beyond_budget(peers: usize, budget: u32) -> Option<String> {
+    let wanted = u32::try_from(peers).unwrap_or(u32::MAX);
+    (wanted > budget).then(|| {
+        let seconds = f64::from(wanted) / f64::from(budget.max(1));
+        let enough = wanted.saturating_add(wanted / 4);
+        format!(
+            "each of {peers} peers is pinged every {seconds:.1} s at best, and little else is measured: `budget` is {budget} probes a second, {enough} are enough"
+        )
+    })
+}
+
 fn entry<'a>(address: &str, words: impl Iterator<Item = &'a str>) -> Result<Entry, String> {
     let parsed = address.parse::<IpAddr>();
     let address = parsed.map_err(|_| {
@@ -141,6 +154,15 @@ mod tests {
                 ("192.0.2.3".to_owned(), None, Voice::Raised),
             ]
         );
+    }
+
+    #[test]
+    fn more_peers_than_the_budget_are_said_with_their_rate_and_the_budget_there_should_be() {
+        assert_eq!(beyond_budget(2_000, 2_000), None);
+        let said = beyond_budget(5_000, 2_000).expect("too many");
+        for part in ["every 2.5 s", "`budget` is 2000", "6250 are enough"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
     }
 
     #[test]

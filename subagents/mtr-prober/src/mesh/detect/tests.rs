@@ -226,3 +226,18 @@ fn trouble_that_stays_becomes_normal() {
     assert_eq!(changes.len(), 2, "{changes:?}");
     assert!(!way.detector.is_troubled());
 }
+
+#[test]
+fn what_is_usual_is_known_as_soon_as_enough_round_trips_are() {
+    let mut detector = Detector::default();
+    // The times of three answers nobody knows.
+    for second in 0..63_u32 {
+        let micros = (second >= 3).then_some(30_000);
+        detector.heard(Outcome::Answered(micros), at(second.into()));
+    }
+    let late = |it: f64| (Outcome::Answered(Some(90_000)), at(63.0 + it / 10.0));
+    let mut outcomes = (0..10).map(|it| late(f64::from(it)));
+    let change = outcomes.find_map(|(outcome, now)| detector.heard(outcome, now));
+    let is_latency = matches!(change, Some(Change::Began(Trouble::Latency { .. })));
+    assert!(is_latency, "{change:?}");
+}

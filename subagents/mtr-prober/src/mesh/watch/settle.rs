@@ -11,7 +11,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::mesh::list::{First, List};
 use crate::mesh::message::NodeId;
-use crate::mesh::peers::Entry;
+use crate::mesh::peers::{self, Entry};
 use crate::mesh::quiet::{Quiet, Window};
 use crate::socket::{Rights, Source};
 
@@ -46,7 +46,14 @@ impl Run {
         }
         self.find_sources();
         self.quiet();
+        self.warn_of_budget();
         self.say();
+    }
+
+    fn warn_of_budget(&self) {
+        if let Some(said) = peers::beyond_budget(self.roster.len(), self.config.budget) {
+            log::warn!("{said}");
+        }
     }
 
     fn settle(&mut self, peers: Vec<Entry>) {
@@ -86,6 +93,7 @@ impl Run {
             None => self.find_sources(),
         }
         if is_news {
+            self.warn_of_budget();
             self.say();
         }
     }

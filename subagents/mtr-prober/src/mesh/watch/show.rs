@@ -4,6 +4,7 @@
 
 use super::{Detail, Run};
 use crate::clock;
+use crate::mesh::peers;
 use crate::mesh::standing::{Counts, PeerStanding, PeerState, Standing};
 
 /// Why nobody is pinged.
@@ -90,6 +91,9 @@ impl Run {
         let mut said = format!("{} peers", self.roster.len());
         if let Some(problem) = &list.problem {
             said += &format!(" of the last good list: {problem}");
+        }
+        if let Some(beyond) = peers::beyond_budget(self.roster.len(), self.config.budget) {
+            said += &format!(", {beyond}");
         }
         if !self.episodes.is_empty() {
             said += &format!(", {} events now", self.episodes.len());
