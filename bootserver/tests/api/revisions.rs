@@ -34,6 +34,10 @@ fn things(server: &Server) -> Vec<(String, &'static str, String, Value)> {
         (path.clone(), method, format!("{path}{more}"), body)
     };
     vec![
+        // While its hosts are there.
+        change(&rollout, "POST", "/pause", Value::Null),
+        change(&rollout, "POST", "/resume", Value::Null),
+        change(&rollout, "POST", "/abort", Value::Null),
         change(&host, "PATCH", "", json!({ "notes": "n" })),
         change(&host, "PUT", "/tags", json!({ "tags": "a=b" })),
         change(&host, "DELETE", "", Value::Null),
@@ -44,15 +48,21 @@ fn things(server: &Server) -> Vec<(String, &'static str, String, Value)> {
         change(&group, "DELETE", "", Value::Null),
         change(&api_token, "DELETE", "", Value::Null),
         change(&enrolment_token, "DELETE", "", Value::Null),
-        change(&rollout, "POST", "/pause", Value::Null),
-        change(&rollout, "POST", "/resume", Value::Null),
-        change(&rollout, "POST", "/abort", Value::Null),
         change(&assignment, "PATCH", "", json!({ "priority": 2 })),
         change(&assignment, "POST", "/pause", Value::Null),
         change(&assignment, "POST", "/resume", Value::Null),
         change(&assignment, "POST", "/retry", Value::Null),
         change(&assignment, "DELETE", "", Value::Null),
     ]
+}
+
+/// A thing without what an assignment finds out by itself, every few seconds.
+fn without_looks(mut thing: Value) -> Value {
+    let fields = thing.as_object_mut().expect("a thing");
+    for field in ["looked", "hosts", "right", "taken"] {
+        fields.remove(field);
+    }
+    thing
 }
 
 #[test]
@@ -73,7 +83,8 @@ fn who_changes_what_somebody_else_changed_meanwhile_is_told_what_to_do() {
             detail.contains("look at it again") || detail.contains("read it again"),
             "{method} {path}: {detail}"
         );
-        assert_eq!(server.api("GET", &thing).send().json(), seen.json());
+        let now = server.api("GET", &thing).send();
+        assert_eq!(without_looks(now.json()), without_looks(seen.json()));
         let status = change(&etag).send().status;
         assert!(status < 300, "{method} {path}: {status}");
     }
