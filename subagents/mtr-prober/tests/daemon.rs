@@ -25,6 +25,15 @@ fn address(last: u8) -> String {
     format!("127.{}.{}.{last}", 1 + pid / 250 % 250, pid % 250)
 }
 
+/// A program that runs with this beside the usual configuration; none where it cannot.
+fn started(config: &str) -> Option<(Fixture, daemon::Running)> {
+    is_root().then(|| {
+        let fixture = Fixture::new(config);
+        let program = fixture.start();
+        (fixture, program)
+    })
+}
+
 #[test]
 fn a_measurement_is_accepted_at_once_measured_and_shown_in_every_format() {
     if !is_root() {
@@ -95,22 +104,16 @@ fn a_measurement_is_accepted_at_once_measured_and_shown_in_every_format() {
         fixture.get("/api/reports?from=2100-01-01").json()["items"],
         serde_json::json!([])
     );
-    let metrics = fixture.get("/metrics").body;
-    assert!(
-        metrics.contains("\nmtr_prober_measurements_accepted_total 2\n"),
-        "{metrics}"
-    );
+    assert_eq!(fixture.metric("measurements_accepted_total"), 2);
     assert_eq!(fixture.get("/healthz").status, 200);
     assert!(program.stop().success(), "{}", fixture.log());
 }
 
 #[test]
 fn what_is_asked_wrongly_is_a_problem_document_and_costs_nothing() {
-    if !is_root() {
+    let Some((fixture, _program)) = started("") else {
         return;
-    }
-    let fixture = Fixture::new("");
-    let _program = fixture.start();
+    };
     let unknown = "/api/mtr/019a8b1c-0000-7000-8000-000000000000";
     for (method, path, status, part) in [
         ("GET", "/api/mtr", 400, "say `ip`"),
@@ -167,26 +170,19 @@ fn what_is_asked_wrongly_is_a_problem_document_and_costs_nothing() {
         assert!(reply.contains(part), "{method} {path}: {reply}");
         assert_eq!(reply.ends_with("\r\n\r\n"), method == "HEAD", "{reply}");
     }
-    let metrics = fixture.get("/metrics").body;
-    assert!(
-        metrics.contains("\nmtr_prober_measurements_accepted_total 0\n"),
-        "{metrics}"
-    );
+    assert_eq!(fixture.metric("measurements_accepted_total"), 0);
 }
 
 #[test]
 fn alike_orders_share_a_run_and_each_gets_his_count_under_his_own_id() {
-    if !is_root() {
+    let Some((fixture, _program)) = started("") else {
         return;
-    }
-    let fixture = Fixture::new("");
-    let _program = fixture.start();
+    };
     let first = fixture.order("ip=127.0.0.2&count=5&interval=0.2");
     fixture.report_where(&first, |it| it["parts"][0]["rounds"].as_u64() >= Some(2));
     let second = fixture.order("ip=127.0.0.2&count=20&interval=0.2");
     assert_ne!(first, second);
-    let live = fixture.get("/metrics").body;
-    assert!(live.contains("\nmtr_prober_runs 1\n"), "{live}");
+    assert_eq!(fixture.metric("runs"), 1);
     let report = fixture.ended(&second);
     assert!(
         report["parts"][0]["rounds"].as_u64() >= Some(22),
@@ -198,20 +194,14 @@ fn alike_orders_share_a_run_and_each_gets_his_count_under_his_own_id() {
         report["parts"][0]["hops"][0]["own"]["sent"].as_u64() >= Some(5),
         "{report}"
     );
-    let metrics = fixture.get("/metrics").body;
-    assert!(
-        metrics.contains("mtr_prober_measurements_joined_total 1\n"),
-        "{metrics}"
-    );
+    assert_eq!(fixture.metric("measurements_joined_total"), 1);
 }
 
 #[test]
 fn what_runs_can_be_read_waited_for_stopped_and_removed() {
-    if !is_root() {
+    let Some((fixture, _program)) = started("") else {
         return;
-    }
-    let fixture = Fixture::new("");
-    let _program = fixture.start();
+    };
     let id = fixture.order(&format!("ip=127.0.0.3&{LONG}"));
     let other = fixture.order(&format!("ip=127.0.0.3&{LONG}"));
     let answered =
@@ -364,11 +354,9 @@ fn a_taken_port_is_named_and_had_once_it_is_free() {
 
 #[test]
 fn a_configuration_is_read_again_and_a_bad_one_changes_nothing() {
-    if !is_root() {
+    let Some((fixture, program)) = started("node = \"one\"") else {
         return;
-    }
-    let fixture = Fixture::new("node = \"one\"");
-    let program = fixture.start();
+    };
     let node = |id: &str| fixture.ended(id)["node"].clone();
     assert_eq!(
         node(&fixture.order(&format!("ip=127.0.0.1&{SHORT}"))),
@@ -442,11 +430,9 @@ fn budget_and_caps_hold_from_the_moment_they_are_read_again() {
 
 #[test]
 fn five_hundred_orders_at_once_are_all_accepted_and_all_end() {
-    if !is_root() {
+    let Some((fixture, _program)) = started("") else {
         return;
-    }
-    let fixture = Fixture::new("");
-    let _program = fixture.start();
+    };
     let mut streams: Vec<_> = (0..500).map(|_| fixture.connect()).collect();
     for (number, stream) in streams.iter_mut().enumerate() {
         let target = format!("127.1.{}.{}", number / 250, number % 250 + 1);
@@ -480,11 +466,9 @@ fn five_hundred_orders_at_once_are_all_accepted_and_all_end() {
 
 #[test]
 fn what_is_too_much_is_refused_for_now_and_taken_when_there_is_room() {
-    if !is_root() {
+    let Some((fixture, _program)) = started("") else {
         return;
-    }
-    let fixture = Fixture::new("");
-    let _program = fixture.start();
+    };
     let order = format!("GET /api/mtr?ip=127.0.0.11&{LONG} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut streams: Vec<_> = (0..64).map(|_| fixture.connect()).collect();
     for stream in &mut streams {
@@ -515,11 +499,9 @@ fn what_is_too_much_is_refused_for_now_and_taken_when_there_is_room() {
 
 #[test]
 fn more_targets_than_can_begin_are_told_to_come_later_and_those_accepted_begin_at_once() {
-    if !is_root() {
+    let Some((fixture, _program)) = started("budget = 40") else {
         return;
-    }
-    let fixture = Fixture::new("budget = 40");
-    let _program = fixture.start();
+    };
     let mut stream = fixture.connect();
     for last in 1..=100 {
         let order =
@@ -552,11 +534,9 @@ fn more_targets_than_can_begin_are_told_to_come_later_and_those_accepted_begin_a
 
 #[test]
 fn a_connection_serves_one_request_after_the_other_and_none_holds_up_another() {
-    if !is_root() {
+    let Some((fixture, _program)) = started("") else {
         return;
-    }
-    let fixture = Fixture::new("");
-    let _program = fixture.start();
+    };
     // More than there may be, of those who say nothing.
     let _silent: Vec<_> = (0..1_100).map(|_| fixture.connect()).collect();
     let mut slow = fixture.connect();
@@ -596,11 +576,9 @@ fn a_connection_serves_one_request_after_the_other_and_none_holds_up_another() {
 
 #[test]
 fn a_curl_that_is_killed_with_its_process_tree_has_ordered_all_the_same() {
-    if !is_root() {
+    let Some((fixture, _program)) = started("") else {
         return;
-    }
-    let fixture = Fixture::new("");
-    let _program = fixture.start();
+    };
     let command = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../contrib/zabbix/mtr-on-event.sh"
@@ -779,11 +757,9 @@ impl Drop for Standstill {
 
 #[test]
 fn while_the_disk_stands_still_measurements_and_the_api_go_on() {
-    if !is_root() {
+    let Some((fixture, program)) = started("") else {
         return;
-    }
-    let fixture = Fixture::new("");
-    let program = fixture.start();
+    };
     let running = fixture.order(&format!("ip=127.0.0.21&{LONG}"));
     let ended = fixture.order(&format!("ip=127.0.0.22&{SHORT}"));
     fixture.ended(&ended);
