@@ -36,7 +36,7 @@ CLEAN = [
     "DELETE FROM job_result WHERE job IN (SELECT id FROM job WHERE rollout IN ({ours}))",
     "DELETE FROM job WHERE rollout IN ({ours})",
     *(f"DELETE FROM {table} WHERE rollout IN ({{ours}})"
-      for table in ("rollout_news", "rollout_target", "rollout_count", "rollout_package")),
+      for table in ("rollout_news", "rollout_pack", "rollout_target", "rollout_count", "rollout_package")),
     f"DELETE FROM rollout WHERE name = '{NAME}'",
 ]
 

@@ -47,6 +47,11 @@ macro_rules! by_index {
         concat!(" INDEXED BY ", $name)
     };
 }
+macro_rules! has_text {
+    ($text:literal, $part:expr) => {
+        concat!("instr(", $text, ", ", $part, ") > 0")
+    };
+}
 macro_rules! for_update {
     () => {
         ""

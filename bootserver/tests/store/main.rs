@@ -111,6 +111,10 @@ macro_rules! contract {
                 a_host_without_a_file_is_skipped
                 a_way_back_takes_each_target_to_what_it_had
                 after_a_restore_a_rollout_waits_for_somebody
+                targets_are_listed_packed_or_not
+                a_host_that_leaves_while_it_is_packed_is_skipped
+                hosts_that_are_packed_are_waited_for_or_taken_over
+                those_that_expire_packed_are_tried_again_if_that_counts
                 who_joins_an_assignment_or_drifts_gets_its_version
                 an_assignment_orders_no_more_at_once_than_it_may_and_stops_at_its_limit
                 of_two_assignments_the_one_with_the_higher_priority_has_a_host

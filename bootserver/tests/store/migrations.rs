@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::cluster;
 
 /// Each with its SHA-256 for SQLite and PostgreSQL. Numbers that are missing were never given.
-const RELEASED: [(&str, &str, &str); 13] = [
+const RELEASED: [(&str, &str, &str); 14] = [
     (
         "0001_initial",
         "18b3f15762fb7507b159323075547292f85171da68f2b4fae2050c4b72ef5b73",
@@ -83,6 +83,11 @@ const RELEASED: [(&str, &str, &str); 13] = [
         "0018_assignments",
         "52ff663028c3c7b47950d041f62752755eb7ae405c08e42abac2fbbf6a51a046",
         "4f6d92a2cbb54b676773a89bfbb276ea8231749728149687f9017abb39ee6890",
+    ),
+    (
+        "0019_packs",
+        "c5fd2f7077026187ade289a933071da08446dd2fee19bcfa2dde68f022ebc4d5",
+        "03ec460d579e04ee8e57f66cc4b175d9b6eaa7384c8ef5c4ec9a0190fdb36c0b",
     ),
 ];
 

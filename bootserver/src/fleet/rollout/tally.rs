@@ -51,11 +51,11 @@ impl Counts {
         self.stages[stage].add(state, targets);
     }
 
-    /// One target of a stage goes from one state to another.
-    pub fn shift(&mut self, stage: usize, from: TargetState, to: TargetState) {
-        self.add(stage, to, 1);
+    /// So many targets of a stage go from one state to another.
+    pub fn shift(&mut self, stage: usize, from: TargetState, to: TargetState, targets: u64) {
+        self.add(stage, to, targets);
         let before = &mut self.stages[stage].counts[from as usize];
-        *before = before.saturating_sub(1);
+        *before = before.saturating_sub(targets);
     }
 
     /// Those of one stage.

@@ -35,6 +35,13 @@ pub(super) async fn count(store: &SqlStore, draft: &Draft) -> Result<Vec<FitCoun
                            AND rollout.agent = ",
     );
     sql.push_bind(draft.agent.clone());
+    sql.push(concat!(
+        ") OR EXISTS (SELECT 1 FROM rollout JOIN rollout_pack AS pack ON ",
+        is_in_pack!("host.agentsn"),
+        " WHERE rollout.ended IS NULL AND rollout.assignment IS NULL
+              AND rollout.rest = 'waiting' AND rollout.agent = "
+    ));
+    sql.push_bind(draft.agent.clone());
     sql.push(
         ") THEN 'busy' ELSE 'target' END AS stand
          FROM host LEFT JOIN host_agent

@@ -39,6 +39,23 @@
 //!
 //! The one rule: what is here runs on both, and the contract suite shows it.
 
+/// A host is in this pack of this rollout: the only one it can be in, found by its index.
+macro_rules! is_in_pack {
+    ($agentsn:literal) => {
+        concat!(
+            "pack.rollout = rollout.number AND pack.place = (
+                 SELECT next.place FROM rollout_pack AS next
+                 WHERE next.rollout = rollout.number AND next.last_host >= ",
+            $agentsn,
+            "    ORDER BY next.rollout, next.last_host LIMIT 1)
+             AND pack.first_host <= ",
+            $agentsn,
+            " AND ",
+            has_text!("pack.hosts", concat!("'\"' || ", $agentsn, " || '\"'"))
+        )
+    };
+}
+
 /// Targets of a rollout in a state, between two places, in their order. PostgreSQL, which
 /// knows that nearly all of them wait, would else go by their places through all that do
 /// not wait any more; compared like this only the index of states fits.
@@ -116,6 +133,7 @@ mod rollout;
 mod rollout_hand_out;
 mod rollout_move;
 mod rollout_news;
+mod rollout_pack;
 mod rollout_set;
 mod rollout_target;
 mod rollout_turn;

@@ -3,7 +3,7 @@
 
 use super::lease::holds;
 use super::presence::count;
-use super::{SqlStore, Write, failed, to_json};
+use super::{SqlStore, Write, failed, rollout_pack, to_json};
 use crate::fleet::presence::Presence;
 use crate::store::Result;
 use crate::store::lease::{Held, Lease};
@@ -110,6 +110,10 @@ async fn forget_rollout(tx: &mut Write, before: i64, rows: u32) -> Result<u64> {
     .await
     .map_err(failed(step))?;
     let Some(number) = number else { return Ok(0) };
+    let packed = rollout_pack::forget(tx, number, rows).await?;
+    if packed > 0 {
+        return Ok(packed);
+    }
     let targets = sqlx::query(
         "DELETE FROM rollout_target WHERE rollout = $1 AND place IN (
              SELECT place FROM rollout_target WHERE rollout = $1 ORDER BY place LIMIT $2)",

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::assignment_turn;
 use super::rollout::{read, target_state};
 use super::rollout_move::{Moved, take_back};
+use super::rollout_pack::Packed;
 use super::rollout_turn::Turn;
-use super::{failed, from_json, to_json};
+use super::{failed, from_json, rollout_pack, to_json};
 use crate::fleet::package_choice::HostSystem;
 use crate::fleet::presence::Presence;
 use crate::fleet::rollout::contention::{Owner, Side, Turn as Whose, between};
@@ -65,8 +66,10 @@ pub(super) async fn hand_out(
     let goods: Goods = from_json("reading what a rollout orders", goods)?;
     let end = turn.stage_ends.get(what.stage).copied();
     let end = i64::try_from(end.unwrap_or_default()).unwrap_or(i64::MAX);
-    let candidates = candidates(turn, looked, end).await?;
-    let is_end = i64::try_from(candidates.len()).is_ok_and(|found| found < LOOKED_AT);
+    let packed = unpack(turn, looked, end).await?;
+    let candidates = candidates(turn, looked, packed.unwrap_or(end)).await?;
+    let is_end =
+        packed.is_none() && i64::try_from(candidates.len()).is_ok_and(|found| found < LOOKED_AT);
     let most = usize::try_from(what.most).unwrap_or(usize::MAX).min(JOBS);
     let is_online = |it: &&Candidate| it.presence == Presence::Online.word();
     let online: Vec<&Candidate> = candidates.iter().filter(is_online).collect();
@@ -171,6 +174,25 @@ fn before<'c>(rollout: &RolloutRow, candidate: &'c Candidate) -> Option<&'c str>
     }
 }
 
+/// Unpacks of what is looked at as much as a turn may. Returns where the rest begins.
+async fn unpack(turn: &mut Turn<'_>, looked: i64, end: i64) -> Result<Option<i64>> {
+    let last: Option<i64> = sqlx::query_scalar(concat!(
+        "SELECT target.place FROM rollout_target AS target",
+        by_index!("rollout_target_by_state"),
+        " WHERE ",
+        in_state!("target", "$1", "'waiting'", "$2", "$3"),
+        " LIMIT 1 OFFSET $4"
+    ))
+    .bind(turn.rollout.number)
+    .bind(looked)
+    .bind(end)
+    .bind(LOOKED_AT - 1)
+    .fetch_optional(&mut **turn.tx)
+    .await
+    .map_err(failed("looking which targets are next"))?;
+    rollout_pack::unpack_between(turn, looked, last.unwrap_or(end)).await
+}
+
 async fn candidates(turn: &mut Turn<'_>, looked: i64, end: i64) -> Result<Vec<Candidate>> {
     sqlx::query_as(concat!(
         "SELECT target.place, target.agentsn, target.version, host.state AS presence, host.os,
@@ -218,6 +240,25 @@ async fn contended(
     }
     let rivals: Vec<RolloutRow> = rivals.iter().map(read).collect::<Result<_>>()?;
     let agentsns: Vec<&str> = online.iter().map(|it| it.agentsn.as_str()).collect();
+    let contention = turn.rollout.plan.terms().contention;
+    let own = side(turn.rollout);
+    let whose = |rival: &RolloutRow, state| between(own, side(rival), contention, state);
+    let mut freed = false;
+    for (wanted, is_waited_for) in [(Whose::Wait, true), (Whose::TakeOver, false)] {
+        let theirs = rivals
+            .iter()
+            .filter(|rival| whose(rival, TargetState::Waiting) == wanted);
+        let theirs: Vec<i64> = theirs.map(|rival| rival.number).collect();
+        let packed = rollout_pack::among(turn.tx, &theirs, &agentsns).await?;
+        let packed: Vec<&Packed> = packed.iter().collect();
+        let left = match is_waited_for {
+            true => packed,
+            // What is taken needs rows; the others are taken in the next turns.
+            false => rollout_pack::unpack_these(turn.tx, &packed).await?,
+        };
+        freed |= !is_waited_for && !left.is_empty();
+        busy.extend(left.into_iter().map(|it| it.agentsn.clone()));
+    }
     let others: Vec<Other> = sqlx::query_as(concat!(
         "SELECT target.agentsn, target.rollout, target.place, target.state, target.job FROM ",
         given_texts!("$1"),
@@ -229,15 +270,13 @@ async fn contended(
     .fetch_all(&mut **turn.tx)
     .await
     .map_err(failed(step))?;
-    let contention = turn.rollout.plan.terms().contention;
-    let own = side(turn.rollout);
     let mut by_host: BTreeMap<&str, Vec<(&Other, TargetState, Whose)>> = BTreeMap::new();
     for one in &others {
         let Some(rival) = rivals.iter().find(|rival| rival.number == one.rollout) else {
             continue;
         };
         let state = target_state(&one.state)?;
-        let whose = between(own, side(rival), contention, state);
+        let whose = whose(rival, state);
         if whose != Whose::Go {
             let targets = by_host.entry(&one.agentsn).or_default();
             targets.push((one, state, whose));
@@ -279,7 +318,7 @@ async fn contended(
         }
         turn.take_over(rival, &moves).await?;
     }
-    Ok((busy, hosts_taken > 0))
+    Ok((busy, freed || hosts_taken > 0))
 }
 
 fn side(rollout: &RolloutRow) -> Side {

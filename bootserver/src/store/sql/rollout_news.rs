@@ -11,7 +11,7 @@ use super::member::{push_given, push_given_rows};
 use super::rollout::target_state;
 use super::rollout_move::{Moved, take_back};
 use super::rollout_turn::{AT_ONCE, Turn};
-use super::{AMONG, Write, failed, to_json};
+use super::{AMONG, Write, failed, rollout_pack, to_json};
 use crate::fleet::presence::Presence;
 use crate::fleet::rollout::facts::{Facts, HostStanding, stands};
 use crate::fleet::rollout::target::{Happened, JobEnd, TargetState, is_abnormal_end};
@@ -75,7 +75,8 @@ pub(super) async fn forget(tx: &mut Write, number: i64) -> Result<()> {
 struct Row {
     id: i64,
     place: i64,
-    state: String,
+    /// None of one that is packed.
+    state: Option<String>,
     job: Option<String>,
     sent: Option<i64>,
     finished: Option<i64>,
@@ -94,11 +95,11 @@ struct Row {
 pub(super) async fn hear(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
     let step = "hearing what became of targets";
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT news.id, target.place, target.state, target.job, job.sent, job.finished,
+        "SELECT news.id, news.place, target.state, target.job, job.sent, job.finished,
                 job.errcode, job.expires, job.version, host.state AS presence, event.category,
                 event.subject, event.version AS event_version, event.received
          FROM rollout_news AS news
-         JOIN rollout_target AS target
+         LEFT JOIN rollout_target AS target
              ON target.rollout = news.rollout AND target.place = news.place
          LEFT JOIN job ON job.id = target.job
          LEFT JOIN host ON host.agentsn = target.agentsn
@@ -112,6 +113,12 @@ pub(super) async fn hear(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
     .map_err(failed(step))?;
     if rows.is_empty() {
         return Ok(false);
+    }
+    let packed = rows.iter().filter(|row| row.state.is_none());
+    let packed: Vec<i64> = packed.map(|row| row.place).collect();
+    if rollout_pack::unpack_places(turn, &packed).await? {
+        // What is known of them, and of the others, is heard in the next turn.
+        return Ok(true);
     }
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows >= AT_ONCE);
     let mut targets: BTreeMap<i64, Vec<&Row>> = BTreeMap::new();
@@ -144,25 +151,28 @@ pub(super) async fn hear(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
         }
     }
     turn.move_all(&moves).await?;
-    let heard: Vec<_> = rows.iter().map(|row| json!([row.id])).collect();
-    sqlx::query(concat!(
-        "DELETE FROM rollout_news WHERE id IN (SELECT CAST(given.value ->> 0 AS BIGINT) FROM ",
-        given_rows!("$1"),
-        ")"
-    ))
-    .bind(to_json(&heard))
-    .execute(&mut **turn.tx)
-    .await
-    .map_err(failed(step))?;
+    let heard: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    let mut sql = QueryBuilder::new("DELETE FROM rollout_news WHERE id");
+    sql.push(AMONG.0)
+        .push("SELECT CAST(given.value AS BIGINT) FROM ");
+    push_given(&mut sql, to_json(&heard));
+    sql.push(AMONG.1);
+    sql.build()
+        .execute(&mut **turn.tx)
+        .await
+        .map_err(failed(step))?;
     Ok(is_full)
 }
 
 /// Where a target stands by its news, if that is elsewhere.
 fn moved(turn: &Turn<'_>, rows: &[&Row], now: i64) -> Result<Option<Moved>> {
-    let Some(row) = rows.first() else {
+    let Some((row, state)) = rows
+        .first()
+        .and_then(|row| Some((row, row.state.as_ref()?)))
+    else {
         return Ok(None);
     };
-    let from = target_state(&row.state)?;
+    let from = target_state(state)?;
     let errcode = row
         .errcode
         .map(|code| ErrorCode(u16::try_from(code).unwrap_or(u16::MAX)));

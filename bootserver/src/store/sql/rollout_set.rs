@@ -5,14 +5,14 @@ use sqlx::QueryBuilder;
 use super::host_filter::Conditions;
 use super::member::{push_given, push_list};
 use super::scope::{Bounds, bounds_of};
-use super::{Db, SqlStore, failed, from_json, group, to_json};
+use super::{Db, SqlStore, failed, from_json, group, rollout_pack, to_json};
 use crate::access::scope::Scope;
 use crate::store::Result;
 use crate::store::host::HostQuery;
 use crate::store::rollout::{HostOfSet, SystemCount, TargetSet, Way};
 
 /// Hosts of one part: statuses wait for the transaction that writes them.
-pub(super) const PART: usize = 1500;
+const PART: usize = 12 * rollout_pack::HOSTS;
 
 /// A part of a set, in its order.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use super::rollout::{self, count, count_frozen, counts_in, tell, write_stand};
 use super::rollout_move::{self, Moved, take_back};
 use super::{
     SqlStore, Write, assignment_sweep, assignment_turn, failed, from_json, go_by_indexes,
-    orders_come, rollout_hand_out, rollout_news, rollout_set, to_json,
+    orders_come, rollout_hand_out, rollout_news, rollout_pack, rollout_set, to_json,
 };
 use crate::access::scope::Scope;
 use crate::fleet::rollout::stand::{Command, Phase, Stand};
@@ -157,8 +157,40 @@ async fn freeze(
     part: &rollout_set::Part,
     now: i64,
 ) -> Result<Turned> {
+    let frozen = match rollout_pack::pack(tx, rollout, &part.hosts).await? {
+        true => part.hosts.len(),
+        false => write_down(tx, rollout, &part.hosts).await?,
+    };
+    let mut rollout = rollout.clone();
+    rollout.targets += i64::try_from(frozen).unwrap_or_default();
+    sqlx::query("UPDATE rollout SET targets = $2, frozen_to = $3 WHERE number = $1")
+        .bind(rollout.number)
+        .bind(rollout.targets)
+        .bind(&part.frozen_to)
+        .execute(&mut **tx)
+        .await
+        .map_err(failed("writing down the targets of a rollout"))?;
+    if part.is_last {
+        count_frozen(tx, &rollout).await?;
+        if let Ok(next) = rollout.stand.take(&rollout.plan, Command::Frozen) {
+            write_stand(tx, &rollout, &next, now).await?;
+        }
+    }
+    Ok(Turned {
+        frozen,
+        moved: 0,
+        is_more: true,
+    })
+}
+
+/// Writes targets down one by one: those that are in no order. Returns how many.
+async fn write_down(
+    tx: &mut Write,
+    rollout: &RolloutRow,
+    hosts: &[(String, Option<String>)],
+) -> Result<usize> {
     let step = "writing down the targets of a rollout";
-    let agentsns: Vec<&String> = part.hosts.iter().map(|(agentsn, _)| agentsn).collect();
+    let agentsns: Vec<&String> = hosts.iter().map(|(agentsn, _)| agentsn).collect();
     // Hosts may have left since they were looked for; from here on it is heard.
     let gone: Vec<String> = sqlx::query_scalar(concat!(
         "SELECT host.agentsn FROM ",
@@ -169,12 +201,9 @@ async fn freeze(
     .fetch_all(&mut **tx)
     .await
     .map_err(failed(step))?;
-    let hosts = part.hosts.iter();
-    let hosts: Vec<_> = hosts
-        .filter(|(agentsn, _)| !gone.contains(agentsn))
-        .collect();
+    let there = hosts.iter().filter(|(agentsn, _)| !gone.contains(agentsn));
     let targets: Vec<_> = (rollout.targets..)
-        .zip(&hosts)
+        .zip(there)
         .map(|(place, (agentsn, version))| json!([place, agentsn, version]))
         .collect();
     sqlx::query(concat!(
@@ -189,26 +218,7 @@ async fn freeze(
     .execute(&mut **tx)
     .await
     .map_err(failed(step))?;
-    let mut rollout = rollout.clone();
-    rollout.targets += i64::try_from(targets.len()).unwrap_or_default();
-    sqlx::query("UPDATE rollout SET targets = $2, frozen_to = $3 WHERE number = $1")
-        .bind(rollout.number)
-        .bind(rollout.targets)
-        .bind(&part.frozen_to)
-        .execute(&mut **tx)
-        .await
-        .map_err(failed(step))?;
-    if part.is_last {
-        count_frozen(tx, &rollout).await?;
-        if let Ok(next) = rollout.stand.take(&rollout.plan, Command::Frozen) {
-            write_stand(tx, &rollout, &next, now).await?;
-        }
-    }
-    Ok(Turned {
-        frozen: targets.len(),
-        moved: 0,
-        is_more: true,
-    })
+    Ok(targets.len())
 }
 
 /// Hears what is new, decides, and does a part of it.
@@ -264,11 +274,10 @@ impl<'a> Turn<'a> {
         if step.recall == Recall::All {
             is_more |= recall(self, now).await?;
         }
-        let waiting = TargetState::Waiting;
         is_more |= match step.waiting {
             Waiting::Stay => false,
-            Waiting::Skip => end(self, waiting, News::Passed, "stopped", now).await?,
-            Waiting::Expire => end(self, waiting, News::Expired, "expired", now).await?,
+            Waiting::Skip => self.end_waiting(News::Passed, "stopped", now).await?,
+            Waiting::Expire => self.end_waiting(News::Expired, "expired", now).await?,
         };
         if let Some(hand_out) = step.hand_out {
             is_more |= rollout_hand_out::hand_out(self, goods, looked, hand_out, now).await?;
@@ -307,7 +316,7 @@ impl<'a> Turn<'a> {
             let stage = stage_of(&self.stage_ends, one.place);
             *self.changes.entry((stage, one.from)).or_default() -= 1;
             *self.changes.entry((stage, one.to)).or_default() += 1;
-            self.counts.shift(stage, one.from, one.to);
+            self.counts.shift(stage, one.from, one.to, 1);
             for (state, targets) in standing::ends(one.from, one.to) {
                 *self.ends.entry(state).or_default() += targets;
             }
@@ -321,6 +330,25 @@ impl<'a> Turn<'a> {
         *self.changes.entry((stage, state)).or_default() += 1;
         self.counts.add(stage, state, 1);
         self.moved += 1;
+    }
+
+    /// Ends some of those that wait. True if there may be more.
+    async fn end_waiting(&mut self, news: News, reason: &'static str, now: i64) -> Result<bool> {
+        let is_more = end(self, TargetState::Waiting, news, reason, now).await?;
+        // Whoever waits still is packed then.
+        Ok(is_more || rollout_pack::end(self, news, reason, now).await?)
+    }
+
+    /// All targets of a state go to another one together, written elsewhere.
+    pub(super) fn count_all(&mut self, from: TargetState, to: TargetState) {
+        for stage in 0..self.stage_ends.len() {
+            let targets = self.counts.stage(stage).of(from);
+            self.counts.shift(stage, from, to, targets);
+            self.moved += usize::try_from(targets).unwrap_or(usize::MAX);
+            let targets = i64::try_from(targets).unwrap_or(i64::MAX);
+            *self.changes.entry((stage, from)).or_default() -= targets;
+            *self.changes.entry((stage, to)).or_default() += targets;
+        }
     }
 
     /// Takes targets from another rollout; its counts follow at once.

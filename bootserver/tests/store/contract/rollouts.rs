@@ -30,7 +30,7 @@ use TargetState::{
 };
 
 /// A rollout of `upgrade a` to 2.0 over these hosts.
-fn rollout(id: &str, plan: Value, hosts: &[&str]) -> NewRollout {
+pub(super) fn rollout(id: &str, plan: Value, hosts: &[&str]) -> NewRollout {
     let hosts = hosts.iter().map(|agentsn| (*agentsn).to_owned());
     let body = json!({ "action": "upgrade", "name": "a", "version": "2.0" });
     let Value::Object(body) = body else {
@@ -59,7 +59,7 @@ fn rollout(id: &str, plan: Value, hosts: &[&str]) -> NewRollout {
     }
 }
 
-async fn insert(store: &dyn Store, new: &NewRollout) -> RolloutRow {
+pub(super) async fn insert(store: &dyn Store, new: &NewRollout) -> RolloutRow {
     let inserted = store
         .insert_rollout(new, &make::fleet(), &make::by(1000))
         .await;
@@ -70,7 +70,7 @@ async fn insert(store: &dyn Store, new: &NewRollout) -> RolloutRow {
 }
 
 /// Hosts that are online.
-async fn online(store: &dyn Store, agentsns: &[&str]) {
+pub(super) async fn online(store: &dyn Store, agentsns: &[&str]) {
     for agentsn in agentsns {
         make::host(store, agentsn).await;
         push(store, agentsn, 1000).await;
@@ -78,7 +78,7 @@ async fn online(store: &dyn Store, agentsns: &[&str]) {
 }
 
 /// A status; returns the ids of the jobs it brings.
-async fn push(store: &dyn Store, agentsn: &str, now: i64) -> Vec<String> {
+pub(super) async fn push(store: &dyn Store, agentsn: &str, now: i64) -> Vec<String> {
     let outcomes = store.record_statuses(&[make::status(agentsn, now)]).await;
     let outcomes = outcomes.expect("a batch");
     ids(&outcomes[0]).into_iter().map(str::to_owned).collect()
@@ -100,13 +100,13 @@ async fn does(store: &dyn Store, agentsn: &str, code: u16, now: i64) {
     answer(store, agentsn, job, code, now + 1).await;
 }
 
-async fn leave(store: &dyn Store, agentsn: &str) {
+pub(super) async fn leave(store: &dyn Store, agentsn: &str) {
     let removed = remove(store, agentsn, Presence::Deleted).await;
     assert_eq!(removed, Removed::Done);
 }
 
 /// Turns of every rollout until nothing is to be done.
-async fn step(store: &dyn Store, lease: &Lease, now: i64) {
+pub(super) async fn step(store: &dyn Store, lease: &Lease, now: i64) {
     for _ in 0..100 {
         let mut is_more = false;
         for number in store.rollouts_due().await.expect("a read") {
@@ -123,12 +123,12 @@ async fn step(store: &dyn Store, lease: &Lease, now: i64) {
     panic!("there is no end of it");
 }
 
-async fn row(store: &dyn Store, id: &str) -> RolloutRow {
+pub(super) async fn row(store: &dyn Store, id: &str) -> RolloutRow {
     let row = store.rollout(id, &make::fleet()).await.expect("a read");
     row.expect("the rollout")
 }
 
-async fn phase(store: &dyn Store, id: &str) -> Phase {
+pub(super) async fn phase(store: &dyn Store, id: &str) -> Phase {
     row(store, id).await.stand.phase
 }
 
@@ -180,7 +180,7 @@ pub(crate) async fn is_done(store: &dyn Store, id: &str) -> bool {
     phase(store, id).await == Phase::Ended(End::Done)
 }
 
-async fn order(store: &dyn Store, id: &str, what: Order, now: i64) -> Ordered {
+pub(super) async fn order(store: &dyn Store, id: &str, what: Order, now: i64) -> Ordered {
     let ordered = store
         .order_rollout(id, &what, None, &make::fleet(), &make::by(now))
         .await;

@@ -274,6 +274,14 @@ impl<M: AsyncFn() -> u64> Life<'_, M> {
         };
         say(STATISTICS).await;
         for statement in [
+            concat!(
+                "INSERT INTO rollout_target (rollout, place, agentsn, state)
+                 SELECT pack.rollout, CAST(given.value ->> 0 AS BIGINT), given.value ->> 1, 'waiting'
+                 FROM rollout_pack AS pack CROSS JOIN ",
+                given_rows!("pack.hosts"),
+                " WHERE pack.rollout = $1 AND pack.place < $2"
+            ),
+            "DELETE FROM rollout_pack WHERE rollout = $1 AND place < $2",
             "UPDATE rollout_target SET state = 'succeeded' WHERE rollout = $1 AND place < $2",
             "UPDATE rollout_count SET targets = targets - $2
              WHERE rollout = $1 AND state = 'waiting'",
