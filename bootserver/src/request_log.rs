@@ -4,6 +4,7 @@
 //! so that no token gets here.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
@@ -67,10 +68,10 @@ fn tell(
     took: Duration,
 ) {
     let request_id = id.to_str().unwrap_or_default();
-    let address = match (caller.address, caller.standing) {
-        (Some(address), _) => Cow::from(address.to_string()),
-        (None, Standing::LocalAdmin) => Cow::from("local"),
-        (None, Standing::Anybody) => Cow::from("-"),
+    let address: &dyn Display = match (&caller.address, caller.standing) {
+        (Some(address), _) => address,
+        (None, Standing::LocalAdmin) => &"local",
+        (None, Standing::Anybody) => &"-",
     };
     let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let status_code = status.as_u16();

@@ -38,7 +38,7 @@ pub struct Batch<'a> {
 }
 
 /// What changes with every push.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns of the table host_seen")]
 pub struct SeenRow<'a> {
     pub agentsn: &'a str,

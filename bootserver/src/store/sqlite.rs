@@ -106,9 +106,10 @@ const LOOKUPS: u32 = 2;
 /// keeps others waiting. SQLite looks at the time every so many steps.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 const STEPS: i32 = 50_000;
-/// Pages the writer keeps, in KiB when negative: what 2 MiB cannot hold of a
-/// large fleet is read anew for each status.
-const WRITER_CACHE: &str = "-65536";
+/// Pages the writer keeps at most, in KiB when negative: what they cannot hold of a
+/// large fleet is read anew for each status. They hold all that 100,000 hosts
+/// write; a small fleet fills few of them.
+const WRITER_CACHE: &str = "-196608";
 /// How long a call waits for its connection before it fails.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long SQLite waits for a lock, held by a checkpoint at most.

@@ -50,14 +50,27 @@ pub(super) async fn look(tx: &mut Write, rows: &[SeenRow<'_>], now: i64) -> Resu
 /// `OR FAIL`, because the transaction is given up after an error anyway: it
 /// spares SQLite a copy of each page for taking this statement alone back.
 pub(super) async fn touch(tx: &mut Write, rows: &[SeenRow<'_>], _: &[Odd]) -> Result<bool> {
+    let given: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row.agentsn,
+                row.every,
+                row.seen,
+                row.reported,
+                row.uptime,
+                &row.readings,
+                row.digest,
+            )
+        })
+        .collect();
     sqlx::query(
         "UPDATE OR FAIL host_seen
-         SET every = given.value ->> 'every', seen = given.value ->> 'seen',
-             reported = given.value ->> 'reported', uptime = given.value ->> 'uptime',
-             readings = given.value ->> 'readings', digest = given.value ->> 'digest'
-         FROM json_each($1) AS given WHERE host_seen.agentsn = given.value ->> 'agentsn'",
+         SET every = given.value ->> 1, seen = given.value ->> 2, reported = given.value ->> 3,
+             uptime = given.value ->> 4, readings = given.value ->> 5, digest = given.value ->> 6
+         FROM json_each($1) AS given WHERE host_seen.agentsn = given.value ->> 0",
     )
-    .bind(json(rows))
+    .bind(json(&given))
     .execute(&mut **tx)
     .await
     .map_err(failed("storing when hosts were seen"))?;
