@@ -5,7 +5,8 @@
 #   contrib/bench.sh server    only the server, with simulated fleets (about an hour): its section of that file
 #   contrib/bench.sh rollout   only rollouts over 1,000,000 hosts, a package to 10,000 (BENCH_DOWNLOADS) and revocation
 #                              (about half an hour), and prints it; to be written into BENCHMARKS.md "By hand"
-#   contrib/bench.sh probe     only mtr-prober, beside Debian's mtr and trippy-core (about 4 minutes), and prints it; likewise
+#   contrib/bench.sh probe     only mtr-prober, beside Debian's mtr and trippy-core (about 4 minutes), and prints it; likewise.
+#                              BENCH_PART: only contestants, limited, orders, steady or mesh
 #   contrib/bench.sh growth    restarts children 10,000 times (about 5 minutes) and prints what daemon and
 #                              logger hold before and after; to be written into BENCHMARKS.md "By hand"
 #
@@ -37,7 +38,9 @@ if [ "${1:-}" = probe ]; then
     need mtr=mtr-tiny nft=nftables ip=iproute2 nsenter=util-linux
     cargo build --locked --release --quiet -p mtr-prober --bins --examples
     CARGO_TARGET_DIR=$cache/trippy-target cargo build --locked --release --quiet --manifest-path contrib/bench/trippy/Cargo.toml
-    "$programs/examples/load" --with-mtr --with-trippy "$cache/trippy-target/release/trippy-bench"
+    "$programs/examples/load" --with-mtr --with-trippy "$cache/trippy-target/release/trippy-bench" \
+        ${BENCH_PART:+--only "$BENCH_PART"}
+    [ -z "${BENCH_PART:-}" ] || exit 0
     say "the mesh's decisions, simulated"
     cargo test --locked --quiet -p mtr-prober --lib mesh::detect -- --nocapture --test-threads 1 |
         grep ' is caught \|events in '

@@ -1,5 +1,6 @@
 //! What measuring costs: many traces at once by our engine and by Debian's mtr on the same network, and what the engine
-//! holds under steady load. `contrib/bench.sh probe` runs it, as root.
+//! holds under steady load. `contrib/bench.sh probe` runs it, as root; `--only PART` is one of contestants, limited,
+//! orders, steady and mesh.
 //!
 //! The network has no loss and takes no time: what a contestant reports of either is its own.
 
@@ -38,41 +39,51 @@ const WATCHED: Duration = Duration::from_secs(10);
 const TICKS: f64 = 100.0;
 
 fn main() {
-    println!(
-        "| 500 traces, 10 rounds, 6 hops | seconds | CPU-s, machine | CPU-s, ours | PSS | false loss | false RTT |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    let chain = Chain::new(5, Limits::Lifted);
-    engine_on(&chain, 500);
-    drop(chain);
     let words: Vec<String> = std::env::args().collect();
-    if words.iter().any(|word| word == "--with-mtr") {
-        mtr_on(&Chain::new(5, Limits::Lifted), 500);
+    let with = |word: &str| words.iter().position(|it| it == word);
+    let only = with("--only").map(|at| words.get(at + 1).expect("a part").as_str());
+    let wanted = |part: &str| only.is_none_or(|only| only == part);
+    if wanted("contestants") {
+        println!(
+            "| 500 traces, 10 rounds, 6 hops | seconds | CPU-s, machine | CPU-s, ours | PSS | false loss | false RTT |"
+        );
+        println!("|---|---|---|---|---|---|---|");
+        engine_on(&Chain::new(5, Limits::Lifted), 500);
+        if with("--with-mtr").is_some() {
+            mtr_on(&Chain::new(5, Limits::Lifted), 500);
+        }
+        if let Some(at) = with("--with-trippy") {
+            trippy_on(&Chain::new(5, Limits::Lifted), 500, &words[at + 1]);
+        }
+        println!();
     }
-    let mut words = words.into_iter().skip_while(|word| word != "--with-trippy");
-    if let Some(program) = words.nth(1) {
-        trippy_on(&Chain::new(5, Limits::Lifted), 500, &program);
+    if wanted("limited") {
+        println!(
+            "| 500 traces, 10 rounds, 6 hops, routers as Linux limits them | rows | own | joint | false loss | answers of a router |"
+        );
+        println!("|---|---|---|---|---|---|");
+        limited("sharing", Some(1));
+        limited("not sharing", None);
+        println!();
     }
-    println!();
-    println!(
-        "| 500 traces, 10 rounds, 6 hops, routers as Linux limits them | rows | own | joint | false loss | answers of a router |"
-    );
-    println!("|---|---|---|---|---|---|");
-    limited("sharing", Some(1));
-    limited("not sharing", None);
-    println!();
-    println!("| 500 orders within a second, 2,000 traces live | p50 | p99 | worst |");
-    println!("|---|---|---|---|");
-    orders();
-    println!();
-    println!("| steady load | the engine's thread, % of a core | PSS |");
-    println!("|---|---|---|");
-    steady("2,000 traces of 30 hops, once a second", 2_000, 1..=30);
-    println!();
-    println!("| mesh | what |");
-    println!("|---|---|");
-    mesh::measure(0);
-    mesh::measure(5_000);
+    if wanted("orders") {
+        println!("| 500 orders within a second, 2,000 traces live | p50 | p99 | worst |");
+        println!("|---|---|---|---|");
+        orders();
+        println!();
+    }
+    if wanted("steady") {
+        println!("| steady load | the engine's thread, % of a core | PSS |");
+        println!("|---|---|---|");
+        steady("2,000 traces of 30 hops, once a second", 2_000, 1..=30);
+        println!();
+    }
+    if wanted("mesh") {
+        println!("| mesh | what |");
+        println!("|---|---|");
+        mesh::measure(0);
+        mesh::measure(5_000);
+    }
 }
 
 fn target(number: u16) -> IpAddr {

@@ -14,6 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::{ptr, slice};
 
 use crate::packet::filter::Instruction;
+use crate::socket::Split;
 use crate::socket::ping::Complaint;
 
 /// Packets in one call to send: so few that all of them leave within an instant even where each is carried to
@@ -96,6 +97,15 @@ pub(crate) fn pass_icmp6(fd: BorrowedFd<'_>, types: &[u8]) -> io::Result<()> {
         blocked[usize::from(kind / 32)] &= !(1 << (kind % 32));
     }
     set_option(fd, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked)
+}
+
+/// Whether IPv4 packets may be sent in pieces.
+pub(crate) fn set_split(fd: BorrowedFd<'_>, split: Split) -> io::Result<()> {
+    let value = match split {
+        Split::WhereNeeded => libc::IP_PMTUDISC_WANT,
+        Split::Never => libc::IP_PMTUDISC_PROBE,
+    };
+    set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &value)
 }
 
 /// Random bits from the kernel.

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::moment::{Moment, Wall};
+use crate::moment::{Moment, Wall, nanos};
 use crate::packet::{Kind, Sequence};
 use crate::report::{Mpls, Second};
 use crate::share::{Before, Turn};
@@ -75,6 +75,8 @@ pub struct Trace {
     round_began: Moment,
     /// The hop that this round's next probe goes to.
     next_hop: u8,
+    /// To which hops this round has sent, a bit for each: here, for a hop itself is in memory that is far away.
+    taken: u32,
     last_taken: Moment,
     hops: Vec<Hop>,
     /// Hops up to the farthest router that answered.
@@ -167,6 +169,7 @@ impl Trace {
             rounds: 0,
             round_began: begin,
             next_hop: 0,
+            taken: 0,
             last_taken: Moment::default(),
             hops: Vec::new(),
             known: 0,
@@ -216,9 +219,9 @@ impl Trace {
         if self.next_hop < self.limit() {
             // Hops may be left out of a first round: its probes follow one another.
             if self.rounds == 1 {
-                return Some(self.last_taken + self.spacing().max(LEAST_SPACING));
+                return Some(self.last_taken + self.spacing(1).max(LEAST_SPACING));
             }
-            let planned = self.round_began + self.spacing() * u32::from(self.next_hop);
+            let planned = self.round_began + self.spacing(self.next_hop);
             return Some(planned.max(self.last_taken + LEAST_SPACING));
         }
         let more = self.plan.rounds.is_none_or(|rounds| self.rounds < rounds);
@@ -285,7 +288,7 @@ impl Trace {
         if left_out {
             return None;
         }
-        self.hops[usize::from(hop)].taken(round);
+        self.taken |= 1 << hop;
         let sequence = Sequence::new(round, hop);
         self.flights.push_back(Flight {
             sent: now,
@@ -373,25 +376,25 @@ impl Trace {
     /// What the next probe is.
     #[must_use]
     pub fn next(&self) -> Next {
-        let before = self.next_hop.checked_sub(1).map(usize::from);
-        let before = before.and_then(|hop| self.hops.get(hop));
         Next {
             ttl: self.plan.first_ttl + self.next_hop,
             responder: self.responder(self.next_hop),
-            before: match before {
+            before: match self.next_hop.checked_sub(1) {
                 None => Before::None,
-                Some(hop) if hop.was_taken(self.rounds - 1) => Before::Sent,
+                Some(hop) if self.taken & (1 << hop) != 0 => Before::Sent,
                 Some(_) => Before::LeftOut,
             },
         }
     }
 
-    fn spacing(&self) -> Duration {
-        let even = self.plan.interval / u32::from(self.limit().max(1));
-        match self.rounds {
-            0 | 1 => even.min(FIRST_ROUND_SPACING),
+    /// From a probe of this round to the one so many hops farther.
+    fn spacing(&self, hops: u8) -> Duration {
+        let even = nanos(self.plan.interval) / u64::from(self.limit().max(1));
+        let gap = match self.rounds {
+            0 | 1 => even.min(nanos(FIRST_ROUND_SPACING)),
             _ => even,
-        }
+        };
+        Duration::from_nanos(gap.saturating_mul(hops.into()))
     }
 
     /// Rounds are on a grid of the interval; one that is much too late begins a new grid, so that nothing
@@ -407,6 +410,7 @@ impl Trace {
         let round = self.rounds;
         self.rounds += 1;
         self.next_hop = 0;
+        self.taken = 0;
         if let End::Target { hop, round: last } = self.end {
             let worst = Duration::from_micros(self.hops[usize::from(hop)].worst().into());
             let on_their_way = (2 * worst).as_nanos() / self.plan.interval.as_nanos().max(1) + 1;

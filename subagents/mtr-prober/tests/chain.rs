@@ -447,6 +447,36 @@ fn what_the_kernel_refuses_is_neither_sent_nor_lost() {
 }
 
 #[test]
+fn a_probe_too_large_for_a_line_goes_in_pieces_beside_small_ones() {
+    if cannot_run() {
+        return;
+    }
+    let chain = Chain::new(1, Limits::Lifted);
+    for (node, end) in chain.nodes.iter().zip(["right", "left"]) {
+        node.sh(&format!("ip link set {end} mtu 1000"));
+    }
+    let large = Spec {
+        size: 1_400,
+        ..spec("10.0.1.2", 3, 200)
+    };
+    chain.source().within(|| {
+        let (engine, events) = Engine::start(wide()).expect("root");
+        // The small ones are there before, beside and after.
+        let small = engine.begin(spec("10.0.1.2", 20, 200)).expect("a place");
+        for _ in 0..2 {
+            let handle = engine.begin(large.clone()).expect("a place");
+            let results = &ends(&events, &[handle])[&handle];
+            assert_eq!(losses(part(results)), [0; 2]);
+            assert_eq!(part(results).hops[1].own.received, 3);
+            assert_eq!(own_faults(results), Vec::<&Fault>::new());
+        }
+        let results = &ends(&events, &[small])[&small];
+        assert_eq!(losses(part(results)), [0; 2]);
+        assert_eq!(own_faults(results), Vec::<&Fault>::new());
+    });
+}
+
+#[test]
 fn each_ping_has_one_fate_and_what_it_says_is_heard_by_the_other_engine() {
     if cannot_run() {
         return;

@@ -17,15 +17,15 @@ const MAX_RESPONDERS: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Hop {
     pub(super) counts: Counts,
-    /// Which of the last 64 rounds were answered, to know a second answer.
+    /// Which of the 64 rounds up to `newest` were answered, that one in the lowest bit: to know a second answer.
     answered: u64,
+    /// The latest round that was answered.
+    newest: u32,
     /// The first that answered, mostly the only one, here and not elsewhere: each packet looks at it, and memory is slow.
     first: Option<Seen>,
     others: Vec<Seen>,
     /// Over all responders, once there are several.
     all: Option<Box<Statistics>>,
-    /// How many rounds had begun when it was last sent a probe; 0 before that.
-    asked: u32,
     /// Answers that were no echo replies.
     by_routers: u32,
     /// Of the group that shares this row.
@@ -42,16 +42,6 @@ struct Seen {
 }
 
 impl Hop {
-    /// A probe of this round is on its way.
-    pub(super) fn taken(&mut self, round: u32) {
-        self.answered &= !bit(round);
-        self.asked = round + 1;
-    }
-
-    pub(super) fn was_taken(&self, round: u32) -> bool {
-        self.asked == round + 1
-    }
-
     /// The one that answered, if there was only one.
     pub(super) fn only(&self) -> Option<IpAddr> {
         let first = self.first.as_ref().filter(|_| self.others.is_empty());
@@ -79,14 +69,23 @@ impl Hop {
     }
 
     pub(super) fn was_answered(&self, round: u32) -> bool {
-        self.answered & bit(round) != 0
+        let age = self.newest.checked_sub(round);
+        age.is_some_and(|age| self.answered & bit(age) != 0)
+    }
+
+    fn mark_answered(&mut self, round: u32) {
+        if let Some(ahead) = round.checked_sub(self.newest) {
+            self.answered = self.answered.checked_shl(ahead).unwrap_or(0);
+            self.newest = round;
+        }
+        self.answered |= bit(self.newest - round);
     }
 
     /// Counts an answer and its round trip.
     pub(super) fn answered(&mut self, heard: &Heard, round: u32, micros: Option<u32>) {
         self.counts.sent += 1;
         self.counts.received += 1;
-        self.answered |= bit(round);
+        self.mark_answered(round);
         self.by_routers += u32::from(heard.kind != Kind::Reply);
         self.meet(heard.from);
         if let (Some(all), Some(micros)) = (&mut self.all, micros) {
@@ -124,6 +123,14 @@ impl Hop {
         if self.others.len() + 1 < MAX_RESPONDERS {
             self.others.push(Seen::new(address));
         }
+    }
+
+    /// Reads what an answer changes.
+    pub(super) fn touch(&self) -> u64 {
+        let seen = self.first.as_ref().map_or(0, |first| {
+            u64::from(first.received) ^ u64::from(first.statistics.jitter_worst)
+        });
+        seen ^ self.answered ^ u64::from(self.counts.sent)
     }
 
     /// Over all answers.
@@ -187,6 +194,6 @@ impl Seen {
     }
 }
 
-fn bit(round: u32) -> u64 {
-    1 << (round % 64)
+fn bit(age: u32) -> u64 {
+    1_u64.checked_shl(age).unwrap_or(0)
 }

@@ -34,10 +34,8 @@ impl Trace {
 
     /// `GAP` hops beyond the last that answered, not counting those left out of this round.
     fn gap_end(&self) -> u8 {
-        let round = self.rounds.saturating_sub(1);
-        let visited = self.hops.iter().take(usize::from(self.next_hop));
-        let beyond = visited.skip(usize::from(self.known));
-        let left_out = beyond.filter(|hop| !hop.was_taken(round)).count();
+        let beyond = self.known..self.next_hop;
+        let left_out = beyond.filter(|hop| self.taken & (1 << hop) == 0).count();
         let left_out = u8::try_from(left_out).unwrap_or(MAX_HOPS);
         self.known.saturating_add(GAP).saturating_add(left_out)
     }

@@ -2,6 +2,7 @@
 //!
 //! The one rule: no row is shown beyond the target.
 
+use super::hop::Hop;
 use super::{End, Trace};
 use crate::moment::Wall;
 use crate::report::{Part, PartName, Second};
@@ -22,6 +23,14 @@ impl Trace {
             reached: self.target_hop.is_some_and(|hop| hop + 1 == shown),
             hops: hops.map(|(hop, ttl)| hop.view(ttl)).collect(),
         })
+    }
+
+    /// Reads what handling a probe to this hop, or to the next, reads. The number means nothing.
+    #[must_use]
+    pub(crate) fn touch(&self, hop: Option<u8>) -> u64 {
+        let flight = self.flights.front().map_or(0, |flight| flight.sent.0);
+        let hop = hop.and_then(|hop| self.hops.get(usize::from(hop)));
+        flight ^ self.round_began.0 ^ hop.map_or(0, Hop::touch)
     }
 
     /// Probes to the target and losses, second by second.

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::{Heard, RECEIVES, Run, joint, own};
+use super::{Heard, RECEIVES, Run, Understood, joint, own};
 use crate::clock;
 use crate::packet::{Family, Kind, parse_v4, parse_v6, said_v4, said_v6};
 use crate::sys::Queue;
@@ -76,28 +76,42 @@ impl Run {
             }
         }
         let now = clock::now();
-        let mut touched = Vec::new();
-        let mut routers = Vec::new();
-        let mut pinged = Vec::new();
         let mut said = Vec::new();
+        let mut answers = std::mem::take(&mut self.answers);
         for packet in self.inbox.packets() {
             self.counters.received += 1;
+            let (bytes, magic) = (packet.bytes, self.magic);
             let (answer, heard) = match place {
                 Place::Lane(lane) => {
                     let lane = &mut self.lanes[lane];
                     lane.dropped = packet.dropped.unwrap_or(lane.dropped);
                     match lane.family {
-                        Family::V4 => (parse_v4(packet.bytes, self.magic), said_v4(packet.bytes)),
-                        Family::V6 => (parse_v6(packet.bytes, self.magic), said_v6(packet.bytes)),
+                        Family::V4 => (parse_v4(bytes, magic), said_v4(bytes)),
+                        Family::V6 => (parse_v6(bytes, magic), said_v6(bytes)),
                     }
                 }
                 // Nobody's requests come in there.
-                Place::Own(id) => (own::read(&packet, id, self.magic), None),
+                Place::Own(id) => (own::read(&packet, id, magic), None),
             };
-            if let Some(heard) = heard {
-                said.push(heard);
-                continue;
-            }
+            said.extend(heard);
+            answers.push(match heard {
+                Some(_) => Understood::Said,
+                None => answer.map_or(Understood::Foreign, Understood::Answer),
+            });
+        }
+        self.fetch(answers.iter().filter_map(|understood| match understood {
+            Understood::Answer(answer) => Some((answer.id, Some(answer.sequence.hop()))),
+            Understood::Said | Understood::Foreign => None,
+        }));
+        let mut touched = Vec::new();
+        let mut routers = Vec::new();
+        let mut pinged = Vec::new();
+        for (packet, understood) in self.inbox.packets().zip(answers.drain(..)) {
+            let answer = match understood {
+                Understood::Answer(answer) => Some(answer),
+                Understood::Foreign => None,
+                Understood::Said => continue,
+            };
             let stamp = packet.stamp.filter(|_| step.is_none());
             let received = stamp.map(|stamp| wall.moment(stamp));
             if let Some(answer) = answer.as_ref().filter(|it| it.kind == Kind::Reply)
@@ -133,6 +147,7 @@ impl Run {
                 touched.push(answer.id);
             }
         }
+        self.answers = answers;
         for peer in pinged {
             self.look_at_ping(peer);
         }
