@@ -22,6 +22,11 @@ proxy=$cache/zabbix-proxy
 }
 cargo build --locked --quiet -p mtr-prober --bin mtr-prober
 export PYTHONDONTWRITEBYTECODE=1
-# Processes end with the first of their namespace, and that one with unshare.
-exec unshare --net --mount --pid --fork --mount-proc --kill-child \
-    python3 contrib/zabbix/try.py "${CARGO_TARGET_DIR:-$repository/target}/debug/mtr-prober" "$proxy"
+# Processes end with the first of their namespace, that one with unshare, and unshare with us, also when we are killed; it takes
+# no milder signal than that.
+setpriv --pdeathsig KILL unshare --net --mount --pid --fork --mount-proc --kill-child \
+    python3 contrib/zabbix/try.py "${CARGO_TARGET_DIR:-$repository/target}/debug/mtr-prober" "$proxy" &
+tried=$!
+trap 'kill -KILL $tried 2>/dev/null || true' EXIT
+trap 'exit 1' INT TERM
+wait $tried
