@@ -97,7 +97,7 @@ fn check_engine(report: &mut Report<'_>) {
                 engine.receive_buffer()
             )),
             Rights::Ping => report.warn(format!(
-                "without CAP_NET_RAW there are {UNPRIVILEGED} measurements at once at most; give it to the program for more"
+                "without CAP_NET_RAW there are {UNPRIVILEGED} measurements at once at most, and no peer is pinged; give it to the program for more"
             )),
             Rights::Nothing => report.warn(BeginError::NotPermitted.to_string()),
         },

@@ -57,7 +57,7 @@ pub fn run(path: &ConfigPath, state: &Path) -> Result<()> {
             engine.receive_buffer()
         ),
         Rights::Ping => log::warn!(
-            "without CAP_NET_RAW: {UNPRIVILEGED} measurements at once at most, each report says so; give it to the program for more"
+            "without CAP_NET_RAW: {UNPRIVILEGED} measurements at once at most, each report says so, and no peer is pinged; give it to the program for more"
         ),
         // Reports can be read all the same, and whoever orders is told why nothing comes of it.
         Rights::Nothing => log::error!("{}", BeginError::NotPermitted),

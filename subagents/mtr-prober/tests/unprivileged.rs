@@ -224,6 +224,46 @@ fn without_any_capability_fifty_are_measured_at_once_and_the_next_is_told_why_no
 }
 
 #[test]
+fn without_the_capability_no_peer_is_pinged_and_everybody_is_told() {
+    if cannot_run() {
+        return;
+    }
+    let node = Node::new();
+    allow_pings(&node);
+    node.sh("ip link set lo up");
+    let fixture = fixture();
+    let peers = fixture.dir.join("peers");
+    std::fs::write(&peers, "127.0.0.2\n").expect("written");
+    let (socket, remedy) = (fixture.socket(), "CAP_NET_RAW");
+    fixture.configure(&format!(
+        "listen = [{socket:?}]\n[mesh]\npeers_file = {peers:?}"
+    ));
+    let program = fixture.start_with(fixture.dress(command(&node, &fixture, NOTHING)));
+    // It measures all the same, so it is well.
+    assert_eq!(fixture.get("/healthz").status, 200);
+    assert!(
+        fixture.log().contains("no peer is pinged"),
+        "{}",
+        fixture.log()
+    );
+    let mesh = fixture.get("/api/mesh").json();
+    assert_eq!(mesh["counts"]["peers"], 0, "{mesh}");
+    assert!(mesh["problem"].to_string().contains(remedy), "{mesh}");
+    let report = fixture.ended(&fixture.order("ip=127.0.0.1&count=1"));
+    assert_eq!(report["state"], "finished", "{report}");
+    program.stop();
+
+    let mut test = fixture.dress(command(&node, &fixture, NOTHING));
+    let output = test
+        .arg("-T")
+        .stdout(Stdio::piped())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("no peer is pinged"), "{said}");
+}
+
+#[test]
 fn without_ping_sockets_either_it_runs_and_says_what_it_needs() {
     if cannot_run() {
         return;

@@ -10,6 +10,8 @@ mod joint;
 mod own;
 mod ping;
 mod post;
+mod ring;
+mod whole;
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -30,12 +32,12 @@ use super::{
 use crate::clock::{self, Clock};
 use crate::moment::Moment;
 use crate::pace::{Class, Key, Pace};
-use crate::packet::{Answer, Family, Marks};
+use crate::packet::{Answer, Marks};
 use crate::report::{Fault, PartName};
 use crate::share::{Group, Share};
 use crate::slots::Slots;
 use crate::socket::ping::PingSocket;
-use crate::socket::{Lane, Rights, Sockets, Split};
+use crate::socket::{Lane, Rights, Sockets};
 use crate::sys::{self, Inbox};
 use crate::trace::Trace;
 use ping::{PINGED, Pinged};
@@ -54,12 +56,6 @@ const REST: Duration = Duration::from_secs(20);
 
 /// Calls to receive in one tick, so that a flood does not keep us from sending.
 const RECEIVES: usize = 64;
-
-/// Bytes of an IPv4 packet that every line carries in one piece.
-const WHOLE: u16 = 576;
-
-/// How many traces are looked at together.
-const AT_ONCE: usize = 64;
 
 /// How old the quota's counter may be.
 const QUOTA_AGE: Duration = Duration::from_millis(200);
@@ -82,13 +78,6 @@ struct Live {
     joined: Vec<Group>,
     /// Who is told of its end, if not who is told of all.
     to: Option<Teller>,
-}
-
-impl Live {
-    /// Whether there are lines that its probes do not fit through in one piece.
-    fn is_large(&self) -> bool {
-        Family::of(self.spec.plan.target) == Family::V4 && self.spec.size > WHOLE
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +181,7 @@ impl Run {
             ids: HashMap::new(),
             large: 0,
             pace: Pace::new(settings.budget, now),
-            rung: Vec::with_capacity(AT_ONCE),
+            rung: Vec::new(),
             share: settings
                 .responder_rate
                 .map(|rate| Share::new(rate, sys::random())),
@@ -229,43 +218,6 @@ impl Run {
             self.tell_news(now);
             self.sleep(now);
         }
-    }
-
-    /// Looks at who wanted to be looked at by now.
-    fn ring(&mut self) {
-        let mut rung = std::mem::take(&mut self.rung);
-        loop {
-            rung.clear();
-            rung.extend(std::iter::from_fn(|| self.pace.ring(self.heard)).take(AT_ONCE));
-            if rung.is_empty() {
-                self.rung = rung;
-                return;
-            }
-            self.fetch(rung.iter().map(|&((id, _), _)| (id, None)));
-            for &((id, handle), at) in &rung {
-                if handle == PINGED {
-                    self.ping_rang(id, at);
-                    continue;
-                }
-                let live = self.slots.get_mut(id);
-                if let Some(live) = live.filter(|live| live.handle == Handle(handle))
-                    && live.alarm == Some(at)
-                {
-                    live.alarm = None;
-                    self.look(id, self.heard);
-                }
-            }
-        }
-    }
-
-    /// Reads what will be needed of these traces, and of one hop of each. Thousands of them are not in the processor's caches:
-    /// it waits for memory once for many of them instead of once for each.
-    fn fetch(&self, them: impl Iterator<Item = (u16, Option<u8>)>) {
-        let words = them.map(|(id, hop)| {
-            let live = self.slots.get(id)?;
-            Some(live.trace.touch(hop) ^ live.handle.0 ^ u64::from(live.marks.cookie))
-        });
-        std::hint::black_box(words.flatten().fold(0, |all, word| all ^ word));
     }
 
     fn obey(&mut self) -> Next {
@@ -429,17 +381,6 @@ impl Run {
                 results,
             },
         );
-    }
-
-    /// While all probes are small none is split, which spares the kernel to number each.
-    fn split_or_not(&mut self) {
-        let split = match self.large {
-            0 => Split::Never,
-            _ => Split::WhereNeeded,
-        };
-        for lane in &mut self.lanes {
-            lane.split(split);
-        }
     }
 
     fn tell_end(&self, to: Option<Teller>, event: Event) {
