@@ -53,7 +53,8 @@ fn start_in(fixture: &Fixture, node: &Node) -> Running {
 
 /// How the mesh stands once it is so.
 fn stands(fixture: &Fixture, is_so: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + FAR;
+    // What is usual takes a minute of plain pings, on a machine that has time.
+    let deadline = Instant::now() + 3 * FAR;
     loop {
         let standing = fixture.get("/api/mesh").json();
         if is_so(&standing) {
