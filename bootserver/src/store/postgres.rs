@@ -125,6 +125,16 @@ const READ_WITHIN: (&str, &str) = ("statement_timeout", "10s");
 /// A list is planned by what is asked this time: a plan for any tag and any state is
 /// wrong for most. Compiling it would take longer than the list.
 const READERS_PLAN: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"), ("jit", "off")];
+/// What is written is looked up row by row. A plan is kept for long and knows a table as
+/// it once was: one that had no jobs yet was read as a whole for each status when a
+/// rollout had ordered thousands.
+const WRITERS_PLAN: [(&str, &str); 4] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    // What must be read as a whole looks dear then, and is not worth compiling.
+    ("jit", "off"),
+];
 /// How long a call waits for a connection before it fails. A host that is told
 /// `later` soon is better off than one that waits.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -198,7 +208,7 @@ impl PostgresStore {
         };
         Ok(Self {
             listener: options.clone().application_name("bootserver changes"),
-            writer: pool(WRITERS, options.clone()),
+            writer: pool(WRITERS, options.clone().options(WRITERS_PLAN)),
             packages: pool(PACKAGES, options),
             readers: pool(READERS, hurried.clone().options(READERS_PLAN)),
             lookups: pool(LOOKUPS, hurried),
@@ -482,7 +492,7 @@ mod tests {
             return;
         };
         let mut work = Vec::new();
-        for hosts in [2_000, 20_000] {
+        for hosts in [4_000, 40_000] {
             let address = cluster.empty().await;
             let options: PgConnectOptions = address.parse().expect("an address");
             let store = PostgresStore::open(options.clone()).await;

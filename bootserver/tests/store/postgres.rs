@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootserver::blob::Blobs;
 use bootserver::store::change::{Heard, Topic};
@@ -321,6 +321,54 @@ async fn a_list_that_takes_too_long_is_ended_and_statuses_are_stored_meanwhile()
     assert_eq!(error.failure, Failure::Unavailable);
     assert!(stored > 2, "{stored} statuses");
     drop(list);
+    direct.close().await.expect("a goodbye");
+    opened.close().await;
+}
+
+#[tokio::test]
+async fn a_status_is_looked_up_by_index_though_what_the_plan_knew_is_old() {
+    let Some(opened) = open().await else { return };
+    let store = opened.store();
+    make::host(store, "sn-1").await;
+    make::host(store, "sn-2").await;
+    let mut direct = opened.connect().await;
+    sqlx::raw_sql("VACUUM ANALYZE")
+        .execute(&mut direct)
+        .await
+        .expect("statistics of tables that are empty");
+    let push = async |now| {
+        let record = [make::status("sn-1", now)];
+        store.record_statuses(&record).await.expect("a batch");
+    };
+    // So often that each connection has a plan it keeps.
+    for now in 0..60 {
+        push(now).await;
+    }
+    let jobs = 20_000;
+    sqlx::query(
+        "INSERT INTO job (id, agentsn, action, name, body, created, expires)
+         SELECT 'job-' || n, 'sn-2', 'stop', 'b', '{}', 1, 900000000000
+         FROM generate_series(1, $1) AS n",
+    )
+    .bind(jobs)
+    .execute(&mut direct)
+    .await
+    .expect("jobs");
+    let read = "SELECT seq_tup_read, idx_scan FROM pg_stat_user_tables WHERE relname = 'job'";
+    // What was done is told now and then.
+    let end = Instant::now() + Duration::from_secs(60);
+    for now in 60.. {
+        push(now).await;
+        let (as_a_whole, by_index): (i64, i64) = sqlx::query_as(read)
+            .fetch_one(&mut direct)
+            .await
+            .expect("what was read");
+        assert!(as_a_whole < jobs, "{as_a_whole} jobs were read");
+        if by_index > now {
+            break;
+        }
+        assert!(Instant::now() < end, "{by_index} look-ups were told");
+    }
     direct.close().await.expect("a goodbye");
     opened.close().await;
 }

@@ -27,9 +27,9 @@ use crate::store::change::Topic;
 use crate::store::rollout::RolloutRow;
 
 /// Targets a turn looks at.
-const LOOKED_AT: i64 = 1000;
+const LOOKED_AT: i64 = 500;
 /// Jobs of one turn: others wait no longer for it than for a batch of statuses.
-const JOBS: usize = 250;
+const JOBS: usize = 125;
 
 /// A target that waits, and its host.
 #[derive(sqlx::FromRow)]

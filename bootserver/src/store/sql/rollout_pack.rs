@@ -17,7 +17,7 @@ use serde_json::json;
 /// Hosts of a pack: a page or two of the database.
 pub(super) const HOSTS: usize = 125;
 /// Packs a turn unpacks at most: statuses wait for it.
-const UNPACKED: i64 = 8;
+const UNPACKED: i64 = 4;
 
 /// Packs targets, the next of a rollout by their places. False if they are not in the
 /// order of their agentsns: then nothing is done.

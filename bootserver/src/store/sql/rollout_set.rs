@@ -12,7 +12,7 @@ use crate::store::host::HostQuery;
 use crate::store::rollout::{HostOfSet, SystemCount, TargetSet, Way};
 
 /// Hosts of one part: statuses wait for the transaction that writes them.
-const PART: usize = 12 * rollout_pack::HOSTS;
+const PART: usize = 24 * rollout_pack::HOSTS;
 
 /// A part of a set, in its order.
 #[derive(Debug, Default)]

@@ -30,7 +30,7 @@ use crate::store::rollout::{RolloutRow, TargetSet, Turned};
 use crate::store::{Failure, StoreError};
 
 /// Targets of one kind that a turn moves: statuses wait for it.
-pub(super) const AT_ONCE: i64 = 500;
+pub(super) const AT_ONCE: i64 = 250;
 
 /// Rollouts that have something to do: at work, or with news.
 pub(super) async fn due(store: &SqlStore) -> Result<Vec<i64>> {

@@ -121,7 +121,7 @@ async fn counted(directory: &Path) -> (SqliteStore, Arc<AtomicU64>) {
 #[tokio::test]
 async fn a_turn_of_a_rollout_costs_the_same_for_ten_times_as_many_targets() {
     let mut work = Vec::new();
-    for hosts in [2_000, 20_000] {
+    for hosts in [4_000, 40_000] {
         let directory = tempfile::TempDir::new().expect("a temporary directory");
         let (store, steps) = counted(directory.path()).await;
         let meter = async || steps.load(Ordering::Relaxed);
