@@ -72,8 +72,10 @@ async fn turn(app: &App, lease: &Lease, number: i64) -> Option<bool> {
         Ok(Held::Done(turned)) => {
             let took = begun.elapsed();
             app.edge.metrics.rollout_turns.observe(took.as_secs_f64());
-            // Half of the time is the statuses'.
-            sleep(took).await;
+            // Half of the time is the statuses', and a little less while somebody waits
+            // until the targets are written down.
+            let pause = if turned.frozen > 0 { took / 2 } else { took };
+            sleep(pause).await;
             Some(turned.is_more)
         }
         Ok(Held::Lost) => None,

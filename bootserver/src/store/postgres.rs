@@ -418,7 +418,7 @@ mod cluster;
 mod tests {
     use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
-    use super::{PostgresStore, SESSION, cluster, queries, usable};
+    use super::{PostgresStore, SESSION, WRITERS_PLAN, cluster, queries, usable};
     use crate::store::Store;
 
     #[tokio::test]
@@ -468,6 +468,20 @@ mod tests {
         store.close().await;
     }
 
+    /// A store with one connection, so that what it read is told.
+    async fn alone(address: &str) -> PostgresStore {
+        let options: PgConnectOptions = address.parse().expect("an address");
+        let store = PostgresStore::open(options.clone()).await;
+        let one = PgPoolOptions::new().max_connections(1);
+        let session = options.options(SESSION).options(WRITERS_PLAN);
+        let writer = one.connect_with(session).await.expect("a connection");
+        PostgresStore {
+            readers: writer.clone(),
+            writer,
+            ..store.expect("a new database")
+        }
+    }
+
     /// Rows and entries of indexes that were looked at so far; what this connection
     /// did is told first.
     async fn rows_read(pool: &PgPool) -> u64 {
@@ -493,23 +507,24 @@ mod tests {
         };
         let mut work = Vec::new();
         for hosts in [4_000, 40_000] {
-            let address = cluster.empty().await;
-            let options: PgConnectOptions = address.parse().expect("an address");
-            let store = PostgresStore::open(options.clone()).await;
-            let one = PgPoolOptions::new().max_connections(1);
-            let writer = one.connect_with(options.options(SESSION)).await;
-            let writer = writer.expect("a connection");
-            let readers = writer.clone();
-            let store = PostgresStore {
-                writer,
-                readers,
-                ..store.expect("a new database")
-            };
+            let store = alone(&cluster.empty().await).await;
             let meter = async || rows_read(&store.writer).await;
             work.push(queries::work_of_turns(&store, hosts, meter).await);
             store.close().await;
         }
         queries::assert_costs_the_same(&work[0], &work[1]);
+    }
+
+    #[tokio::test]
+    async fn jobs_are_taken_back_one_by_one_though_what_the_plan_knew_is_old() {
+        let Some(cluster) = cluster::shared() else {
+            return;
+        };
+        let store = alone(&cluster.empty().await).await;
+        let meter = async || rows_read(&store.writer).await;
+        let work = queries::work_of_taking_back(&store, 20_000, meter).await;
+        assert!(work < 5_000, "{work} rows were read");
+        store.close().await;
     }
 
     #[test]

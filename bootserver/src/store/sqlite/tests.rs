@@ -119,6 +119,16 @@ async fn counted(directory: &Path) -> (SqliteStore, Arc<AtomicU64>) {
 }
 
 #[tokio::test]
+async fn jobs_are_taken_back_one_by_one_though_what_the_plan_knew_is_old() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let (store, steps) = counted(directory.path()).await;
+    let meter = async || steps.load(Ordering::Relaxed);
+    let work = queries::work_of_taking_back(&store, 20_000, meter).await;
+    assert!(work < 100_000, "{work} steps");
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_turn_of_a_rollout_costs_the_same_for_ten_times_as_many_targets() {
     let mut work = Vec::new();
     for hosts in [4_000, 40_000] {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bootagent_protocol::Action;
 use serde_json::json;
 
-use super::super::{STATISTICS, SqlStore, TIDY, failed, rollout_news, to_json};
+use super::super::rollout_move::take_back;
+use super::super::{STATISTICS, SqlStore, TIDY, failed, go_by_indexes, rollout_news, to_json};
 use crate::access::scope::Scope;
 use crate::fleet::rollout::goods::{Goods, Variant};
 use crate::fleet::rollout::stand::Phase;
@@ -91,6 +92,36 @@ pub(in crate::store) async fn work_of_turns<M: AsyncFn() -> u64>(
     life.turns("one expires", one, never).await;
     life.lists(one).await;
     life.most
+}
+
+/// What taking back one job of each of these hosts takes, when the database last looked
+/// before there were any.
+pub(in crate::store) async fn work_of_taking_back<M: AsyncFn() -> u64>(
+    store: &SqlStore,
+    hosts: i64,
+    meter: M,
+) -> u64 {
+    sqlx::query(STATISTICS)
+        .execute(&store.writer)
+        .await
+        .expect("statistics");
+    let names: Vec<String> = (0..hosts).map(|place| format!("h-{place:06}")).collect();
+    fill(store, &names).await.expect("hosts and jobs");
+    let jobs: Vec<String> = names
+        .iter()
+        .take(250)
+        .map(|it| format!("open-{it}"))
+        .collect();
+    let before = meter().await;
+    let mut tx = store
+        .write("taking jobs back")
+        .await
+        .expect("a transaction");
+    go_by_indexes(&mut tx).await.expect("a setting");
+    let taken = take_back(&mut tx, jobs.iter()).await.expect("jobs");
+    assert_eq!(taken.len(), jobs.len());
+    tx.commit().await.expect("a commit");
+    meter().await - before
 }
 
 /// What was done with ten times as many targets is what was done with few.
