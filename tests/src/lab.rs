@@ -83,6 +83,7 @@ impl Lab {
             .arg(repository().join("tests/src/lab/image.sh"))
             .args([&tree, &crate::own_package::deb(VERSION)?])
             .arg(programs)
+            .arg(crate::binaries::mtr_prober())
             .args([&image, &initrd])
             .stdin(Stdio::null())
             .output()

@@ -60,6 +60,11 @@ fn a_clock_that_is_set_restarts_and_stalls_nothing() {
 }
 
 #[test]
+fn a_clock_that_is_set_spoils_no_measurement() {
+    scenario("probe_clock");
+}
+
+#[test]
 fn a_full_disk_stops_no_supervision_and_is_made_good() {
     scenario("disk_full");
 }

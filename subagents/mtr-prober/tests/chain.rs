@@ -19,6 +19,7 @@ use mtr_prober::packet;
 use mtr_prober::report::{Fault, Part, Report};
 use mtr_prober::socket::Source;
 use mtr_prober::trace::{Keep, Plan};
+use mtr_prober::verdict::{self, Loss};
 use world::{Chain, Limits, cable, cannot_run};
 
 /// For what takes milliseconds where the machine does nothing else.
@@ -194,6 +195,47 @@ fn loss_on_the_way_back_is_what_nft_dropped_row_by_row() {
         lost[5] <= dropped[3] && dropped[3] <= lost[5] + 5,
         "{lost:?} {dropped:?}"
     );
+}
+
+#[test]
+fn what_routers_do_is_what_the_verdict_says() {
+    if cannot_run() {
+        return;
+    }
+    let chain = Chain::new(5, Limits::Lifted);
+    let measured = || measure(&chain, spec("10.0.5.2", 40, 50), || {}).0;
+    // That the machine was busy is no part of this.
+    let decided = |results: &Results, before| verdict::decide(part(results), before, &[], None);
+
+    chain.nodes[2].sh("echo 1000 >/proc/sys/net/ipv4/icmp_ratelimit");
+    let limited = measured();
+    let verdict = decided(&limited, None);
+    assert!(
+        matches!(verdict.loss, Some(Loss::None { .. })),
+        "{verdict:?}"
+    );
+    let places: Vec<u8> = verdict.limited.iter().map(|it| it.place.ttl).collect();
+    assert_eq!(places, [2]);
+
+    let drops = |what: &str| {
+        let chain = "chain ip t f { type filter hook forward priority 0; }";
+        format!("add table ip t\nadd {chain}\nflush chain ip t f\nadd rule ip t f {what} drop\n")
+    };
+    let router = &chain.nodes[3];
+    router.nft(&drops("ip daddr 10.0.5.2 numgen random mod 100 < 60"));
+    let lossy = decided(&measured(), None);
+    let Some(Loss::From { after, by, .. }) = lossy.loss else {
+        panic!("{lossy:?}");
+    };
+    assert_eq!((after.ttl, by.ttl), (3, 4), "{lossy:?}");
+
+    router.nft(&drops("ip daddr 10.0.5.2"));
+    let black = decided(&measured(), Some(part(&limited)));
+    let Some(Loss::Silent { after, before, .. }) = black.loss else {
+        panic!("{black:?}");
+    };
+    assert_eq!(after.ttl, 3, "{black:?}");
+    assert!(before.is_some(), "{black:?}");
 }
 
 #[test]

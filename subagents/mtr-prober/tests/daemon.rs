@@ -430,7 +430,7 @@ fn budget_and_caps_hold_from_the_moment_they_are_read_again() {
 
 #[test]
 fn five_hundred_orders_at_once_are_all_accepted_and_all_end() {
-    let Some((fixture, _program)) = started("") else {
+    let Some((fixture, program)) = started("") else {
         return;
     };
     let mut streams: Vec<_> = (0..500).map(|_| fixture.connect()).collect();
@@ -448,6 +448,8 @@ fn five_hundred_orders_at_once_are_all_accepted_and_all_end() {
         })
         .collect();
     assert_eq!(ids.len(), 500);
+    let sockets = program.raw_sockets();
+    assert!((1..=8).contains(&sockets), "{sockets} raw sockets");
     for id in &ids {
         let report = fixture.ended(id);
         assert_eq!(report["state"], "finished", "{report}");

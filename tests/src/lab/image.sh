@@ -3,16 +3,16 @@
 # the lab (serve.sh as a service, tests/lab/lib.sh for scenarios); and the initramfs that mounts it. The tree
 # itself is not written to.
 #
-#   image.sh TREE PACKAGE.deb PROGRAMS IMAGE INITRD
+#   image.sh TREE PACKAGE.deb PROGRAMS MTR_PROBER IMAGE INITRD
 #
-# PROGRAMS is a folder with programs to be tested instead of the packaged ones, or empty.
+# PROGRAMS is a folder with programs to be tested instead of the packaged ones, or empty; MTR_PROBER is that program.
 set -euo pipefail
 
 if [ "$1" != --inside ]; then
     here=$(cd "$(dirname "$0")" && pwd)
     exec unshare --mount bash "$0" --inside "$here" "$@"
 fi
-here=$2 tree=$3 package=$4 programs=$5 image=$6 initrd=$7
+here=$2 tree=$3 package=$4 programs=$5 prober=$6 image=$7 initrd=$8
 
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /mnt
@@ -32,6 +32,8 @@ umount "$root/proc"
     install -m 0755 "$programs/bootagent" "$root/usr/sbin/bootagent"
     install -m 0755 "$programs/bootctl" "$root/usr/bin/bootagentctl"
 }
+
+install -m 0755 "$prober" "$root/usr/bin/mtr-prober"
 
 install -D -m 0755 "$here/serve.sh" "$root/usr/lib/lab/serve.sh"
 install -D -m 0644 "$here/../../lab/lib.sh" "$root/usr/lib/lab/lib.sh"

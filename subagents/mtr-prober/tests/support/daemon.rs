@@ -265,6 +265,25 @@ impl Running {
         self.0.as_ref().expect("running").id()
     }
 
+    /// How many raw sockets it has open.
+    pub(crate) fn raw_sockets(&self) -> usize {
+        let process = format!("/proc/{}", self.pid());
+        let tables = ["raw", "raw6"].map(|name| {
+            std::fs::read_to_string(format!("{process}/net/{name}")).expect("a table of sockets")
+        });
+        let raw: Vec<String> = tables
+            .iter()
+            .flat_map(|table| table.lines().skip(1))
+            .filter_map(|line| line.split_whitespace().nth(9))
+            .map(|inode| format!("socket:[{inode}]"))
+            .collect();
+        let open = std::fs::read_dir(format!("{process}/fd")).expect("its files");
+        open.flatten()
+            .filter_map(|file| std::fs::read_link(file.path()).ok())
+            .filter(|file| raw.iter().any(|socket| file.as_os_str() == socket.as_str()))
+            .count()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let id = self.pid();
         kill(Pid::from_raw(i32::try_from(id).expect("a pid")), signal).expect("signalled");
