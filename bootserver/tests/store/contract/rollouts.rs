@@ -301,8 +301,8 @@ pub(crate) async fn a_turn_without_the_lease_does_nothing(store: &dyn Store) {
 }
 
 pub(crate) async fn targets_are_written_down_part_by_part(store: &dyn Store) {
-    const HOSTS: usize = 1510;
-    const COUNTED: i64 = 1510;
+    const HOSTS: usize = 3010;
+    const COUNTED: i64 = 3010;
     let names: Vec<String> = (0..HOSTS).map(|n| format!("sn-{n:04}")).collect();
     for name in &names {
         make::host(store, name).await;
