@@ -109,6 +109,15 @@ fn found(report: &Value) -> (Vec<String>, Vec<String>) {
     (faults.collect(), path)
 }
 
+/// What `-T` says without any capability.
+fn tested(node: &Node, fixture: &Fixture) -> Output {
+    let mut test = fixture.dress(command(node, fixture, NOTHING));
+    test.arg("-T")
+        .stdout(Stdio::piped())
+        .output()
+        .expect("it runs")
+}
+
 #[test]
 fn without_any_capability_the_same_routers_are_found_and_the_report_says_so() {
     if cannot_run() {
@@ -253,12 +262,7 @@ fn without_the_capability_no_peer_is_pinged_and_everybody_is_told() {
     assert_eq!(report["state"], "finished", "{report}");
     program.stop();
 
-    let mut test = fixture.dress(command(&node, &fixture, NOTHING));
-    let output = test
-        .arg("-T")
-        .stdout(Stdio::piped())
-        .output()
-        .expect("it runs");
+    let output = tested(&node, &fixture);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("no peer is pinged"), "{said}");
 }
@@ -291,12 +295,7 @@ fn without_ping_sockets_either_it_runs_and_says_what_it_needs() {
     let output = trace(&node, &fixture, NOTHING, &["127.0.0.1"]);
     assert!(!output.status.success(), "{output:?}");
     says(&String::from_utf8_lossy(&output.stderr));
-    let mut test = fixture.dress(command(&node, &fixture, NOTHING));
-    let output = test
-        .arg("-T")
-        .stdout(Stdio::piped())
-        .output()
-        .expect("it runs");
+    let output = tested(&node, &fixture);
     assert!(output.status.success(), "{output:?}");
     says(&String::from_utf8_lossy(&output.stdout));
 }
