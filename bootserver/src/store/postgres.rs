@@ -128,10 +128,11 @@ const READERS_PLAN: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"
 /// What is written is looked up row by row. A plan is kept for long and knows a table as
 /// it once was: one that had no jobs yet was read as a whole for each status when a
 /// rollout had ordered thousands.
-const WRITERS_PLAN: [(&str, &str); 4] = [
+const WRITERS_PLAN: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("enable_incremental_sort", "off"),
     // What must be read as a whole looks dear then, and is not worth compiling.
     ("jit", "off"),
 ];
@@ -269,20 +270,6 @@ async fn no_orders_come(tx: &mut Write) -> Result<()> {
         .execute(&mut **tx)
         .await
         .map_err(failed("waiting for orders that come in"))?;
-    Ok(())
-}
-
-/// Until the commit each row is looked up by itself, and in its order, and no table is read
-/// as a whole, however few rows it is thought to have.
-async fn go_by_indexes(tx: &mut Write) -> Result<()> {
-    sqlx::query(
-        "SELECT set_config(name, 'off', TRUE) FROM unnest(
-             ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin',
-                   'enable_incremental_sort']) AS setting (name)",
-    )
-    .execute(&mut **tx)
-    .await
-    .map_err(failed("asking for plans by index"))?;
     Ok(())
 }
 

@@ -293,11 +293,6 @@ async fn no_orders_come(_: &mut Write) -> Result<()> {
     Ok(())
 }
 
-/// SQLite plans by which indexes there are, not by how many rows.
-async fn go_by_indexes(_: &mut Write) -> Result<()> {
-    Ok(())
-}
-
 async fn raise_ids(tx: &mut Write) -> Result<()> {
     let step = "leaving out numbers that may be given";
     sqlx::query(

@@ -26,7 +26,6 @@
 //!   around a query: what stands before is looked up for each of its rows;
 //! - `orders_come(&mut tx)`, said first where jobs are made, and
 //!   `no_orders_come(&mut tx)`, where a host leaves;
-//! - `go_by_indexes(&mut tx)`, where tables grow faster than the database notes;
 //! - `raise_ids(&mut tx)`, which leaves out the next numbers of every table that
 //!   counts by itself;
 //! - `chunk`, what is done to the bytes of packages in their transactions, and
@@ -148,8 +147,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{
-    AMONG, Db, DbRow, Ears, HOST_BY_AGENTSN, SqlStore, chunk, commit_and_tell, failure_of,
-    go_by_indexes, hot, no_orders_come, one_at_a_time, orders_come, push_by_index, raise_ids,
+    AMONG, Db, DbRow, Ears, HOST_BY_AGENTSN, SqlStore, chunk, commit_and_tell, failure_of, hot,
+    no_orders_come, one_at_a_time, orders_come, push_by_index, raise_ids,
 };
 use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};

@@ -14,8 +14,8 @@ use super::lease::holds;
 use super::rollout::{self, count, count_frozen, counts_in, tell, write_stand};
 use super::rollout_move::{self, Moved, take_back};
 use super::{
-    SqlStore, Write, assignment_sweep, assignment_turn, failed, from_json, go_by_indexes,
-    orders_come, rollout_hand_out, rollout_news, rollout_pack, rollout_set, to_json,
+    SqlStore, Write, assignment_sweep, assignment_turn, failed, from_json, orders_come,
+    rollout_hand_out, rollout_news, rollout_pack, rollout_set, to_json,
 };
 use crate::access::scope::Scope;
 use crate::fleet::rollout::stand::{Command, Phase, Stand};
@@ -78,7 +78,6 @@ pub(super) async fn turn(
     let assigned = assignment_sweep::look(store, number, now).await?;
     let mut tx = store.write(step).await?;
     orders_come(&mut tx).await?;
-    go_by_indexes(&mut tx).await?;
     if !holds(&mut tx, lease).await? {
         return Ok(Held::Lost);
     }

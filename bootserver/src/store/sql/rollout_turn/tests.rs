@@ -6,7 +6,7 @@ use bootagent_protocol::Action;
 use serde_json::json;
 
 use super::super::rollout_move::take_back;
-use super::super::{STATISTICS, SqlStore, TIDY, failed, go_by_indexes, rollout_news, to_json};
+use super::super::{STATISTICS, SqlStore, TIDY, failed, rollout_news, to_json};
 use crate::access::scope::Scope;
 use crate::fleet::rollout::goods::{Goods, Variant};
 use crate::fleet::rollout::stand::Phase;
@@ -117,7 +117,6 @@ pub(in crate::store) async fn work_of_taking_back<M: AsyncFn() -> u64>(
         .write("taking jobs back")
         .await
         .expect("a transaction");
-    go_by_indexes(&mut tx).await.expect("a setting");
     let taken = take_back(&mut tx, jobs.iter()).await.expect("jobs");
     assert_eq!(taken.len(), jobs.len());
     tx.commit().await.expect("a commit");
