@@ -4,6 +4,8 @@
 //!
 //! The network has no loss and takes no time: what a contestant reports of either is its own.
 
+#[path = "load/bare.rs"]
+mod bare;
 #[path = "load/mesh.rs"]
 mod mesh;
 #[path = "../tests/support/responder.rs"]
@@ -75,7 +77,7 @@ fn main() {
     if wanted("steady") {
         println!("| steady load | the engine's thread, % of a core | PSS |");
         println!("|---|---|---|");
-        steady("2,000 traces of 30 hops, once a second", 2_000, 1..=30);
+        steady(2_000);
         println!();
     }
     if wanted("mesh") {
@@ -221,14 +223,7 @@ fn limited(name: &str, responder_rate: Option<u32>) {
 fn orders() {
     const LIVE: u16 = 2_000;
     const ORDERS: u16 = 500;
-    let node = Node::new();
-    let _responder = Responder::start(&node, |probe| {
-        let router = Ipv4Addr::new(10, 1, probe.ttl, 0);
-        match probe.ttl {
-            30.. => Some((probe.to, Reply::Echo, Duration::ZERO)),
-            _ => Some((router, Reply::Exceeded(Vec::new()), Duration::ZERO)),
-        }
-    });
+    let (node, _responder) = thirty_hops();
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("api");
     let config = folder.path().join("mtr-prober.toml");
@@ -365,24 +360,28 @@ fn trippy_on(chain: &Chain, count: u16, program: &str) {
     );
 }
 
-fn steady(name: &str, count: u16, ttls: std::ops::RangeInclusive<u8>) {
+/// A node all of whose targets answer at the 30th hop, and the network behind it.
+fn thirty_hops() -> (Node, Responder) {
     let node = Node::new();
-    let _responder = Responder::start(&node, |probe| {
+    let responder = Responder::start(&node, |probe| {
         let router = Ipv4Addr::new(10, 1, probe.ttl, 0);
-        let at_once = Duration::ZERO;
         match probe.ttl {
-            30.. => Some((probe.to, Reply::Echo, at_once)),
-            _ => Some((router, Reply::Exceeded(Vec::new()), at_once)),
+            30.. => Some((probe.to, Reply::Echo, Duration::ZERO)),
+            _ => Some((router, Reply::Exceeded(Vec::new()), Duration::ZERO)),
         }
     });
+    (node, responder)
+}
+
+fn steady(count: u16) {
+    let (node, _responder) = thirty_hops();
     node.within(|| {
         let before = pss_of("self");
         let (engine, events) = Engine::start(settings()).expect("root");
         for number in 1..=count {
-            let rounds = (ttls.start() != ttls.end()).then_some(1_000);
             // Thousands at once are more than it takes in an instant.
             while engine
-                .begin(spec(target(number), ttls.clone(), rounds))
+                .begin(spec(target(number), 1..=30, Some(1_000)))
                 .is_err()
             {
                 std::thread::sleep(Duration::from_millis(1));
@@ -402,10 +401,32 @@ fn steady(name: &str, count: u16, ttls: std::ops::RangeInclusive<u8>) {
         let share = 100.0 * (thread_seconds("engine") - cpu) / began.elapsed().as_secs_f64();
         let counters = engine.counters().expect("it lives");
         println!(
-            "| {name} | {share:.1} % ({} packets a second, {} thrown away) | {:.0} MB |",
+            "| {count} traces of 30 hops, once a second | {share:.1} % ({} packets a second, {} thrown away) | {:.0} MB |",
             counters.sent / (2 * WATCHED.as_secs()),
             counters.dropped,
             pss_of("self") - before
+        );
+    });
+    let (node, _responder) = thirty_hops();
+    node.within(|| {
+        let name = "bare";
+        let (share, sent, received) = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            let exchange = move || {
+                let cpu = thread_seconds(name);
+                let rate = u64::from(count) * 30;
+                let (sent, received) = bare::exchange(rate, count, WATCHED);
+                (thread_seconds(name) - cpu, sent, received)
+            };
+            let thread = thread.spawn_scoped(scope, exchange).expect("a thread");
+            thread.join().expect("it ends")
+        });
+        let seconds = WATCHED.as_secs_f64();
+        println!(
+            "| as many packets by the calls alone | {:.1} % ({:.0} packets a second, {} without an answer) | - |",
+            100.0 * share / seconds,
+            sent as f64 / seconds,
+            sent - received,
         );
     });
 }
