@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::job_order::goods::{Ordered, way_back};
 use super::rollout_view::RolloutView;
-use super::rollouts::{Begin, found, person, shown};
+use super::rollouts::{Begin, found, person, shown, stale};
 use crate::access::scope::Scope;
 use crate::app::App;
 use crate::auth::{May, Operate, Operator};
@@ -167,7 +167,8 @@ pub async fn retry(
         states: states.collect(),
         way: Way::Again,
     };
-    begin(&app, &operator, former, body, ordered, set, Way::Again).await
+    let begin = begin(former, body, ordered, set, Way::Again, revision);
+    begin.done(&app, &operator).await
 }
 
 /// Begins another rollout that takes each target of one that ended back to the version
@@ -205,18 +206,19 @@ pub async fn revert(
     let systems = app.store.count_targets(&set, &operator.scope).await?;
     let goods = app.store.rollout_goods(former.number).await?;
     let ordered = way_back(&app, &former.agent, &goods, &systems).await?;
-    begin(&app, &operator, former, body, ordered, set, Way::Back).await
+    let begin = begin(former, body, ordered, set, Way::Back, revision);
+    begin.done(&app, &operator).await
 }
 
-async fn begin(
-    app: &App,
-    operator: &Operator,
+/// The rollout that comes after another one, if that is what was seen.
+fn begin(
     former: RolloutRow,
     body: FollowRollout,
     ordered: Ordered,
     set: TargetSet,
     way: Way,
-) -> Result<Response, Problem> {
+    seen: Option<i64>,
+) -> Begin {
     let verb = match way {
         Way::Again => "retry of",
         Way::Back => "way back from",
@@ -230,7 +232,7 @@ async fn begin(
         },
         ..former.plan.terms().clone()
     });
-    let begin = Begin {
+    Begin {
         name: Some(
             body.name
                 .unwrap_or_else(|| bootagent_protocol::truncate(&name, 128).to_owned()),
@@ -240,12 +242,12 @@ async fn begin(
         terms,
         expected_hosts: body.expected_hosts,
         follows: Some(Follows { id: former.id, way }),
-    };
-    begin.done(app, operator).await
+        seen,
+    }
 }
 
-/// The rollout that another one comes after, if it is what was seen. Only a late result
-/// changes one that ended, so nobody else has to be kept out.
+/// The rollout that another one comes after. Whoever has seen something else is told so
+/// before anything else; who is first of those that have seen this, storing finds out.
 async fn former(
     app: &App,
     id: &str,
@@ -257,10 +259,6 @@ async fn former(
         true => Err(stale()),
         false => Ok(row),
     }
-}
-
-fn stale() -> Problem {
-    Problem::precondition_failed("it is doing something else meanwhile; read it again")
 }
 
 fn action(rollout: &RolloutRow) -> Result<Action, Problem> {

@@ -182,6 +182,7 @@ pub async fn create(
         terms: body.plan,
         expected_hosts: body.expected_hosts,
         follows: None,
+        seen: None,
     };
     begin.done(&app, &operator).await
 }
@@ -302,6 +303,8 @@ pub(super) struct Begin {
     pub(super) terms: Terms,
     pub(super) expected_hosts: Option<u64>,
     pub(super) follows: Option<Follows>,
+    /// The revision of the one it follows that was seen.
+    pub(super) seen: Option<i64>,
 }
 
 impl Begin {
@@ -331,6 +334,7 @@ impl Begin {
             plan,
             author: person(operator),
             follows: self.follows,
+            seen: self.seen,
             created: now,
         };
         match app.store.insert_rollout(&new, scope, &operator.by).await? {
@@ -347,6 +351,7 @@ impl Begin {
             RolloutInserted::PackageGone => Err(Problem::conflict(
                 "the package was deleted meanwhile; nothing was started",
             )),
+            RolloutInserted::Stale => Err(stale()),
         }
     }
 }
@@ -395,6 +400,10 @@ pub(super) fn person(operator: &Operator) -> String {
 
 pub(super) fn shown(row: RolloutRow) -> Response {
     (etag(row.revision), Json(RolloutView::from(row))).into_response()
+}
+
+pub(super) fn stale() -> Problem {
+    Problem::precondition_failed("it was changed meanwhile; read it again")
 }
 
 pub(super) async fn found(app: &App, id: &str, scope: &Scope) -> Result<RolloutRow, Problem> {

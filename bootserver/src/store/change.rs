@@ -29,8 +29,8 @@ pub enum Topic {
     Package,
     /// Groups: `new`, `edited` or `deleted`.
     Group,
-    /// Rollouts: `new`, `moved` where targets or its stage are elsewhere, or what it is doing
-    /// from now on: `unconfirmed`, `running`, `paused`, `stopping` or `ended`.
+    /// Rollouts: `new`, `moved` where targets or its stage are elsewhere, `followed` by a retry
+    /// or a way back, or what it is doing from now on: `unconfirmed`, `running`, `paused`, `stopping` or `ended`.
     Rollout,
     /// Assignments: `new`, `edited`, `deleted`, `moved`, or what one is doing from now on:
     /// `unconfirmed`, `running` or `paused`.

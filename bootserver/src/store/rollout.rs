@@ -102,6 +102,8 @@ pub struct NewRollout {
     pub author: String,
     /// The rollout it comes after.
     pub follows: Option<Follows>,
+    /// The revision that one must have, if somebody has looked at it.
+    pub seen: Option<i64>,
     /// When it was ordered.
     pub created: i64,
 }
@@ -124,6 +126,8 @@ pub enum RolloutInserted {
     PackageGone,
     /// These hosts are unknown; nothing is stored.
     UnknownHosts(Vec<String>),
+    /// The rollout it comes after was changed or forgotten meanwhile; nothing is stored.
+    Stale,
 }
 
 /// One rollout.

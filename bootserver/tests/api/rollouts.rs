@@ -1,5 +1,7 @@
 //! Rollouts: from the order to the end and back, as operators and hosts see them.
 
+use std::sync::Barrier;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -231,6 +233,57 @@ fn operators_confirm_pause_resume_and_abort_what_they_have_seen() {
     // And nothing failed.
     let retry = server.api("POST", &format!("{ROLLOUTS}/{id}/retry"));
     assert!(retry.json(&json!({})).problem(422).contains("no such host"));
+}
+
+/// Of two who say the same of what both have seen, at once, one is heard.
+fn assert_one_follows(first: &Server, second: &Server) {
+    first.upload("", &bundle("a", "1.0", b"one"));
+    first.upload("", &bundle("a", "2.0", b"two"));
+    let hosts: [TestHost; 2] = hosts(first, "1.0");
+    let new = upgrade(json!({ "all": true }), json!({ "parallel": "all" }));
+    let id = id(&first.api("POST", ROLLOUTS).json(&new).expect(201));
+    does(first, &hosts[0], "2.0", 0);
+    does(first, &hosts[1], "1.0", 3001);
+    until_phase(first, &id, "ended");
+    for (round, word) in ["retry", "revert"].repeat(5).into_iter().enumerate() {
+        let seen = first.api("GET", &format!("{ROLLOUTS}/{id}")).send();
+        let etag = seen.header("etag").expect("an ETag");
+        let at_once = Barrier::new(2);
+        let follow = |server: &Server| {
+            let call = server.api("POST", &format!("{ROLLOUTS}/{id}/{word}"));
+            let call = call.header("if-match", etag).json(&json!({}));
+            at_once.wait();
+            call.status()
+        };
+        let mut statuses = thread::scope(|scope| {
+            let other = scope.spawn(|| follow(second));
+            [follow(first), other.join().expect("no panic")]
+        });
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 412], "{word}");
+        let all = first.api("GET", ROLLOUTS).expect(200);
+        let all = all["items"].as_array().map(Vec::len);
+        assert_eq!(all, Some(round + 2), "{word}");
+    }
+    // Who has looked at nothing is heard in any case.
+    let retry = first.api("POST", &format!("{ROLLOUTS}/{id}/retry"));
+    retry.json(&json!({})).expect(201);
+}
+
+#[test]
+fn of_two_who_follow_what_both_have_seen_one_begins_a_rollout() {
+    let server = Server::start();
+    assert_one_follows(&server, &server);
+}
+
+#[test]
+fn of_two_who_follow_it_at_two_servers_one_begins_a_rollout() {
+    let Some(configuration) = postgres::configuration() else {
+        return;
+    };
+    let first = Server::start_with(&configuration);
+    let (_directory, second) = postgres::beside(&first, &configuration);
+    assert_one_follows(&first, &second);
 }
 
 /// Seconds since 1970.

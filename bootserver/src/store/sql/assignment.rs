@@ -131,6 +131,7 @@ async fn begin(
         plan: course.plan.clone(),
         author: course.author.clone(),
         follows: None,
+        seen: None,
         created: by.at,
     };
     let number = insert_row(tx, &rollout, &stand, Some(id), &Scope::fleet(), by).await?;

@@ -38,6 +38,9 @@ pub(super) async fn insert(
     let step = "storing a rollout";
     let mut tx = store.write(step).await?;
     orders_come(&mut tx).await?;
+    if !follow(&mut tx, new).await? {
+        return Ok(RolloutInserted::Stale);
+    }
     if let TargetSet::Hosts(agentsns) = &new.set {
         let unknown = unknown(&mut tx, agentsns, scope).await?;
         if !unknown.is_empty() {
@@ -70,6 +73,28 @@ pub(super) async fn insert(
     let row = by_id(store, &new.id, scope).await?;
     row.map(|row| RolloutInserted::Done(Box::new(row)))
         .ok_or_else(|| failed(step)(sqlx::Error::RowNotFound))
+}
+
+/// Notes at the rollout this one comes after that it does, so that whoever has seen the
+/// same does not have another one follow it. False if it is not what was seen.
+async fn follow(tx: &mut Write, new: &NewRollout) -> Result<bool> {
+    let Some(former) = &new.follows else {
+        return Ok(true);
+    };
+    let followed = sqlx::query(
+        "UPDATE rollout SET revision = revision + 1
+         WHERE id = $1 AND revision = coalesce($2, revision)",
+    )
+    .bind(&former.id)
+    .bind(new.seen)
+    .execute(&mut **tx)
+    .await
+    .map_err(failed("noting that a rollout is followed"))?;
+    if followed.rows_affected() == 0 {
+        return Ok(false);
+    }
+    tx.tell(Topic::Rollout, "followed", [&former.id]);
+    Ok(true)
 }
 
 /// Writes a rollout that stands so, and returns its number; none if a package it needs

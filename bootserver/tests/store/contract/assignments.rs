@@ -402,6 +402,7 @@ pub(crate) async fn an_assignment_leaves_hosts_to_rollouts_and_rollouts_are_told
         plan: serde_json::from_value(json!({})).expect("a plan"),
         author: "user:a".into(),
         follows: None,
+        seen: None,
         created: now,
     };
     let inserted = store

@@ -55,6 +55,7 @@ pub(super) fn rollout(id: &str, plan: Value, hosts: &[&str]) -> NewRollout {
         plan: serde_json::from_value(plan).expect("a plan"),
         author: "user:a".into(),
         follows: None,
+        seen: None,
         created: 1000,
     }
 }
@@ -92,7 +93,7 @@ async fn answer(store: &dyn Store, agentsn: &str, job: &str, code: u16, now: i64
 }
 
 /// Fetches the job of a host and answers it.
-async fn does(store: &dyn Store, agentsn: &str, code: u16, now: i64) {
+pub(super) async fn does(store: &dyn Store, agentsn: &str, code: u16, now: i64) {
     let jobs = push(store, agentsn, now).await;
     let [job] = &jobs[..] else {
         panic!("{agentsn} has jobs {jobs:?}")

@@ -222,6 +222,7 @@ impl<M: AsyncFn() -> u64> Life<'_, M> {
             plan: serde_json::from_value(plan).expect("a plan"),
             author: "me".into(),
             follows: None,
+            seen: None,
             created: 1000,
         };
         let by = By::local(1000);
