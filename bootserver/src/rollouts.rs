@@ -2,7 +2,9 @@
 //! and has each take turns.
 //!
 //! The one rule: of several servers on one database, the one with the lease does it.
-//! What it holds in memory is nothing; the next one goes on from what is stored.
+//! What it holds in memory is nothing; the next one goes on from what is stored. A server
+//! does not take the lease beside a newer one: what that has written of rollouts it may
+//! not understand.
 
 use std::time::{Duration, Instant};
 
@@ -28,23 +30,36 @@ const ROUND: Duration = Duration::from_secs(2);
 pub async fn go_on(app: App, holder: String) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
     loop {
         ticks.tick().await;
-        if let Err(error) = round(&app, &holder).await {
+        if let Err(error) = round(&app, &holder, &mut told).await {
             let error = chain(&error);
             tracing::warn!(error, "rollouts were not gone on with");
         }
     }
 }
 
-/// One round: every rollout that has something to do takes turns with the others.
-async fn round(app: &App, holder: &str) -> Result<()> {
+/// One round: every rollout that has something to do takes turns with the others. `told`
+/// is the migration of a newer server that was told of.
+async fn round(app: &App, holder: &str, told: &mut Option<i64>) -> Result<()> {
     let store = &app.store;
     let step = "going on with rollouts";
     let begun = Instant::now();
     // Mostly there is nothing to do, and nothing is written.
     let mut due = within(step, store.rollouts_due()).await?;
     if due.is_empty() {
+        return Ok(());
+    }
+    let unknown = within(step, store.unknown_migration()).await?;
+    if let Some(migration) = unknown {
+        if *told != unknown {
+            tracing::warn!(
+                migration,
+                "a newer bootserver has brought the tables up to date: rollouts and assignments are left to it"
+            );
+            *told = unknown;
+        }
         return Ok(());
     }
     let lease = within(step, store.take_lease(WORK, holder, LEASE_MILLIS)).await?;

@@ -175,7 +175,7 @@ async fn database(report: &mut Report, config: &Config) {
         ),
         Tables::Ahead => report.warn(
             "database",
-            &format!("{shown}: a newer bootserver has added to its tables; install that one soon"),
+            &format!("{shown}: a newer bootserver has added to its tables; install that one soon, rollouts are left to it"),
         ),
         Tables::Newer => report.fail(
             "database",

@@ -150,20 +150,20 @@ pub trait Store: Send + Sync + 'static {
     async fn hear(&self, listener: mpsc::Sender<Heard>);
     /// Of the things a change names, those in the scope as it is now.
     async fn visible(&self, topic: Topic, ids: &[String], scope: &Scope) -> Result<Vec<String>>;
-    /// Takes or prolongs a lease for some milliseconds; nothing while somebody
-    /// else has it.
+    /// Takes or prolongs a lease for some milliseconds; nothing while somebody else has it.
     async fn take_lease(
         &self,
         name: &'static str,
         holder: &str,
         millis: i64,
     ) -> Result<Option<Lease>>;
+    /// The newest migration of the tables, if this program does not know it.
+    async fn unknown_migration(&self) -> Result<Option<i64>>;
     /// Ends a lease before its time; one that was lost stays as it is.
     async fn give_lease_back(&self, lease: &Lease) -> Result<()>;
     /// Ends all leases of a holder who is about to end: the next one need not wait.
     async fn give_leases_back(&self, holder: &str) -> Result<()>;
-    /// Deletes the oldest rows from before a time, at most so many. Returns how
-    /// many.
+    /// Deletes the oldest rows from before a time, at most so many. Returns how many.
     async fn forget(&self, lease: &Lease, kept: Kept, before: i64, rows: u32) -> Result<Held<u64>>;
 
     /// Whether this would be the first start, without storing anything.
@@ -445,7 +445,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Ordered>;
     /// The rollouts that may have something to do, by number, the oldest first.
     async fn rollouts_due(&self) -> Result<Vec<i64>>;
-    /// Does the next part of what a rollout has to do.
+    /// Does the next part of what a rollout has to do; nothing beside a newer program.
     async fn turn_rollout(&self, lease: &Lease, number: i64, now: i64) -> Result<Held<Turned>>;
 
     /// Stores an assignment, which begins with its first turn.

@@ -20,6 +20,7 @@ mod groups;
 mod harness;
 mod hosts;
 mod idempotency;
+mod newer;
 mod operators;
 mod outage;
 mod packages;

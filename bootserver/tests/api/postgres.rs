@@ -62,7 +62,7 @@ pub(crate) fn holder(address: &str, work: &'static str) -> Option<String> {
     })
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -166,13 +166,18 @@ fn an_upload_to_postgresql_that_is_cut_or_refused_leaves_nothing() {
     });
 }
 
-/// What a query gives.
 fn number(address: &str, query: &'static str) -> i64 {
+    ask(address, query).expect("a number")
+}
+
+/// What a query gives, if it gives anything.
+pub(crate) fn ask(address: &str, query: &'static str) -> Option<i64> {
     runtime().block_on(async {
         let mut connection = PgConnection::connect(address).await.expect("a connection");
-        let found = sqlx::query_scalar(query).fetch_one(&mut connection).await;
+        let found = sqlx::query_scalar(query).fetch_optional(&mut connection);
+        let found = found.await.expect("an answer");
         connection.close().await.expect("a goodbye");
-        found.expect("a number")
+        found
     })
 }
 

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::harness::{Server, TestHost, bundle, wait_for};
 use crate::postgres;
 
-const ROLLOUTS: &str = "/api/v1/rollouts";
+pub(crate) const ROLLOUTS: &str = "/api/v1/rollouts";
 
-fn id(made: &Value) -> String {
+pub(crate) fn id(made: &Value) -> String {
     made["id"].as_str().expect("an id").to_owned()
 }
 
-fn show(server: &Server, id: &str) -> Value {
+pub(crate) fn show(server: &Server, id: &str) -> Value {
     server.api("GET", &format!("{ROLLOUTS}/{id}")).expect(200)
 }
 
@@ -24,11 +24,11 @@ fn until(server: &Server, id: &str, what: &str, holds: impl Fn(&Value) -> bool) 
     wait_for(what, || Some(show(server, id)).filter(|it| holds(it)))
 }
 
-fn until_phase(server: &Server, id: &str, phase: &str) -> Value {
+pub(crate) fn until_phase(server: &Server, id: &str, phase: &str) -> Value {
     until(server, id, phase, |it| it["phase"] == phase)
 }
 
-fn tell(server: &Server, id: &str, word: &str) -> Value {
+pub(crate) fn tell(server: &Server, id: &str, word: &str) -> Value {
     let path = format!("{ROLLOUTS}/{id}/{word}");
     server.api("POST", &path).expect(200)
 }
@@ -39,7 +39,7 @@ fn targets(server: &Server, id: &str) -> Vec<Value> {
 }
 
 /// Hosts that are there, with an agent in this version.
-fn hosts<const N: usize>(server: &Server, version: &str) -> [TestHost; N] {
+pub(crate) fn hosts<const N: usize>(server: &Server, version: &str) -> [TestHost; N] {
     std::array::from_fn(|n| {
         let host = server.register(&format!("db-{n}"));
         push(server, &host, version, json!([]));
@@ -48,14 +48,14 @@ fn hosts<const N: usize>(server: &Server, version: &str) -> [TestHost; N] {
 }
 
 /// A status with results; returns the jobs it brings.
-fn push(server: &Server, host: &TestHost, version: &str, results: Value) -> Vec<Value> {
+pub(crate) fn push(server: &Server, host: &TestHost, version: &str, results: Value) -> Vec<Value> {
     let agents = json!([{ "name": "a", "version": version, "status": "running" }]);
     let reply = server.push(host, json!({ "agents": agents, "jobs": results }));
     reply["jobs"].as_array().cloned().unwrap_or_default()
 }
 
 /// Waits for the job of a host, which has version 1.0, and answers it in this one.
-fn does(server: &Server, host: &TestHost, version: &str, code: u16) -> Value {
+pub(crate) fn does(server: &Server, host: &TestHost, version: &str, code: u16) -> Value {
     let job = wait_for("a job", || push(server, host, "1.0", json!([])).pop());
     let result = json!([{ "id": job["id"], "errcode": code, "message": "" }]);
     push(server, host, version, result);
@@ -287,7 +287,7 @@ fn of_two_who_follow_it_at_two_servers_one_begins_a_rollout() {
 }
 
 /// Seconds since 1970.
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     i64::try_from(since.expect("a time").as_secs()).expect("a time")
 }

@@ -262,6 +262,19 @@ async fn replicas_that_step_at_once_order_each_host_once() {
 }
 
 #[tokio::test]
+async fn an_older_program_turns_no_rollout() {
+    let Some(opened) = open().await else { return };
+    let change = async |statement: &'static str| {
+        let mut direct = opened.connect().await;
+        let changed = sqlx::raw_sql(statement).execute(&mut direct).await;
+        changed.expect("a statement");
+        direct.close().await.expect("a goodbye");
+    };
+    crate::contract::an_older_program_turns_no_rollout(opened.store(), change).await;
+    opened.close().await;
+}
+
+#[tokio::test]
 async fn an_older_server_works_with_newer_tables_unless_they_say_no() {
     let Some(opened) = open().await else { return };
     let options: PgConnectOptions = opened.address.parse().expect("an address");

@@ -140,6 +140,21 @@ fn restarts(wal: &Path) -> u32 {
     u32::from_be_bytes(count.try_into().expect("four bytes"))
 }
 
+#[tokio::test]
+async fn an_older_program_turns_no_rollout() {
+    let opened = open().await.expect("a store");
+    let path = opened.directory.path().join("a.db");
+    let change = async |statement: &'static str| {
+        let connected = SqliteConnection::connect(path.to_str().expect("a path")).await;
+        let mut direct = connected.expect("a connection");
+        let changed = sqlx::raw_sql(statement).execute(&mut direct).await;
+        changed.expect("a statement");
+        direct.close().await.expect("a goodbye");
+    };
+    crate::contract::an_older_program_turns_no_rollout(opened.store(), change).await;
+    opened.close().await;
+}
+
 async fn reader(database: &Path) -> SqliteConnection {
     let path = database.to_str().expect("a path");
     let mut reader = SqliteConnection::connect(path).await.expect("a connection");

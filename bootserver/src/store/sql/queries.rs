@@ -123,6 +123,7 @@ mod lease;
 mod lifecycle;
 mod listing;
 mod member;
+mod newer;
 mod package;
 mod presence;
 mod register;
@@ -147,8 +148,8 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{
-    AMONG, Db, DbRow, Ears, HOST_BY_AGENTSN, SqlStore, chunk, commit_and_tell, failure_of, hot,
-    no_orders_come, one_at_a_time, orders_come, push_by_index, raise_ids,
+    AMONG, Db, DbRow, Ears, HOST_BY_AGENTSN, MIGRATIONS, SqlStore, chunk, commit_and_tell,
+    failure_of, hot, no_orders_come, one_at_a_time, orders_come, push_by_index, raise_ids,
 };
 use crate::access::scope::Scope;
 use crate::access::throttle::{Attempt, Bucket};
@@ -194,7 +195,7 @@ use crate::store::status::{StatusOutcome, StatusRecord};
 use crate::store::user::{
     KnownUser, NewPassword, NewUser, UserChange, UserChanged, UserInserted, UserRow,
 };
-use crate::store::{Failure, FirstStart, FirstTokens, Result, Store, StoreError};
+use crate::store::{Failure, FirstStart, FirstTokens, Result, Store, StoreError, schema};
 use crate::token::TokenDigest;
 
 #[cfg(test)]
@@ -260,6 +261,9 @@ impl Store for SqlStore {
         millis: i64,
     ) -> Result<Option<Lease>> {
         lease::take(self, name, holder, millis).await
+    }
+    async fn unknown_migration(&self) -> Result<Option<i64>> {
+        newer::unknown_migration(&self.readers).await
     }
     async fn give_lease_back(&self, lease: &Lease) -> Result<()> {
         lease::give_back(self, lease).await

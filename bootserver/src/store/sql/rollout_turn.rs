@@ -11,6 +11,7 @@ use serde_json::json;
 use sqlx::Row;
 
 use super::lease::holds;
+use super::newer::unknown_migration;
 use super::rollout::{self, count, count_frozen, counts_in, tell, write_stand};
 use super::rollout_move::{self, Moved, take_back};
 use super::{
@@ -79,6 +80,10 @@ pub(super) async fn turn(
     let mut tx = store.write(step).await?;
     orders_come(&mut tx).await?;
     if !holds(&mut tx, lease).await? {
+        return Ok(Held::Lost);
+    }
+    // One that comes from now on has no turn before the end of this one, which has the lease.
+    if unknown_migration(&mut *tx).await?.is_some() {
         return Ok(Held::Lost);
     }
     let row = sqlx::query(concat!(

@@ -55,7 +55,7 @@ fn course(version: &str, plan: Value) -> Course {
     }
 }
 
-fn assignment(id: &str, group: &str, version: &str, plan: Value) -> NewAssignment {
+pub(super) fn assignment(id: &str, group: &str, version: &str, plan: Value) -> NewAssignment {
     NewAssignment {
         id: id.into(),
         name: format!("name of {id}"),
@@ -66,7 +66,7 @@ fn assignment(id: &str, group: &str, version: &str, plan: Value) -> NewAssignmen
     }
 }
 
-async fn insert(store: &dyn Store, new: &NewAssignment) -> AssignmentRow {
+pub(super) async fn insert(store: &dyn Store, new: &NewAssignment) -> AssignmentRow {
     let stored = store.insert_assignment(new, &make::by(1000)).await;
     done(stored.expect("a write"))
 }
@@ -79,7 +79,7 @@ fn done(stored: AssignmentStored) -> AssignmentRow {
 }
 
 /// A group of the hosts with this tag, if any, and of those it names.
-async fn group(store: &dyn Store, id: &str, selected: Option<&str>, named: &[&str]) {
+pub(super) async fn group(store: &dyn Store, id: &str, selected: Option<&str>, named: &[&str]) {
     let terms = GroupTerms {
         id: id.into(),
         name: format!("group {id}"),
@@ -159,7 +159,7 @@ async fn step(store: &dyn Store, lease: &Lease, now: i64) {
     panic!("there is no end of it");
 }
 
-async fn row(store: &dyn Store, id: &str) -> AssignmentRow {
+pub(super) async fn row(store: &dyn Store, id: &str) -> AssignmentRow {
     let row = store.assignment(id).await.expect("a read");
     row.expect("the assignment")
 }
