@@ -216,6 +216,22 @@ impl Server {
         self.call("POST", &path, "application/json", bytes.as_bytes())
     }
 
+    /// PATCH `path` below /api/v1, whatever its revision.
+    ///
+    /// # Panics
+    /// When the answer is not 200.
+    pub fn patch(&self, path: &str, body: &Value) -> Value {
+        let headers = [
+            format!("Authorization: Bearer {}", self.api_token),
+            "Content-Type: application/json".to_owned(),
+            "If-Match: *".to_owned(),
+        ];
+        let (path, body) = (format!("/api/v1{path}"), body.to_string());
+        let reply = http::exchange(self.address, "PATCH", &path, &headers, body.as_bytes())
+            .unwrap_or_else(|error| panic!("PATCH {path}: {error:#}"));
+        http::json(&path, 200, &reply)
+    }
+
     /// Uploads a package; returns its id.
     ///
     /// # Panics

@@ -1,5 +1,8 @@
 //! Rollouts over real hosts: a version goes out in stages and back again, whoever is
-//! killed meanwhile, and one that does not stay up is stopped, taken back and told.
+//! killed meanwhile, one that does not stay up is stopped, taken back and told, and a
+//! host that was offline for a window waits for the next one.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use e2e::agent::Agent;
 use e2e::bundle::Bundle;
@@ -134,4 +137,109 @@ fn a_version_that_does_not_stay_up_is_stopped_taken_back_and_told() {
     let ended = until_end(&server, &third);
     assert_eq!(ended["reason"], "fail_count", "{ended}");
     assert_eq!(ended["counts"], json!({ "crash_looped": 1, "skipped": 1 }));
+}
+
+/// Seconds since 1970, by the clock that servers and windows go by.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.expect("a time").as_secs()).expect("a time")
+}
+
+/// A window that is open all day but for one minute, which begins as soon as hosts had the
+/// time that anything may take: so it closes and opens again while somebody waits for
+/// it, whatever the hour, also over midnight. UTC sets no clock forward or back.
+struct Window {
+    /// Full minutes, in seconds since 1970.
+    closes: i64,
+    opens: i64,
+}
+
+impl Window {
+    fn new() -> Self {
+        let patience = i64::try_from(wait::PATIENCE.as_secs()).expect("a time");
+        let closes = (now() + patience).div_euclid(60) * 60 + 60;
+        let opens = closes + 60;
+        Self { closes, opens }
+    }
+
+    fn terms(&self) -> Value {
+        let clock = |second: i64| format!("{:02}:{:02}", second / 3600 % 24, second / 60 % 60);
+        json!({ "zone": "UTC", "from": clock(self.opens), "until": clock(self.closes) })
+    }
+}
+
+/// Waits for a time; nobody is asked meanwhile.
+fn until_time(second: i64) {
+    wait::within(wait::PATIENCE * 3, "the minute", || {
+        (now() >= second).then_some(())
+    });
+}
+
+#[test]
+fn a_host_that_was_offline_for_the_window_has_the_version_in_the_next_one() {
+    let server = Server::start();
+    let mut hosts: Vec<Agent> = (0..3).map(|_| Agent::of(&server)).collect();
+    for version in ["1.0.0", "2.0.0"] {
+        server.upload(&Bundle::new(NAME, version, &["--ready"]).notify().build());
+    }
+    let first = begin(&server, "1.0.0", 0, &json!({ "parallel": "all" }));
+    until_end(&server, &first);
+    let mut away = hosts.pop().expect("three");
+    let sn = away.agentsn();
+    assert!(away.stop().success());
+
+    // While it is open, the others get the version.
+    let window = Window::new();
+    let plan = json!({ "parallel": "all", "window": window.terms() });
+    let second = begin(&server, "2.0.0", 0, &plan);
+    wait::until_true("the new version where there is somebody", || {
+        in_state(&server, &second, "succeeded").len() == 2
+    });
+    for host in &hosts {
+        assert!(runs(&server, &host.agentsn(), "2.0.0"));
+    }
+    let of_it = || {
+        let mut targets = targets(&server, &second);
+        targets.retain(|target| target["agentsn"] == json!(sn));
+        targets.remove(0)
+    };
+    assert!(now() < window.closes, "{:?}", of_it());
+
+    // When it has closed, whoever comes back is told until when it waits.
+    let waits = json!({ "why": "window", "opens": window.opens * 1000 });
+    until_time(window.closes);
+    wait::until_true("what it waits for", || {
+        let target = of_it();
+        target["state"] == "waiting" && target["waits_for"] == waits
+    });
+    away.run();
+    let back = wait::until("the host that was away", || {
+        let seen = server.host(&sn)["seen"].as_i64();
+        seen.filter(|seen| *seen >= window.closes * 1000)
+    });
+    wait::until_true("three more of its statuses", || {
+        server.host(&sn)["seen"].as_i64() > Some(back + 2500)
+    });
+    let target = of_it();
+    assert_eq!(
+        (&target["state"], &target["waits_for"]),
+        (&json!("waiting"), &waits)
+    );
+    assert_eq!(show(&server, &second)["waits_for"], waits);
+    assert!(runs(&server, &sn, "1.0.0"));
+
+    // It opens again.
+    until_time(window.opens);
+    let ended = until_end(&server, &second);
+    assert_eq!(ended["counts"], json!({ "succeeded": 3 }));
+    wait::until_true("the new version on the last one, too", || {
+        runs(&server, &sn, "2.0.0")
+    });
+    // What it was given, it was given once, and not a moment too early.
+    let jobs = server.get(&format!("/jobs?host={sn}"));
+    let jobs = jobs["items"].as_array().expect("items");
+    let given = jobs.iter().filter(|job| job["version"] == "2.0.0");
+    let given: Vec<i64> = given.filter_map(|job| job["sent"].as_i64()).collect();
+    assert_eq!(given.len(), 1, "{jobs:?}");
+    assert!(given[0] >= window.opens * 1000, "{jobs:?}");
 }

@@ -260,6 +260,25 @@ mod tests {
     }
 
     #[test]
+    fn one_of_all_but_a_minute_is_closed_for_that_minute_at_any_hour() {
+        let clock = |minute: u16| format!("{:02}:{:02}", minute / 60 % 24, minute % 60);
+        let midnight = millis("2026-11-22T00:00:00Z");
+        for minute in 1..=DAY {
+            let (from, until) = (clock(minute + 1), clock(minute));
+            let window = window("UTC", &[], &from, &until).expect("a window");
+            let closes = midnight + i64::from(minute) * 60_000;
+            let opens = closes + 60_000;
+            let until = closes;
+            assert_eq!(window.at(closes - 1), Opening::Open { until }, "{from}");
+            let opens_again = Opening::Closed { opens: Some(opens) };
+            assert_eq!(window.at(closes), opens_again, "{from}");
+            assert_eq!(window.at(opens - 1), opens_again, "{from}");
+            let until = closes + 86_400_000;
+            assert_eq!(window.at(opens), Opening::Open { until }, "{from}");
+        }
+    }
+
+    #[test]
     fn an_hour_that_does_not_exist_is_not_there_and_one_that_comes_twice_is() {
         let window = window("Europe/Berlin", &[], "02:00", "03:00").expect("a window");
         // Clocks go forward on 2026-03-29 and back on 2026-10-25.
