@@ -111,6 +111,7 @@ macro_rules! contract {
                 a_host_without_a_file_is_skipped
                 a_way_back_takes_each_target_to_what_it_had
                 of_two_who_follow_a_rollout_at_once_one_has_seen_it_last
+                of_two_who_tell_a_rollout_something_at_once_one_has_seen_it_last
                 after_a_restore_a_rollout_waits_for_somebody
                 targets_are_listed_packed_or_not
                 a_host_that_leaves_while_it_is_packed_is_skipped
