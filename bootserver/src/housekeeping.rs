@@ -16,10 +16,12 @@ use crate::problem::chain;
 use crate::store::idempotency::KEPT;
 use crate::store::lease::Held;
 use crate::store::retention::Kept;
-use crate::store::{Result, Store, within};
+use crate::store::{Result, Store, Upkeep, within};
 
-/// How often the store keeps house, and jobs are looked for that expired or are lost.
-const EVERY: Duration = Duration::from_secs(5);
+/// How often is looked whether the store has much to keep house for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Of so many looks one does all of it, and looks for jobs that expired or are lost.
+const LOOKS: u32 = 5;
 /// How often is looked for what is to be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// How long a server that is gone keeps others from its work.
@@ -38,11 +40,15 @@ const FORGETTING: &str = "retention";
 
 /// Keeps house until it is dropped.
 pub async fn keep_house(store: Arc<dyn Store>, holder: String) {
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    for look in (0..LOOKS).cycle() {
         ticks.tick().await;
-        if let Err(error) = keep(store.as_ref(), &holder).await {
+        let kept = match look {
+            0 => keep(store.as_ref(), &holder).await,
+            _ => store.maintain(Upkeep::IfMuch).await,
+        };
+        if let Err(error) = kept {
             tracing::warn!(error = chain(&error), "housekeeping failed");
         }
     }
@@ -51,7 +57,7 @@ pub async fn keep_house(store: Arc<dyn Store>, holder: String) {
 async fn keep(store: &dyn Store, holder: &str) -> Result<()> {
     // Each server's own, lease or not. It has no deadline: a slow disk may take
     // long to write a log back, and nobody waits for it.
-    store.maintain().await?;
+    store.maintain(Upkeep::Usual).await?;
     let step = "ending expired jobs";
     let lease = within(step, store.take_lease(WORK, holder, LEASE_MILLIS)).await?;
     let Some(lease) = lease else { return Ok(()) };

@@ -135,6 +135,15 @@ pub async fn open(address: &Address) -> Result<Arc<dyn Store>> {
     })
 }
 
+/// How much housekeeping is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upkeep {
+    /// All of it.
+    Usual,
+    /// What would become too much until then.
+    IfMuch,
+}
+
 /// The platform's memory. Times are unix milliseconds and come from the
 /// caller as `now`; each call is one transaction.
 #[async_trait]
@@ -143,8 +152,9 @@ pub trait Store: Send + Sync + 'static {
     async fn ping(&self) -> Result<()>;
     /// Ends all connections, after what they are at.
     async fn close(&self);
-    /// Housekeeping that must stay off the hot path; called every few seconds.
-    async fn maintain(&self) -> Result<()>;
+    /// Housekeeping that must stay off the hot path; called every few seconds, and in
+    /// between for what has become much.
+    async fn maintain(&self, upkeep: Upkeep) -> Result<()>;
     /// Passes on what is committed from now on, here or by another server on the
     /// same database, beginning with a gap; until nobody takes it any more.
     async fn hear(&self, listener: mpsc::Sender<Heard>);

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::change::Heard;
-use super::{Failure, IDS_LEFT_OUT, Result, StoreError, schema};
+use super::{Failure, IDS_LEFT_OUT, Result, StoreError, Upkeep, schema};
 
 // What the queries say through their parent; `sql/queries.rs` explains it.
 macro_rules! given_texts {
@@ -232,7 +232,7 @@ impl PostgresStore {
     }
 
     /// PostgreSQL keeps house by itself.
-    async fn keep_house(&self) -> Result<()> {
+    async fn keep_house(&self, _: Upkeep) -> Result<()> {
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::change::{Change, Heard};
 use super::postgres::chunk::Chunks;
-use super::{Failure, IDS_LEFT_OUT, Result, StoreError, schema};
+use super::{Failure, IDS_LEFT_OUT, Result, StoreError, Upkeep, schema};
 
 // What the queries say through their parent; `sql/queries.rs` explains it.
 // Writers wait for each other here, so no row needs a lock.
@@ -116,8 +116,14 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pages of 4 KiB in the log from which on it is begun anew, 64 MiB.
 const LONG_LOG: i64 = 16_384;
-/// How long statuses wait for readers then, for each `LONG_LOG`, and at most.
-const RESTART_PATIENCE: i64 = 250;
+/// Pages of it that are written back at once: the disk has them all to write in one
+/// go, and every commit waits for it. The less often, the more of them are one page
+/// several times, so what the usual statuses leave waits for its time.
+const MUCH: i64 = 12_288;
+/// How long statuses wait for readers then, in milliseconds, for the square of how many
+/// times `LONG_LOG` it is, and at most: it is tried again soon, and seldom somebody reads
+/// each time.
+const RESTART_PATIENCE: i64 = 50;
 const RESTART_PATIENCE_MOST: i64 = 5000;
 
 /// The store on one SQLite file.
@@ -199,8 +205,11 @@ impl SqliteStore {
         None
     }
 
-    async fn keep_house(&self) -> Result<()> {
+    async fn keep_house(&self, upkeep: Upkeep) -> Result<()> {
         let failed = failed("writing the log back into the database");
+        if upkeep == Upkeep::IfMuch && self.unwritten().await.map_err(&failed)? < MUCH {
+            return Ok(());
+        }
         let mut log = self.write_log_back().await.map_err(&failed)?;
         if log > LONG_LOG {
             // Again, for what came meanwhile: statuses wait for the rest of it.
@@ -212,6 +221,14 @@ impl SqliteStore {
             .await
             .map_err(&failed)?;
         Ok(())
+    }
+
+    /// Pages of the log that are not written back.
+    async fn unwritten(&self) -> std::result::Result<i64, sqlx::Error> {
+        let (_, log, written): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(NOOP)")
+            .fetch_one(&self.checkpoints)
+            .await?;
+        Ok(log - written)
     }
 
     /// Waits for nobody; what cannot be written back now is next time. Returns how
@@ -229,7 +246,8 @@ impl SqliteStore {
     async fn restart_log(&self, log: i64) -> std::result::Result<(), sqlx::Error> {
         let _writer = self.writer.acquire().await?;
         let mut connection = self.checkpoints.acquire().await?;
-        let patience = (log / LONG_LOG * RESTART_PATIENCE).min(RESTART_PATIENCE_MOST);
+        let times = log / LONG_LOG;
+        let patience = (times * times * RESTART_PATIENCE).min(RESTART_PATIENCE_MOST);
         busy_timeout(&mut connection, patience).await?;
         let restarted: std::result::Result<(i64, i64, i64), _> =
             sqlx::query_as("PRAGMA wal_checkpoint(RESTART)")

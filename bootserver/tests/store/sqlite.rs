@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bootserver::blob::Blobs;
-use bootserver::store::Store;
 use bootserver::store::sqlite::SqliteStore;
+use bootserver::store::{Store, Upkeep};
 use sqlx::{Connection, SqliteConnection};
 use tempfile::TempDir;
 
@@ -124,12 +124,51 @@ async fn housekeeping_empties_the_log_while_others_write() {
             .await
             .expect("a batch");
         if round % 50 == 49 {
-            opened.store.maintain().await.expect("a checkpoint");
+            opened
+                .store
+                .maintain(Upkeep::Usual)
+                .await
+                .expect("a checkpoint");
         }
     }
     let wal = std::fs::metadata(opened.directory.path().join("a.db-wal")).expect("the log");
     // Four hundred commits of a few pages each would be far more without.
     assert!(wal.len() < 4 << 20, "{} bytes", wal.len());
+    opened.close().await;
+}
+
+/// Pages of the log that are not written back.
+async fn unwritten(database: &Path) -> i64 {
+    let path = database.to_str().expect("a path");
+    let mut direct = SqliteConnection::connect(path).await.expect("a connection");
+    let (_, log, written): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(NOOP)")
+        .fetch_one(&mut direct)
+        .await
+        .expect("how long the log is");
+    direct.close().await.expect("a goodbye");
+    log - written
+}
+
+#[tokio::test]
+async fn a_log_that_became_much_is_written_back_before_its_time() {
+    let opened = open().await.expect("a store");
+    let database = opened.directory.path().join("a.db");
+    let host = crate::make::host(opened.store(), "sn-1").await;
+    let if_much = || opened.store.maintain(Upkeep::IfMuch);
+    if_much().await.expect("a look");
+    assert!(unwritten(&database).await > 0, "a host is not much");
+    let wal = opened.directory.path().join("a.db-wal");
+    let mut seq = 0;
+    while std::fs::metadata(&wal).expect("the log").len() < 56 << 20 {
+        let mut record = crate::make::status(&host, seq);
+        record.events = vec![crate::make::event(seq, &"x".repeat(4 << 20))];
+        seq += 1;
+        let stored = opened.store.record_statuses(&[record]).await;
+        stored.expect("a batch");
+    }
+    assert!(unwritten(&database).await > 12_288);
+    if_much().await.expect("a checkpoint");
+    assert_eq!(unwritten(&database).await, 0);
     opened.close().await;
 }
 
@@ -205,7 +244,11 @@ async fn the_log_is_begun_anew_though_somebody_always_writes_and_reads() {
     let keep_house = async {
         // Each waits longer than the readers take; a busy machine needs some.
         for _ in 0..40 {
-            opened.store.maintain().await.expect("a checkpoint");
+            opened
+                .store
+                .maintain(Upkeep::Usual)
+                .await
+                .expect("a checkpoint");
             if restarts(&wal) != before {
                 break;
             }

@@ -195,7 +195,7 @@ use crate::store::status::{StatusOutcome, StatusRecord};
 use crate::store::user::{
     KnownUser, NewPassword, NewUser, UserChange, UserChanged, UserInserted, UserRow,
 };
-use crate::store::{Failure, FirstStart, FirstTokens, Result, Store, StoreError, schema};
+use crate::store::{Failure, FirstStart, FirstTokens, Result, Store, StoreError, Upkeep, schema};
 use crate::token::TokenDigest;
 
 #[cfg(test)]
@@ -242,8 +242,8 @@ impl Store for SqlStore {
             .map_err(failed("asking the database whether it is there"))?;
         Ok(())
     }
-    async fn maintain(&self) -> Result<()> {
-        self.keep_house().await
+    async fn maintain(&self, upkeep: Upkeep) -> Result<()> {
+        self.keep_house(upkeep).await
     }
     async fn close(&self) {
         self.close_all().await;
