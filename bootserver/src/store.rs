@@ -16,6 +16,7 @@ pub mod bulk;
 pub mod change;
 pub mod enrolment;
 pub mod event;
+mod failure;
 pub mod first_start;
 pub mod group;
 pub mod host;
@@ -36,7 +37,6 @@ pub mod status;
 pub mod user;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -57,6 +57,7 @@ use bulk::{BulkChange, BulkPart, PartChanged};
 use change::{Heard, Topic};
 use enrolment::{EnrolmentToken, NewEnrolmentToken, Revoked};
 use event::{EventQuery, EventRow};
+pub use failure::{Failure, Result, StoreError, within};
 pub use first_start::{FirstStart, FirstTokens};
 use group::{Group, GroupDeleted, GroupQuery, GroupStored, GroupTerms, Named, Naming};
 use host::{
@@ -79,51 +80,8 @@ use session::{NewSession, SessionBegun, SessionEnded, SessionOwner, SessionRow};
 use status::{StatusOutcome, StatusRecord};
 use user::{KnownUser, NewPassword, NewUser, UserChange, UserChanged, UserInserted, UserRow};
 
-/// What a failed call means for the caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// The database cannot work now: full, locked, gone. Later may be better.
-    Unavailable,
-    /// The database refused this very data. Later is no better.
-    Rejected,
-}
-
-/// A database that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{step}")]
-pub struct StoreError {
-    /// What was tried, such as `storing a batch of statuses`.
-    pub step: &'static str,
-    /// Whether it is worth trying again.
-    pub failure: Failure,
-    /// What the database said.
-    #[source]
-    pub source: Box<dyn std::error::Error + Send + Sync>,
-}
-
-/// Shorthand for every call of the trait.
-pub type Result<T> = std::result::Result<T, StoreError>;
-
-/// How long a call may take whose caller has no deadline of its own. A database
-/// behind a cut cable says nothing, and the kernel gives it up only after a
-/// quarter of an hour. Longer than what the databases themselves allow.
-const WITHIN: Duration = Duration::from_secs(35);
-
 /// Numbers nobody gets after a restore: more than are given between two backups.
 const IDS_LEFT_OUT: i64 = 1_000_000_000;
-
-/// A call that ends, also when the database never answers. What it wrote may
-/// still be committed.
-pub async fn within<T>(step: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
-    match tokio::time::timeout(WITHIN, call).await {
-        Ok(done) => done,
-        Err(_) => Err(StoreError {
-            step,
-            failure: Failure::Unavailable,
-            source: format!("no answer within {} s", WITHIN.as_secs()).into(),
-        }),
-    }
-}
 
 /// Opens the database at an address and brings its tables up to date.
 pub async fn open(address: &Address) -> Result<Arc<dyn Store>> {
