@@ -149,6 +149,19 @@ async fn unwritten(database: &Path) -> i64 {
     log - written
 }
 
+/// Has a host tell so much that the log has so many bytes.
+async fn fill_log(store: &dyn Store, host: &str, wal: &Path, bytes: u64) {
+    let long = "x".repeat(4 << 20);
+    let mut seq = 0;
+    while std::fs::metadata(wal).expect("the log").len() < bytes {
+        let mut record = crate::make::status(host, seq);
+        record.events = vec![crate::make::event(seq, &long)];
+        seq += 1;
+        let stored = store.record_statuses(&[record]).await;
+        stored.expect("a batch");
+    }
+}
+
 #[tokio::test]
 async fn a_log_that_became_much_is_written_back_before_its_time() {
     let opened = open().await.expect("a store");
@@ -158,14 +171,7 @@ async fn a_log_that_became_much_is_written_back_before_its_time() {
     if_much().await.expect("a look");
     assert!(unwritten(&database).await > 0, "a host is not much");
     let wal = opened.directory.path().join("a.db-wal");
-    let mut seq = 0;
-    while std::fs::metadata(&wal).expect("the log").len() < 56 << 20 {
-        let mut record = crate::make::status(&host, seq);
-        record.events = vec![crate::make::event(seq, &"x".repeat(4 << 20))];
-        seq += 1;
-        let stored = opened.store.record_statuses(&[record]).await;
-        stored.expect("a batch");
-    }
+    fill_log(opened.store(), &host, &wal, 56 << 20).await;
     assert!(unwritten(&database).await > 12_288);
     if_much().await.expect("a checkpoint");
     assert_eq!(unwritten(&database).await, 0);
@@ -213,15 +219,7 @@ async fn the_log_is_begun_anew_though_somebody_always_writes_and_reads() {
     let wal = opened.directory.path().join("a.db-wal");
     let host = crate::make::host(opened.store(), "sn-1").await;
     let mut current = reader(&database).await;
-    let mut seq = 0;
-    while std::fs::metadata(&wal).expect("the log").len() < 66 << 20 {
-        let mut record = crate::make::status(&host, seq);
-        let long = "x".repeat(4 << 20);
-        record.events = vec![crate::make::event(seq, &long)];
-        seq += 1;
-        let stored = opened.store.record_statuses(&[record]).await;
-        stored.expect("a batch");
-    }
+    fill_log(opened.store(), &host, &wal, 66 << 20).await;
     let before = restarts(&wal);
     let over = AtomicBool::new(false);
     let write = async {
