@@ -111,8 +111,12 @@ fn a_host_that_was_offline_for_a_window_has_the_version_when_it_is_open() {
     server.patch(&path, &json!({ "version": "2.0.0" }));
     until_it_runs(&server, &one, "2.0.0");
 
-    // Closed, the one that comes back is told what it waits for.
+    // Closed, its order is taken back, and the one that comes back is told what it waits for.
     server.patch(&path, &json!({ "plan": plan(&later()) }));
+    wait::until_true("its order is taken back", || {
+        let list = server.get(&format!("{path}/hosts?state=waiting"));
+        list["items"][0]["agentsn"] == json!(other)
+    });
     away.run();
     let since = server.host(&other)["seen"].as_i64();
     wait::until_true("the host that was away", || {
