@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::clock::unix_millis;
 use crate::problem::chain;
 use crate::store::lease::{Held, Lease};
+use crate::store::rollout::Turned;
 use crate::store::{Result, within};
 
 /// How often is looked for what is new.
@@ -87,10 +88,7 @@ async fn turn(app: &App, lease: &Lease, number: i64) -> Option<bool> {
         Ok(Held::Done(turned)) => {
             let took = begun.elapsed();
             app.edge.metrics.rollout_turns.observe(took.as_secs_f64());
-            // Half of the time is the statuses', and a little less while somebody waits
-            // until the targets are written down.
-            let pause = if turned.frozen > 0 { took / 2 } else { took };
-            sleep(pause).await;
+            sleep(pause(&turned, took)).await;
             Some(turned.is_more)
         }
         Ok(Held::Lost) => None,
@@ -99,5 +97,17 @@ async fn turn(app: &App, lease: &Lease, number: i64) -> Option<bool> {
             tracing::warn!(rollout = number, error, "a rollout was not gone on with");
             Some(false)
         }
+    }
+}
+
+/// How long statuses have the database for themselves after a turn: as long as it took,
+/// less while somebody waits until the targets are written down, and longer where hosts
+/// have orders now. A thousand orders take half a second even so, and a large fleet comes
+/// for no more.
+fn pause(turned: &Turned, took: Duration) -> Duration {
+    match *turned {
+        Turned { frozen: 1.., .. } => took / 2,
+        Turned { ordered: 1.., .. } => took * 3,
+        _ => took,
     }
 }

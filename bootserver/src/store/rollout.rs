@@ -281,6 +281,8 @@ pub struct Turned {
     pub frozen: usize,
     /// Targets that stand elsewhere now.
     pub moved: usize,
+    /// Of them, those whose hosts have orders now.
+    pub ordered: usize,
     /// Whether another turn has something to do at once.
     pub is_more: bool,
 }

@@ -148,6 +148,7 @@ pub(super) async fn hand_out(
         }
     }
     turn.move_all(&moves).await?;
+    turn.ordered += ordered;
     note_befores(turn, &befores).await?;
     note_fileless(turn, &fileless).await?;
     // Everything behind the last one was looked at: from the beginning again.

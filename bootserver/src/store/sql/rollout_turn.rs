@@ -66,6 +66,8 @@ pub(super) struct Turn<'a> {
     pub(super) ends: BTreeMap<TargetState, i64>,
     changes: BTreeMap<(usize, TargetState), i64>,
     moved: usize,
+    /// Of them, those that were ordered.
+    pub(super) ordered: usize,
 }
 
 pub(super) async fn turn(
@@ -182,8 +184,8 @@ async fn freeze(
     }
     Ok(Turned {
         frozen,
-        moved: 0,
         is_more: true,
+        ..Turned::default()
     })
 }
 
@@ -263,6 +265,7 @@ impl<'a> Turn<'a> {
             ends: BTreeMap::new(),
             changes: BTreeMap::new(),
             moved: 0,
+            ordered: 0,
         }
     }
 
@@ -291,7 +294,7 @@ impl<'a> Turn<'a> {
 
     /// Counts what moved, and says how the rollout stands from now on.
     pub(super) async fn done(self, stand: &Stand, is_more: bool, now: i64) -> Result<Turned> {
-        let (moved, rollout) = (self.moved, self.rollout);
+        let (moved, ordered, rollout) = (self.moved, self.ordered, self.rollout);
         count(self.tx, rollout.number, &self.changes).await?;
         if moved > 0 {
             tell(self.tx, rollout, "moved");
@@ -300,6 +303,7 @@ impl<'a> Turn<'a> {
         Ok(Turned {
             frozen: 0,
             moved,
+            ordered,
             // What moved may open a gate, or end it.
             is_more: is_more || (moved > 0 && rollout.stand.is_active()),
         })
