@@ -1,11 +1,13 @@
 //! Whom an assignment would mean, and which assignments mean the hosts of a rollout.
 
+use std::collections::BTreeMap;
+
 use sqlx::QueryBuilder;
 
-use super::assignment_sweep::{claims, push_taken};
-use super::member::{self, push_groups};
+use super::assignment_sweep::{Which, claims, end_of_part, few, push_taken};
+use super::member::{self, Within, push_groups};
 use super::rollout_set::{Look, host_query};
-use super::{SqlStore, assignment, failed};
+use super::{HOST_BY_AGENTSN, SqlStore, assignment, failed, push_by_index};
 use crate::access::scope::Scope;
 use crate::fleet::rollout::stand::Phase;
 use crate::store::Result;
@@ -13,16 +15,62 @@ use crate::store::assignment::{AssignmentQuery, AssignmentRow, Draft, FitCount, 
 use crate::store::page::{Limit, MAX_LIMIT};
 use crate::store::rollout::TargetSet;
 
-/// How many hosts of a group there are of each kind.
+const STEP: &str = "looking which hosts an assignment means";
+
+/// How many hosts of a group there are of each kind. A large group is counted part by
+/// part, each at its own instant: a reader is busy for milliseconds, and nobody's deadline
+/// is for a million hosts at once.
 pub(super) async fn count(store: &SqlStore, draft: &Draft) -> Result<Vec<FitCount>> {
-    let step = "looking which hosts an assignment means";
-    let mut reader = store.readers.acquire().await.map_err(failed(step))?;
+    let mut reader = store.readers.acquire().await.map_err(failed(STEP))?;
     let within = member::within(&mut reader, &draft.group).await?;
     let claims = claims(&mut reader, &draft.agent, draft.priority, &draft.id).await?;
+    drop(reader);
+    let about = (draft, &within, claims.as_slice());
+    let mut kinds = BTreeMap::new();
+    let mut add = |found: Vec<Kind>| {
+        for (os, arch, stand, hosts) in found {
+            *kinds.entry((os, arch, stand)).or_insert(0) += hosts;
+        }
+    };
+    if let Some(few) = few(store, &draft.group).await? {
+        add(count_part(store, about, &Which::These(&few)).await?);
+    } else {
+        let mut after = String::new();
+        loop {
+            let to = end_of_part(store, &after).await?;
+            let which = Which::Between(&after, to.as_deref());
+            add(count_part(store, about, &which).await?);
+            let Some(to) = to else { break };
+            after = to;
+        }
+    }
+    let kind = |((os, arch, stand), hosts): ((String, String, String), i64)| FitCount {
+        os,
+        arch,
+        stand: match stand.as_str() {
+            "taken" => HostStand::Taken,
+            "right" => HostStand::Right,
+            "unheard" => HostStand::Unheard,
+            "busy" => HostStand::Busy,
+            _ => HostStand::Target,
+        },
+        hosts,
+    };
+    Ok(kinds.into_iter().map(kind).collect())
+}
+
+/// System, architecture, how they stand, how many.
+type Kind = (String, String, String, i64);
+
+async fn count_part(
+    store: &SqlStore,
+    (draft, within, claims): (&Draft, &Within, &[Within]),
+    which: &Which<'_>,
+) -> Result<Vec<Kind>> {
     let mut sql = QueryBuilder::new(
         "SELECT os, arch, stand, count(*) FROM (SELECT host.os, host.arch, CASE WHEN ",
     );
-    push_taken(&mut sql, &claims);
+    push_taken(&mut sql, claims);
     sql.push(" = 1 THEN 'taken' WHEN host_agent.version = ")
         .push_bind(draft.version.clone());
     sql.push(
@@ -44,31 +92,22 @@ pub(super) async fn count(store: &SqlStore, draft: &Draft) -> Result<Vec<FitCoun
     sql.push_bind(draft.agent.clone());
     sql.push(
         ") THEN 'busy' ELSE 'target' END AS stand
-         FROM host LEFT JOIN host_agent
+         FROM host",
+    );
+    push_by_index(&mut sql, HOST_BY_AGENTSN);
+    sql.push(
+        " LEFT JOIN host_agent
              ON host_agent.agentsn = host.agentsn AND host_agent.name = ",
     );
     sql.push_bind(draft.agent.clone());
     sql.push(" WHERE host.state NOT IN ('revoked', 'deleted')");
-    push_groups(&mut sql, &within, "host.agentsn");
-    sql.push(") AS member GROUP BY os, arch, stand ORDER BY os, arch, stand");
-    let rows: Vec<(String, String, String, i64)> = sql
-        .build_query_as()
-        .fetch_all(&mut *reader)
+    which.push(&mut sql);
+    push_groups(&mut sql, within, "host.agentsn");
+    sql.push(") AS member GROUP BY os, arch, stand");
+    sql.build_query_as()
+        .fetch_all(&store.readers)
         .await
-        .map_err(failed(step))?;
-    let count = |(os, arch, stand, hosts): (String, String, String, i64)| FitCount {
-        os,
-        arch,
-        stand: match stand.as_str() {
-            "taken" => HostStand::Taken,
-            "right" => HostStand::Right,
-            "unheard" => HostStand::Unheard,
-            "busy" => HostStand::Busy,
-            _ => HostStand::Target,
-        },
-        hosts,
-    };
-    Ok(rows.into_iter().map(count).collect())
+        .map_err(failed(STEP))
 }
 
 /// The assignments at work that would put hosts of this set back.

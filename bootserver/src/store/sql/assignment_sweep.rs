@@ -92,30 +92,40 @@ pub(super) async fn look(store: &SqlStore, number: i64, now: i64) -> Result<Opti
 
 async fn part(store: &SqlStore, assignment: &AssignmentRow) -> Result<Part> {
     let step = "looking at the hosts of an assignment";
-    if assignment.sweep.is_none() {
-        let query = HostQuery {
-            group: Some(assignment.group.clone()),
-            ..HostQuery::default()
-        };
-        if let Some(few) = bulk::agentsns(store, &query, FEW).await? {
-            let mut reader = store.readers.acquire().await.map_err(failed(step))?;
-            let members = members(&mut reader, assignment, &Which::These(&few)).await?;
-            return Ok(Part { members, to: None });
-        }
+    if assignment.sweep.is_none()
+        && let Some(few) = few(store, &assignment.group).await?
+    {
+        let mut reader = store.readers.acquire().await.map_err(failed(step))?;
+        let members = members(&mut reader, assignment, &Which::These(&few)).await?;
+        return Ok(Part { members, to: None });
     }
     let after = assignment.sweep.as_ref().map_or("", |Sweep { to, .. }| to);
-    let to: Option<String> = sqlx::query_scalar(
+    let to = end_of_part(store, after).await?;
+    let mut reader = store.readers.acquire().await.map_err(failed(step))?;
+    let which = Which::Between(after, to.as_deref());
+    let members = members(&mut reader, assignment, &which).await?;
+    Ok(Part { members, to })
+}
+
+/// The hosts of a group, if they are few.
+pub(super) async fn few(store: &SqlStore, group: &str) -> Result<Option<Vec<String>>> {
+    let query = HostQuery {
+        group: Some(group.to_owned()),
+        ..HostQuery::default()
+    };
+    bulk::agentsns(store, &query, FEW).await
+}
+
+/// The last host of the part that begins after this one; none if it is the last part.
+pub(super) async fn end_of_part(store: &SqlStore, after: &str) -> Result<Option<String>> {
+    sqlx::query_scalar(
         "SELECT agentsn FROM host WHERE agentsn > $1 ORDER BY agentsn LIMIT 1 OFFSET $2",
     )
     .bind(after)
     .bind(PART - 1)
     .fetch_optional(&store.readers)
     .await
-    .map_err(failed(step))?;
-    let mut reader = store.readers.acquire().await.map_err(failed(step))?;
-    let which = Which::Between(after, to.as_deref());
-    let members = members(&mut reader, assignment, &which).await?;
-    Ok(Part { members, to })
+    .map_err(failed("looking where a part of the hosts ends"))
 }
 
 /// Which hosts are looked at.
@@ -124,6 +134,27 @@ pub(super) enum Which<'a> {
     These(&'a [String]),
     /// Those after one and up to another.
     Between(&'a str, Option<&'a str>),
+}
+
+impl Which<'_> {
+    /// Adds it as a condition.
+    pub(super) fn push(&self, sql: &mut QueryBuilder<Db>) {
+        match self {
+            Which::These(agentsns) => {
+                sql.push(" AND host.agentsn IN (SELECT given.value FROM ");
+                push_given(sql, to_json(agentsns));
+                sql.push(")");
+            }
+            Which::Between(after, to) => {
+                sql.push(" AND host.agentsn > ")
+                    .push_bind((*after).to_owned());
+                if let Some(to) = to {
+                    sql.push(" AND host.agentsn <= ")
+                        .push_bind((*to).to_owned());
+                }
+            }
+        }
+    }
 }
 
 /// Of these hosts, those of the group.
@@ -176,21 +207,7 @@ fn push_select(
     ));
     sql.push_bind(number);
     sql.push(" WHERE host.state NOT IN ('revoked', 'deleted')");
-    match which {
-        Which::These(agentsns) => {
-            sql.push(" AND host.agentsn IN (SELECT given.value FROM ");
-            push_given(sql, to_json(agentsns));
-            sql.push(")");
-        }
-        Which::Between(after, to) => {
-            sql.push(" AND host.agentsn > ")
-                .push_bind((*after).to_owned());
-            if let Some(to) = to {
-                sql.push(" AND host.agentsn <= ")
-                    .push_bind((*to).to_owned());
-            }
-        }
-    }
+    which.push(sql);
     push_groups(sql, within, "host.agentsn");
 }
 

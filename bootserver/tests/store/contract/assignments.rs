@@ -542,14 +542,7 @@ pub(crate) async fn a_host_without_a_file_waits_until_there_is_one(store: &dyn S
     // Of a host that does not say what it is, any file is taken to fit.
     new.course.goods.variants[0].only_for = Some("1.0".into());
     insert(store, &new).await;
-    let draft = Draft {
-        id: "b".into(),
-        group: "g".into(),
-        agent: "a".into(),
-        version: "2.0".into(),
-        priority: 9,
-    };
-    let fit = store.fit_assignment(&draft).await.expect("a count");
+    let fit = store.fit_assignment(&draft(9)).await.expect("a count");
     let expected = FitCount {
         os: String::new(),
         arch: String::new(),
@@ -621,6 +614,17 @@ pub(crate) async fn a_host_is_not_ordered_a_version_for_ever(store: &dyn Store) 
     assert_ne!(states(store, "a1").await, are(&[("sn-1", Running)]));
 }
 
+/// Somebody asks what an assignment of the group `g` would do.
+fn draft(priority: i64) -> Draft {
+    Draft {
+        id: "b".into(),
+        group: "g".into(),
+        agent: "a".into(),
+        version: "2.0".into(),
+        priority,
+    }
+}
+
 pub(crate) async fn a_large_assignment_is_looked_at_part_by_part(store: &dyn Store) {
     const HOSTS: usize = 1510;
     let names: Vec<String> = (0..HOSTS).map(|n| format!("sn-{n:04}")).collect();
@@ -632,6 +636,9 @@ pub(crate) async fn a_large_assignment_is_looked_at_part_by_part(store: &dyn Sto
         store.record_statuses(part).await.expect("a batch");
     }
     group(store, "g", Some("!old"), &[]).await;
+    let fit = store.fit_assignment(&draft(0)).await.expect("a count");
+    let hosts: Vec<i64> = fit.iter().map(|it| it.hosts).collect();
+    assert_eq!(hosts, [1510], "all are of one kind");
     let held = lease(store).await;
     insert(
         store,
