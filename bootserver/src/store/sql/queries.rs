@@ -207,7 +207,9 @@ pub(super) use host_list::{GROUP, every_query, plan};
 #[cfg(test)]
 pub(super) use rollout_set::plan_of_count;
 #[cfg(test)]
-pub(super) use rollout_turn::{assert_costs_the_same, work_of_taking_back, work_of_turns};
+pub(super) use rollout_turn::{
+    assert_costs_the_same, work_of_hearing, work_of_taking_back, work_of_turns,
+};
 pub(super) use write::Write;
 
 /// Makes a database's error the store's.

@@ -72,7 +72,7 @@ pub(super) async fn forget(tx: &mut Write, number: i64) -> Result<()> {
 
 /// A target of which there is news, with what is known of it.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     id: i64,
     place: i64,
     /// None of one that is packed.
@@ -90,27 +90,35 @@ struct Row {
     received: Option<i64>,
 }
 
-/// Hears some of what is new and moves the targets it is about. True if there is
-/// more.
-pub(super) async fn hear(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
-    let step = "hearing what became of targets";
-    let rows: Vec<Row> = sqlx::query_as(
+/// The oldest news, with what is known of their targets.
+///
+/// Each target is looked up by both its numbers. Without the sum PostgreSQL knows that all
+/// are of this rollout, may believe that it has hardly any, since it last looked before it
+/// had, and reads all of them for each piece of news.
+pub(super) async fn news(tx: &mut Write, rollout: i64) -> Result<Vec<Row>> {
+    sqlx::query_as(
         "SELECT news.id, news.place, target.state, target.job, job.sent, job.finished,
                 job.errcode, job.expires, job.version, host.state AS presence, event.category,
                 event.subject, event.version AS event_version, event.received
          FROM rollout_news AS news
          LEFT JOIN rollout_target AS target
-             ON target.rollout = news.rollout AND target.place = news.place
+             ON target.rollout = news.rollout + 0 AND target.place = news.place
          LEFT JOIN job ON job.id = target.job
          LEFT JOIN host ON host.agentsn = target.agentsn
          LEFT JOIN event ON event.id = news.event
          WHERE news.rollout = $1 ORDER BY news.id LIMIT $2",
     )
-    .bind(turn.rollout.number)
+    .bind(rollout)
     .bind(AT_ONCE)
-    .fetch_all(&mut **turn.tx)
+    .fetch_all(&mut **tx)
     .await
-    .map_err(failed(step))?;
+    .map_err(failed("hearing what became of targets"))
+}
+
+/// Hears some of what is new and moves the targets it is about. True if there is
+/// more.
+pub(super) async fn hear(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
+    let rows = news(turn.tx, turn.rollout.number).await?;
     if rows.is_empty() {
         return Ok(false);
     }
@@ -160,7 +168,7 @@ pub(super) async fn hear(turn: &mut Turn<'_>, now: i64) -> Result<bool> {
     sql.build()
         .execute(&mut **turn.tx)
         .await
-        .map_err(failed(step))?;
+        .map_err(failed("hearing what became of targets"))?;
     Ok(is_full)
 }
 

@@ -450,4 +450,6 @@ async fn end(
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(in crate::store) use tests::{assert_costs_the_same, work_of_taking_back, work_of_turns};
+pub(in crate::store) use tests::{
+    assert_costs_the_same, work_of_hearing, work_of_taking_back, work_of_turns,
+};

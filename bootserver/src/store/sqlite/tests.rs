@@ -129,6 +129,16 @@ async fn jobs_are_taken_back_one_by_one_though_what_the_plan_knew_is_old() {
 }
 
 #[tokio::test]
+async fn news_are_heard_one_by_one_though_the_plan_knew_another_rollout_only() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let (store, steps) = counted(directory.path()).await;
+    let meter = async || steps.load(Ordering::Relaxed);
+    let work = queries::work_of_hearing(&store, meter).await;
+    assert!(work < 10_000, "{work} steps");
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_turn_of_a_rollout_costs_the_same_for_ten_times_as_many_targets() {
     let mut work = Vec::new();
     for hosts in [4_000, 40_000] {

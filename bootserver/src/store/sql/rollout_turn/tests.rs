@@ -123,6 +123,36 @@ pub(in crate::store) async fn work_of_taking_back<M: AsyncFn() -> u64>(
     meter().await - before
 }
 
+/// What hearing 40 pieces of news of a rollout with 8,000 targets takes, when the database
+/// last looked while there was another one only.
+pub(in crate::store) async fn work_of_hearing<M: AsyncFn() -> u64>(
+    store: &SqlStore,
+    meter: M,
+) -> u64 {
+    for statement in [
+        "WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 20000)
+         INSERT INTO rollout_target (rollout, place, agentsn, state)
+         SELECT 1, n, CAST(n AS TEXT), 'waiting' FROM count",
+        STATISTICS,
+        "DELETE FROM rollout_target",
+        TIDY,
+        "WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 8000)
+         INSERT INTO rollout_target (rollout, place, agentsn, state)
+         SELECT 2, n, CAST(n AS TEXT), 'waiting' FROM count",
+        "WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < 40)
+         INSERT INTO rollout_news (rollout, place) SELECT 2, n FROM count",
+    ] {
+        let said = sqlx::query(statement).execute(&store.writer).await;
+        said.expect("a statement");
+    }
+    let before = meter().await;
+    let mut tx = store.write("hearing").await.expect("a transaction");
+    let news = rollout_news::news(&mut tx, 2).await.expect("news");
+    assert_eq!(news.len(), 40);
+    tx.commit().await.expect("a commit");
+    meter().await - before
+}
+
 /// What was done with ten times as many targets is what was done with few.
 pub(in crate::store) fn assert_costs_the_same(
     few: &BTreeMap<&'static str, u64>,
