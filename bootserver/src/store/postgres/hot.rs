@@ -20,9 +20,7 @@ type Found = (
 );
 
 /// What is odd about these hosts. Nothing is locked: whether it still holds is
-/// asked when they are touched. Jobs are not looked for by EXISTS: for that PostgreSQL
-/// gathers the hosts of all open jobs where it believes them to be few, and it goes on
-/// believing so when a rollout has made many.
+/// asked when they are touched.
 pub(super) async fn look(tx: &mut Write, rows: &[SeenRow<'_>], now: i64) -> Result<Vec<Odd>> {
     let found: Vec<Found> = sqlx::query_as(
         "SELECT given.place - 1, host_seen.number, state, rotate_due, host_seen.digest,
@@ -30,9 +28,9 @@ pub(super) async fn look(tx: &mut Write, rows: &[SeenRow<'_>], now: i64) -> Resu
          FROM UNNEST($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY
              AS given (agentsn, number, digest, place)
          LEFT JOIN host_seen USING (agentsn)
-         CROSS JOIN LATERAL (SELECT (
-             SELECT 1 FROM job WHERE job.agentsn = given.agentsn AND job.finished IS NULL LIMIT 1)
-             IS NOT NULL) AS waiting (has_jobs)
+         CROSS JOIN LATERAL (SELECT EXISTS (
+             SELECT 1 FROM job WHERE job.agentsn = given.agentsn AND job.finished IS NULL)
+         ) AS waiting (has_jobs)
          WHERE has_jobs OR state <> 'online' OR rotate_due <= $4
                OR host_seen.number IS DISTINCT FROM given.number
                OR host_seen.digest IS DISTINCT FROM given.digest",

@@ -2,9 +2,8 @@
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
-use super::{PostgresStore, SESSION, WRITERS_PLAN, cluster, hot, queries, usable};
+use super::{PostgresStore, SESSION, WRITERS_PLAN, cluster, queries, usable};
 use crate::store::Store;
-use crate::store::batch::SeenRow;
 
 #[tokio::test]
 async fn every_list_of_hosts_is_gone_through_in_its_order() {
@@ -121,64 +120,6 @@ async fn news_are_heard_one_by_one_though_the_plan_knew_another_rollout_only() {
     let meter = async || rows_read(&store.writer).await;
     let work = queries::work_of_hearing(&store, meter).await;
     assert!(work < 1000, "{work} rows were read");
-    store.close().await;
-}
-
-#[tokio::test]
-async fn who_has_orders_is_asked_host_by_host_though_there_were_few_orders() {
-    let Some(cluster) = cluster::shared() else {
-        return;
-    };
-    let store = alone(&cluster.empty().await).await;
-    let say = async |statement: &'static str| {
-        let said = sqlx::query(statement).execute(&store.writer).await;
-        said.expect("a statement");
-    };
-    let names: Vec<String> = (1..=75).map(|n| format!("h-{n}")).collect();
-    let seen = |agentsn| SeenRow {
-        agentsn,
-        number: 1,
-        every: 600,
-        seen: 1,
-        reported: 1,
-        uptime: 1,
-        readings: "{}".into(),
-        digest: "",
-    };
-    let rows: Vec<SeenRow<'_>> = names.iter().map(|name| seen(name.as_str())).collect();
-    let look = async || {
-        let mut tx = store.write("looking").await.expect("a transaction");
-        let found = hot::look(&mut tx, &rows, 1).await.expect("a look");
-        tx.commit().await.expect("a commit");
-        found.len()
-    };
-    say(
-        "INSERT INTO host (agentsn, secret, created, registered, hostname, version, os, arch, ip,
-                           state, since)
-         SELECT 'h-' || n, 'h-' || n, 1, 1, 'h', 'v', 'linux', 'x86_64', '[]', 'online', 1
-         FROM generate_series(1, 20000) AS n",
-    )
-    .await;
-    say(
-        "INSERT INTO job (id, agentsn, action, name, body, created, expires)
-         SELECT 'a-' || n, 'h-' || n, 'stop', 'b', '{}', 1, 900000000000
-         FROM generate_series(1, 300) AS n",
-    )
-    .await;
-    say("ANALYZE").await;
-    for _ in 0..8 {
-        look().await;
-    }
-    say(
-        "INSERT INTO job (id, agentsn, action, name, body, created, expires)
-         SELECT 'b-' || n, 'h-' || n, 'stop', 'b', '{}', 1, 900000000000
-         FROM generate_series(1, 20000) AS n",
-    )
-    .await;
-    let before = rows_read(&store.writer).await;
-    assert_eq!(look().await, 75);
-    let work = rows_read(&store.writer).await - before;
-    assert!(work < 2000, "{work} rows were read");
     store.close().await;
 }
 
