@@ -31,7 +31,7 @@ const HOSTS: usize = 1000;
 /// Longer than any run.
 const LONG: Duration = Duration::from_secs(30 * 86_400);
 /// How often the server's memory is looked at: the kernel goes through all pages of all
-/// processes for it, tenths of a second with PostgreSQL's, and a core is busy meanwhile.
+/// processes for it, and a core is busy meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// What a server is entered with.
