@@ -20,7 +20,8 @@ type Found = (
 );
 
 /// What is odd about these hosts. Nothing is locked: whether it still holds is
-/// asked when they are touched.
+/// asked when they are touched. For EXISTS PostgreSQL would gather the hosts of all open
+/// jobs where it believes them to be few; with LIMIT it asks host by host.
 pub(super) async fn look(tx: &mut Write, rows: &[SeenRow<'_>], now: i64) -> Result<Vec<Odd>> {
     let found: Vec<Found> = sqlx::query_as(
         "SELECT given.place - 1, host_seen.number, state, rotate_due, host_seen.digest,
@@ -28,9 +29,10 @@ pub(super) async fn look(tx: &mut Write, rows: &[SeenRow<'_>], now: i64) -> Resu
          FROM UNNEST($1::text[], $2::bigint[], $3::text[]) WITH ORDINALITY
              AS given (agentsn, number, digest, place)
          LEFT JOIN host_seen USING (agentsn)
-         CROSS JOIN LATERAL (SELECT EXISTS (
-             SELECT 1 FROM job WHERE job.agentsn = given.agentsn AND job.finished IS NULL)
-         ) AS waiting (has_jobs)
+         CROSS JOIN LATERAL (SELECT (
+             SELECT 1 FROM job
+             WHERE job.agentsn = given.agentsn AND job.agentsn > '' AND job.finished IS NULL
+             LIMIT 1) IS NOT NULL) AS waiting (has_jobs)
          WHERE has_jobs OR state <> 'online' OR rotate_due <= $4
                OR host_seen.number IS DISTINCT FROM given.number
                OR host_seen.digest IS DISTINCT FROM given.digest",
@@ -121,7 +123,7 @@ pub(super) async fn open_jobs(tx: &mut Write, agentsns: &[&str], now: i64) -> Re
              SELECT job.agentsn, job.id, job.body, job.sent IS NOT NULL AS was_sent,
                     job.action <> 'cancel' AS later
              FROM job
-             WHERE job.agentsn = h.agentsn AND job.finished IS NULL
+             WHERE job.agentsn = h.agentsn AND job.agentsn > '' AND job.finished IS NULL
                AND (job.sent IS NOT NULL OR job.expires IS NULL OR job.expires > $2)
              ORDER BY later, job.id LIMIT $3
              FOR NO KEY UPDATE) AS waiting

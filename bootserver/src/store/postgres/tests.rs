@@ -2,8 +2,9 @@
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
-use super::{PostgresStore, SESSION, WRITERS_PLAN, cluster, queries, usable};
+use super::{PostgresStore, SESSION, WRITERS_PLAN, cluster, hot, queries, usable};
 use crate::store::Store;
+use crate::store::batch::SeenRow;
 
 #[tokio::test]
 async fn every_list_of_hosts_is_gone_through_in_its_order() {
@@ -121,6 +122,86 @@ async fn news_are_heard_one_by_one_though_the_plan_knew_another_rollout_only() {
     let work = queries::work_of_hearing(&store, meter).await;
     assert!(work < 1000, "{work} rows were read");
     store.close().await;
+}
+
+/// What PostgreSQL may believe of the table of jobs when it makes the plans it keeps.
+const BELIEFS: [&[&str]; 4] = [
+    &["SELECT 1"],
+    // A few were open.
+    &[JOBS_300, "ANALYZE"],
+    // All had ended, and are there or gone since.
+    &[JOBS_20000, END_ALL, "ANALYZE"],
+    &[
+        JOBS_20000,
+        END_ALL,
+        "ANALYZE",
+        "DELETE FROM job",
+        "VACUUM ANALYZE job",
+    ],
+];
+const HOSTS_20000: &str =
+    "INSERT INTO host (agentsn, secret, created, registered, hostname, version,
+        os, arch, ip, state, since)
+    SELECT 'h-' || n, 'h-' || n, 1, 1, 'h', 'v', 'linux', 'x86_64', '[]', 'online', 1
+    FROM generate_series(1, 20000) AS n";
+const JOBS_300: &str = "INSERT INTO job (id, agentsn, action, name, body, created, expires)
+    SELECT 'a-' || n, 'h-' || n, 'stop', 'b', '{}', 1, 900000000000
+    FROM generate_series(1, 300) AS n";
+const JOBS_20000: &str = "INSERT INTO job (id, agentsn, action, name, body, created, expires)
+    SELECT 'b-' || n, 'h-' || n, 'stop', 'b', '{}', 1, 900000000000
+    FROM generate_series(1, 20000) AS n";
+const END_ALL: &str = "UPDATE job SET finished = 1, errcode = 0";
+const MORE_JOBS: &str = "INSERT INTO job (id, agentsn, action, name, body, created, expires)
+    SELECT 'c-' || n, 'h-' || n, 'stop', 'b', '{}', 1, 900000000000
+    FROM generate_series(1, 20000) AS n";
+
+#[tokio::test]
+async fn open_jobs_are_looked_up_host_by_host_whatever_was_believed_of_their_number() {
+    let Some(cluster) = cluster::shared() else {
+        return;
+    };
+    for belief in BELIEFS {
+        let store = alone(&cluster.empty().await).await;
+        let say = async |statement: &'static str| {
+            let said = sqlx::query(statement).execute(&store.writer).await;
+            said.unwrap_or_else(|error| panic!("{statement}: {error}"));
+        };
+        let names: Vec<String> = (1..=75).map(|n| format!("h-{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let seen = |agentsn| SeenRow {
+            agentsn,
+            number: 1,
+            every: 600,
+            seen: 1,
+            reported: 1,
+            uptime: 1,
+            readings: "{}".into(),
+            digest: "",
+        };
+        let rows: Vec<SeenRow<'_>> = names.iter().map(|name| seen(name)).collect();
+        let ask = async || {
+            let mut tx = store.write("looking").await.expect("a transaction");
+            let found = hot::look(&mut tx, &rows, 1).await.expect("a look");
+            assert_eq!(found.len(), rows.len());
+            let jobs = hot::open_jobs(&mut tx, &names, 1).await.expect("open jobs");
+            tx.commit().await.expect("a commit");
+            jobs.len()
+        };
+        say(HOSTS_20000).await;
+        for statement in belief {
+            say(statement).await;
+        }
+        // It keeps a plan from the sixth time on.
+        for _ in 0..8 {
+            ask().await;
+        }
+        say(MORE_JOBS).await;
+        let before = rows_read(&store.writer).await;
+        assert!(ask().await >= rows.len());
+        let work = rows_read(&store.writer).await - before;
+        assert!(work < 2000, "{belief:?}: {work} rows were read");
+        store.close().await;
+    }
 }
 
 #[test]

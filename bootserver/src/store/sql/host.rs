@@ -65,12 +65,13 @@ pub(super) async fn detail(
     .await
     .map_err(failed(step))?;
     let state = row.as_ref().map(state).transpose()?;
-    let open_jobs =
-        sqlx::query_scalar("SELECT count(*) FROM job WHERE agentsn = $1 AND finished IS NULL")
-            .bind(agentsn)
-            .fetch_one(&store.readers)
-            .await
-            .map_err(failed(step))?;
+    let open_jobs = sqlx::query_scalar(
+        "SELECT count(*) FROM job WHERE agentsn = $1 AND agentsn > '' AND finished IS NULL",
+    )
+    .bind(agentsn)
+    .fetch_one(&store.readers)
+    .await
+    .map_err(failed(step))?;
     let notes = sqlx::query_scalar("SELECT notes FROM host WHERE agentsn = $1")
         .bind(agentsn)
         .fetch_one(&store.readers)

@@ -149,7 +149,7 @@ fn filter(sql: &mut QueryBuilder<Db>, query: &JobQuery, bounds: &Bounds) {
     }
     bounds.restrict(sql, "job.agentsn");
     match query.phase {
-        Some(JobPhase::Open) => sql.push(" AND job.finished IS NULL"),
+        Some(JobPhase::Open) => sql.push(" AND job.finished IS NULL AND job.id > ''"),
         Some(JobPhase::Finished) => sql.push(" AND job.finished IS NOT NULL"),
         None => sql,
     };

@@ -67,7 +67,8 @@ pub(super) async fn cancel(
             let asked = sqlx::query(
                 "INSERT INTO job (id, agentsn, action, body, created, expires)
                  SELECT $1, $2, 'cancel', $3, $4, $5 WHERE NOT EXISTS (
-                     SELECT 1 FROM job WHERE job.agentsn = $2 AND job.finished IS NULL
+                     SELECT 1 FROM job
+                     WHERE job.agentsn = $2 AND job.agentsn > '' AND job.finished IS NULL
                          AND job.action = 'cancel' AND job.body = $3)",
             )
             .bind(cancel_id)
@@ -133,7 +134,7 @@ pub(super) async fn close_open(store: &SqlStore, now: i64) -> Result<u64> {
         let mut tx = store.write(step).await?;
         one_at_a_time(&mut tx).await?;
         let ids: Vec<String> = sqlx::query_scalar(concat!(
-            "SELECT id FROM job WHERE finished IS NULL ORDER BY id LIMIT 1000",
+            "SELECT id FROM job WHERE finished IS NULL AND id > '' ORDER BY id LIMIT 1000",
             for_update!()
         ))
         .fetch_all(&mut *tx)
@@ -160,7 +161,7 @@ pub(super) async fn end_open(
     let ids: Vec<String> = sqlx::query_scalar(concat!(
         "SELECT id FROM job WHERE agentsn IN (SELECT given.value FROM ",
         given_texts!("$1"),
-        ") AND finished IS NULL ORDER BY id",
+        ") AND agentsn > '' AND finished IS NULL ORDER BY id",
         for_update!()
     ))
     .bind(to_json(agentsns))

@@ -14,6 +14,8 @@
 //! - the macro `one_row!("a, b")`: these columns of all rows as one text of JSON;
 //! - the macro `by_index!("name")` behind a table: the index to take, where the database
 //!   has to be told;
+//! - indexes of open jobs: a statement about open jobs of hosts also says `agentsn > ''`,
+//!   and one that goes through them by id `id > ''` (migration 0020 says why);
 //! - the macro `database_now!()`: its clock in unix milliseconds;
 //! - the macros `for_update!()`, `skip_locked!()` and `for_share!()`: locks rows
 //!   until the commit, where more than one may write. Of a host the row of

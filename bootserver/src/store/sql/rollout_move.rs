@@ -81,10 +81,8 @@ pub(super) async fn take_back(
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    // Said so that no index of open jobs fits: PostgreSQL would go through all of one that
-    // had few when it last looked.
     let taken: Vec<String> = sqlx::query_scalar(concat!(
-        "DELETE FROM job WHERE coalesce(sent, finished) IS NULL
+        "DELETE FROM job WHERE sent IS NULL AND finished IS NULL
              AND id IN (SELECT given.value FROM ",
         given_texts!("$1"),
         ") RETURNING id"
