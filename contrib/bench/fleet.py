@@ -18,6 +18,8 @@ import uuid
 MARK = b"bootserver-sim 1"
 SEED = 1
 STEP = 600
+# Milliseconds, an interval and its grace.
+LOOKED_WITHIN = STEP * 1000 + 30_000
 VERSION, OS = "bootagent-{version}-x86_64", "debian 12"
 # As the simulator's hosts have them.
 AGENTS = ["flux-push", "network-init"]
@@ -81,9 +83,11 @@ def identities(hosts, path, version, now):
                    hashlib.sha256(said.encode()).hexdigest(), json.dumps(body, **compact))
 
 
-def statements(now):
+def statements(now, some):
+    """`some` is the database's expression for a part of the time in which each host is looked at once: hosts of a fleet
+    that is up for long are due at any time."""
     day = 86_400_000
-    values = {"now": now, "later": now + 30 * day, "due": now + STEP * 1000 + 30_000, "step": STEP, "os": OS}
+    values = {"now": now, "later": now + 30 * day, "due": f"{now} + {some}", "step": STEP, "os": OS}
     return [statement.format(**values) for statement in STATEMENTS]
 
 
@@ -93,7 +97,7 @@ def into_sqlite(path, rows, now):
     with database:
         database.execute(f"CREATE TEMPORARY TABLE fleet ({', '.join(COLUMNS)})")
         database.executemany(f"INSERT INTO fleet VALUES ({', '.join('?' * len(COLUMNS))})", rows)
-        for statement in statements(now):
+        for statement in statements(now, f"abs(random() % {LOOKED_WITHIN})"):
             database.execute(statement)
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     database.close()
@@ -105,6 +109,7 @@ def into_postgres(psql, rows, now):
     with subprocess.Popen([*psql, "-q", "-v", "ON_ERROR_STOP=1"], stdin=subprocess.PIPE, text=True) as client:
         client.stdin.write(f"BEGIN; CREATE TEMPORARY TABLE fleet ({columns});\nCOPY fleet FROM STDIN;\n")
         client.stdin.writelines("\t".join(row) + "\n" for row in rows)
-        client.stdin.write("\\.\n" + ";\n".join(statements(now)) + ";\nCOMMIT; VACUUM ANALYZE;\n")
+        some = f"CAST(random() * {LOOKED_WITHIN} AS bigint)"
+        client.stdin.write("\\.\n" + ";\n".join(statements(now, some)) + ";\nCOMMIT; VACUUM ANALYZE;\n")
     if client.returncode:
         raise SystemExit("the fleet did not get into PostgreSQL")

@@ -27,11 +27,13 @@ import server as bench
 
 HOSTS = 1_000_000
 PACE = bench.FLEET + " --step 600"
-PASS = "saturate --passes 1 --changed 0 --connections 256"
 PACKAGE_BYTES = 20_000_000
 # Posts a second of the hosts that fetch it, as of a million.
 POSTS = 1667
 NAME = "bench"
+ALL_AT_ONCE = {"parallel": "all", "fail_count": -1}
+# Seconds in which a rollout over all hosts shall be made.
+MADE_WITHIN = 10
 CLEAN = [
     "DELETE FROM job_result WHERE job IN (SELECT id FROM job WHERE rollout IN ({ours}))",
     "DELETE FROM job WHERE rollout IN ({ours})",
@@ -108,14 +110,15 @@ def latency(report):
 
 
 def everything(options, server, database):
-    """One rollout over all hosts, in four parts, each with the fleet at its pace."""
+    """One rollout over all hosts, in parts, each with the fleet at its pace."""
     operator = Operator(server)
     lines = []
 
-    def part(what, wanted, work):
+    def part(what, wanted, work, seconds=options.seconds):
         before = operator.turns()
+        watched = argparse.Namespace(**{**vars(options), "seconds": seconds})
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            pushing = pool.submit(bench.simulate, options, server, database, HOSTS, PACE, None)
+            pushing = pool.submit(bench.simulate, watched, server, database, HOSTS, PACE, None)
             # The simulator reads who its hosts are, and warms up.
             time.sleep(6)
             found = work()
@@ -124,30 +127,39 @@ def everything(options, server, database):
                      f"{latency(report)} |")
         print(lines[-1], file=sys.stderr)
 
-    bench.simulate(options, server, database, HOSTS, PASS, None)
+    bench.simulate(options, server, database, HOSTS, bench.PASS, None)
     part("before", "p99 40 ms", lambda: "-")
     rollout = []
 
     def create():
         order, begun = {"action": "restart", "name": "flux-push"}, time.monotonic()
-        rollout.append(operator.order(order, {"all": True}, {"parallel": "all", "fail_count": -1}))
+        rollout.append(operator.order(order, {"all": True}, {**ALL_AT_ONCE, "confirmation": "second_user"}))
         operator.until(rollout[0], "all targets", lambda it: it["phase"] != "freezing", 600)
         return f"{time.monotonic() - begun:.1f} s"
 
-    part(f"a rollout over {HOSTS:,} hosts is made", "10 s, turns 100 ms, p99 40 ms", create)
+    # It is not confirmed until then, so that nobody is ordered anything while it is made; and no longer is watched
+    # than that may take.
+    part(f"a rollout over {HOSTS:,} hosts is made", "10 s, turns 100 ms, p99 40 ms", create, MADE_WITHIN)
 
     def counts():
         told = operator.get("GET", f"/api/v1/rollouts/{rollout[0]}")["counts"]
         return ", ".join(f"{count:,} {state}" for state, count in told.items())
 
-    part("it goes on", "turns 100 ms, p99 40 ms", lambda: time.sleep(max(options.seconds - 5, 1)) or counts())
+    def begin():
+        second = operator.get("POST", "/api/v1/api-tokens", {"name": NAME, "role": "operator"})
+        Operator(server, second["token"]).get("POST", f"/api/v1/rollouts/{rollout[0]}/confirm")
+        operator.get("DELETE", f"/api/v1/api-tokens/{second['id']}")
+        time.sleep(max(options.seconds - 2, 1))
+        return counts()
+
+    part("it is confirmed, and goes on", "turns 100 ms", begin)
 
     def abort():
         operator.get("POST", f"/api/v1/rollouts/{rollout[0]}/abort")
         took = operator.until(rollout[0], "its end", lambda it: not it["counts"].keys() & {"waiting", "ordered"}, 900)
         return f"{took:.1f} s"
 
-    part("it is aborted: nobody waits or is ordered any more", "turns 100 ms, p99 40 ms", abort)
+    part("it is aborted: nobody waits or is ordered any more", "turns 100 ms", abort)
     part("after", "p99 40 ms", lambda: "-")
     return lines
 
@@ -186,7 +198,7 @@ def fetching(options, server, database):
             simulator.send_signal(how)
         return json.loads(simulator.communicate()[0])
 
-    bench.simulate(options, server, database, HOSTS, PASS, None)
+    bench.simulate(options, server, database, HOSTS, bench.PASS, None)
     before = ended(simulate(options.seconds), None)
     package = operator.get("POST", "/api/v1/packages", bundle(PACKAGE_BYTES))
     try:
@@ -194,7 +206,7 @@ def fetching(options, server, database):
         time.sleep(6)
         turns = operator.turns()
         order = {"action": "install", "name": NAME, "version": "1.0"}
-        rollout = operator.order(order, {"hosts": names}, {"parallel": "all", "fail_count": -1})
+        rollout = operator.order(order, {"hosts": names}, ALL_AT_ONCE)
         took = operator.until(rollout, "all have it", lambda it: it["phase"] == "ended", 3600)
         while_ = ended(simulator, signal.SIGINT)
         counts = operator.get("GET", f"/api/v1/rollouts/{rollout}")["counts"]

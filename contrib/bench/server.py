@@ -22,8 +22,11 @@ import time
 import fleet
 
 # (name, hosts, mode and options, what is wanted of which figure)
-SATURATE = "saturate --connections 128 --changed 10% --warm-up 3"
-FLEET = "fleet --warm-up 3 --events 0.1%"
+WARM_UP = 3
+SATURATE = f"saturate --connections 128 --changed 10% --warm-up {WARM_UP}"
+FLEET = f"fleet --warm-up {WARM_UP} --events 0.1%"
+# Every host once.
+PASS = "saturate --passes 1 --changed 0 --connections 256"
 RUNS = [
     ("saturated, kept connections", 100_000, SATURATE, "rate", 12_000),
     ("saturated, a new TLS 1.3 handshake per post", 100_000, SATURATE + " --connection new", "tls rate", 3_500),
@@ -211,6 +214,7 @@ def ask(server, hosts, seconds):
 def lists(options, server, database, hosts):
     """Lists while the fleet pushes at its pace: lines of their table."""
     line = FLEET + " --step 600"
+    database.settle()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pushing = pool.submit(simulate, options, server, database, hosts, line, None)
         time.sleep(4)
@@ -284,21 +288,30 @@ def measure(options, kind, hosts, tls):
             server = Server(options, database, folder, tls)
         try:
             # Everybody was here once, as in a fleet that has been up for longer than one interval.
-            simulate(options, server, database, hosts, "saturate --passes 1 --changed 0 --connections 256", None)
+            simulate(options, server, database, hosts, PASS, None)
+            if hosts == max(count for _, count, *_ in RUNS):
+                listed = lists(options, server, database, hosts)
             for name, count, line, figure, goal in RUNS:
                 if count != hosts:
                     continue
                 secure = tls if "tls" in figure else None
                 rounds = 1 if line.startswith("herd") else options.rounds
+                if line.startswith("fleet"):
+                    # Everybody again: who has been silent for an interval is late, and moved, and who pushes at another
+                    # interval than before says so, which is changed content.
+                    step = line.partition("--step ")[2]
+                    simulate(options, server, database, hosts, f"{PASS} --step {step}", None)
                 database.settle()
-                reports = [{"machine_speed": machine_speed(), **simulate(options, server, database, hosts, line, secure)}
-                           for _ in range(rounds)]
+                reports = []
+                for number in range(rounds):
+                    # Each round goes on where the one before has ended, with other hosts.
+                    later = f" --later {number * (options.seconds + WARM_UP)}" if line.startswith("fleet") else ""
+                    reports.append({"machine_speed": machine_speed(),
+                                    **simulate(options, server, database, hosts, line + later, secure)})
                 syncs += [report["sync_ms"]["before"]["p50"] for report in reports]
                 shown = f"{hosts:,} hosts: {name}" if "saturated" in name else name
                 lines.append(row(shown, kind.name, figure, goal, reports))
                 print(lines[-1], file=sys.stderr)
-            if hosts == max(count for _, count, *_ in RUNS):
-                listed = lists(options, server, database, hosts)
         finally:
             server.stop()
     finally:

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::random::Random;
 
-/// How long the hosts have been up when a simulation begins.
+/// How long the hosts have been up when a simulation begins that does not begin later.
 const UP_FOR: Uptime = Uptime::from_secs(86_400);
 
 /// How a fleet stands when the simulation begins.
@@ -57,12 +57,13 @@ impl Agenda {
         agentsns: impl Iterator<Item = Uuid>,
         timing: Timing,
         beginning: Beginning,
+        later: Duration,
         seed: u64,
     ) -> Self {
         let mut random = Random::new(seed);
         let begin = match beginning {
-            Beginning::AfterOutage(outage) => UP_FOR + outage,
-            Beginning::Steady | Beginning::PowerOn => UP_FOR,
+            Beginning::AfterOutage(outage) => UP_FOR + later + outage,
+            Beginning::Steady | Beginning::PowerOn => UP_FOR + later,
         };
         let schedules: Vec<Schedule> = agentsns
             .map(|agentsn| started(agentsn, timing, beginning, begin, &mut random))
@@ -161,7 +162,7 @@ fn started(
     let since = match beginning {
         Beginning::PowerOn => return new(timing, begin, random),
         Beginning::Steady => begin,
-        Beginning::AfterOutage(_) => UP_FOR,
+        Beginning::AfterOutage(outage) => begin - outage,
     };
     // It was answered at `since`, the moment it had begun.
     let at_once = Timing {

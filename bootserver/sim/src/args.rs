@@ -42,6 +42,8 @@ How they call:
   --connections N        calls out at once in closed loop, and while enrolling [128]
   --connection KIND      closed loop: `keep` or `new` for each post [keep]
   --step N               open loop: seconds between two statuses of a host [600]
+  --later N              open loop: begins so many seconds later, with the hosts
+                         whose turn it is then [0]
   --outage N             herd: seconds the server was away [60]
   --power-on             herd: the hosts were away, and all start at once
 
@@ -109,6 +111,7 @@ pub(crate) struct Options {
     pub(crate) connections: usize,
     pub(crate) reuse: Reuse,
     pub(crate) step: Duration,
+    pub(crate) later: Duration,
     pub(crate) beginning: Beginning,
     pub(crate) agents: u32,
     pub(crate) mix: Mix,
@@ -178,6 +181,7 @@ pub(crate) fn parse(arguments: Vec<OsString>) -> anyhow::Result<Command> {
             }
             Long("connection") => options.reuse = reuse(&parser.value()?.string()?)?,
             Long("step") => options.step = seconds(number(&mut parser, "--step", 1, 3600)?),
+            Long("later") => options.later = seconds(number(&mut parser, "--later", 0, 86_400)?),
             Long("outage") => outage = seconds(number(&mut parser, "--outage", 1, 604_800)?),
             Long("power-on") => power_on = true,
             Long("agents") => options.agents = number(&mut parser, "--agents", 0, 256)? as u32,
@@ -246,6 +250,7 @@ impl Options {
                 Mode::Enrol | Mode::Fleet | Mode::Herd => Reuse::Never,
             },
             step: seconds(600),
+            later: Duration::ZERO,
             beginning: Beginning::Steady,
             agents: 2,
             mix: Mix {

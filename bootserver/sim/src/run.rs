@@ -208,7 +208,8 @@ async fn measured(
             };
             let agentsns: Vec<_> = world.machines.iter().map(|one| one.agentsn).collect();
             let seed = options.seed;
-            let mut agenda = Agenda::new(agentsns.into_iter(), timing, options.beginning, seed);
+            let agentsns = agentsns.into_iter();
+            let mut agenda = Agenda::new(agentsns, timing, options.beginning, options.later, seed);
             drive::fleet(world, &mut agenda, plan, stop, &mut on_measure).await;
         }
     }

@@ -37,7 +37,13 @@ fn run(
 #[test]
 fn a_steady_fleet_calls_once_a_step_when_the_schedule_of_each_host_says() {
     let fleet = fleet(500);
-    let mut agenda = Agenda::new(fleet.iter().copied(), timing(), Beginning::Steady, 1);
+    let mut agenda = Agenda::new(
+        fleet.iter().copied(),
+        timing(),
+        Beginning::Steady,
+        Duration::ZERO,
+        1,
+    );
     let begin = agenda.begin();
     let end = begin + STEP * 3;
     let answered = |_| Event::Answered { next: None };
@@ -61,9 +67,32 @@ fn a_steady_fleet_calls_once_a_step_when_the_schedule_of_each_host_says() {
 }
 
 #[test]
+fn one_that_begins_later_begins_with_whose_turn_it_is_then() {
+    let fleet = fleet(500);
+    let answered = |_| Event::Answered { next: None };
+    let first = |later| {
+        let beginning = Beginning::Steady;
+        let mut agenda = Agenda::new(fleet.iter().copied(), timing(), beginning, later, 1);
+        let end = agenda.begin() + STEP / 2;
+        let calls = run(&mut agenda, fleet.len(), end, answered);
+        let called = calls.iter().map(|calls| !calls.is_empty());
+        called.collect::<Vec<_>>()
+    };
+    let (now, later) = (first(Duration::ZERO), first(STEP / 2));
+    assert!(now.iter().zip(&later).all(|(now, later)| now != later));
+    assert_eq!(first(STEP), now);
+}
+
+#[test]
 fn what_a_server_says_and_urgent_news_move_a_call_as_the_schedule_has_it() {
     let fleet = fleet(50);
-    let mut agenda = Agenda::new(fleet.iter().copied(), timing(), Beginning::Steady, 1);
+    let mut agenda = Agenda::new(
+        fleet.iter().copied(),
+        timing(),
+        Beginning::Steady,
+        Duration::ZERO,
+        1,
+    );
     let end = agenda.begin() + STEP * 10;
     let next = Some(Duration::from_secs(7));
     let calls = run(&mut agenda, fleet.len(), end, |_| Event::Answered { next });
@@ -95,7 +124,13 @@ fn hosts_that_failed_in_an_outage_come_back_when_their_backoff_says() {
     let fleet = fleet(2000);
     let outage = Duration::from_secs(120);
     let beginning = Beginning::AfterOutage(outage);
-    let mut agenda = Agenda::new(fleet.iter().copied(), timing(), beginning, 1);
+    let mut agenda = Agenda::new(
+        fleet.iter().copied(),
+        timing(),
+        beginning,
+        Duration::ZERO,
+        1,
+    );
     let begin = agenda.begin();
     assert_eq!(begin, UP_FOR + outage);
     assert!(agenda.schedules.iter().all(|one| one.failures() > 0));
@@ -110,7 +145,13 @@ fn hosts_that_failed_in_an_outage_come_back_when_their_backoff_says() {
 #[test]
 fn hosts_that_got_power_all_call_within_ten_seconds() {
     let fleet = fleet(1000);
-    let mut agenda = Agenda::new(fleet.iter().copied(), timing(), Beginning::PowerOn, 1);
+    let mut agenda = Agenda::new(
+        fleet.iter().copied(),
+        timing(),
+        Beginning::PowerOn,
+        Duration::ZERO,
+        1,
+    );
     let end = agenda.begin() + Duration::from_secs(10) + Duration::from_nanos(1);
     let calls = run(&mut agenda, fleet.len(), end, |_| Event::Failed);
     assert!(calls.iter().all(|calls| !calls.is_empty()));
