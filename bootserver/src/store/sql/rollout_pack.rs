@@ -7,12 +7,13 @@
 use std::collections::BTreeSet;
 
 use super::rollout_turn::Turn;
-use super::{Write, failed, to_json};
+use super::{Db, Write, failed, to_json};
 use crate::fleet::rollout::follow::is_retried;
 use crate::fleet::rollout::target::{News, TargetState, after};
 use crate::store::Result;
 use crate::store::rollout::RolloutRow;
 use serde_json::json;
+use sqlx::QueryBuilder;
 
 /// Hosts of a pack: a page or two of the database.
 pub(super) const HOSTS: usize = 125;
@@ -37,27 +38,27 @@ pub(super) async fn pack(
     if !agentsns.is_sorted_by(|one, next| one < next) {
         return Ok(false);
     }
+    if hosts.is_empty() {
+        return Ok(true);
+    }
     let targets: Vec<_> = (rollout.targets..).zip(hosts).collect();
-    for pack in targets.chunks(HOSTS) {
-        let (Some((place, (first, _))), Some((_, (last, _)))) = (pack.first(), pack.last()) else {
-            continue;
-        };
-        let target = |(place, (agentsn, version)): &(i64, &(String, Option<String>))| {
-            json!([place, agentsn, version])
-        };
-        sqlx::query(
-            "INSERT INTO rollout_pack (rollout, place, first_host, last_host, hosts)
-             VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(rollout.number)
-        .bind(place)
-        .bind(first)
-        .bind(last)
-        .bind(to_json(&pack.iter().map(target).collect::<Vec<_>>()))
+    let target = |(place, (agentsn, version)): &(i64, &(String, Option<String>))| {
+        json!([place, agentsn, version])
+    };
+    let mut sql: QueryBuilder<Db> = QueryBuilder::new(
+        "INSERT INTO rollout_pack (rollout, place, first_host, last_host, hosts) ",
+    );
+    sql.push_values(targets.chunks(HOSTS), |mut row, pack| {
+        let (place, (first, _)) = pack[0];
+        let (_, (last, _)) = pack[pack.len() - 1];
+        row.push_bind(rollout.number).push_bind(place);
+        row.push_bind(first).push_bind(last);
+        row.push_bind(to_json(&pack.iter().map(target).collect::<Vec<_>>()));
+    });
+    sql.build()
         .execute(&mut **tx)
         .await
         .map_err(failed(step))?;
-    }
     Ok(true)
 }
 
