@@ -60,7 +60,8 @@ class Sqlite:
         self.pids, self.arguments, self.data = [], [], folder
 
     def settle(self):
-        """Nothing is left for later."""
+        """What the kernel does by itself within a minute: what a pass has written gets to the disk."""
+        os.sync()
 
     def stop(self):
         pass
