@@ -1,11 +1,11 @@
 -- no-transaction
 -- Open jobs of a host, of an id or due to expire: each way has its own index, and takes no other.
 
--- A plan is kept for long. One that was made while hardly any job was open reads the smallest
--- index whose condition its statement says, as a whole: with a hundred thousand open jobs that
--- is a minute for a batch of statuses. So each index also says something of its first column
--- that is always true, and is taken by statements that say the same. An older server beside
--- this one finds open jobs of a host among all it had.
+-- A plan is kept for long. One that was made while hardly any job was open goes through the
+-- smallest index whose condition its statement says, as a whole, for each host: with a hundred
+-- thousand open jobs that is seconds for a batch of statuses. So each index also says something
+-- of its first column that is always true, and is taken by statements that say the same. An
+-- older server beside this one finds open jobs of a host among all it had.
 BEGIN;
 CREATE INDEX IF NOT EXISTS job_open_of_host ON job (agentsn, id)
     WHERE finished IS NULL AND agentsn > '';

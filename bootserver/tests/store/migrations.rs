@@ -92,7 +92,7 @@ const RELEASED: [(&str, &str, &str); 15] = [
     (
         "0020_open_jobs",
         "63a315e437c82d38987a0152dda19959cc9341f3c6218ed98088f3bd8b579f74",
-        "222c37bf03cdd089ed5304eceebb5e69e82fbe9ab4764ea2eef6344ef1458218",
+        "fd37424b9aaba8c9250798cf075baa840c184302b9e65a2124f54c88cfd3cf3d",
     ),
 ];
 
