@@ -1,14 +1,23 @@
 //! What only PostgreSQL can tell: the plans it makes and the rows it looks at.
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{PostgresStore, SESSION, WRITERS_PLAN, cluster, hot, queries, usable};
 use crate::store::Store;
 use crate::store::batch::SeenRow;
 
+/// The cluster, for one test after another: what is dead stays in indexes, and is counted
+/// where they are read, for as long as a transaction of another test goes on.
+async fn alone_in_cluster() -> Option<(&'static cluster::Cluster, MutexGuard<'static, ()>)> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let turn = TURN.lock().await;
+    cluster::shared().map(|cluster| (cluster, turn))
+}
+
 #[tokio::test]
 async fn every_list_of_hosts_is_gone_through_in_its_order() {
-    let Some(cluster) = cluster::shared() else {
+    let Some((cluster, _turn)) = alone_in_cluster().await else {
         return;
     };
     let address = cluster.empty().await;
@@ -34,7 +43,7 @@ async fn every_list_of_hosts_is_gone_through_in_its_order() {
 
 #[tokio::test]
 async fn a_look_at_hosts_finds_their_targets_by_the_host() {
-    let Some(cluster) = cluster::shared() else {
+    let Some((cluster, _turn)) = alone_in_cluster().await else {
         return;
     };
     let store = PostgresStore::open(cluster.empty().await.parse().expect("an address"));
@@ -87,7 +96,7 @@ async fn rows_read(pool: &PgPool) -> u64 {
 
 #[tokio::test]
 async fn a_turn_of_a_rollout_costs_the_same_for_ten_times_as_many_targets() {
-    let Some(cluster) = cluster::shared() else {
+    let Some((cluster, _turn)) = alone_in_cluster().await else {
         return;
     };
     let mut work = Vec::new();
@@ -102,7 +111,7 @@ async fn a_turn_of_a_rollout_costs_the_same_for_ten_times_as_many_targets() {
 
 #[tokio::test]
 async fn jobs_are_taken_back_one_by_one_though_what_the_plan_knew_is_old() {
-    let Some(cluster) = cluster::shared() else {
+    let Some((cluster, _turn)) = alone_in_cluster().await else {
         return;
     };
     let store = alone(&cluster.empty().await).await;
@@ -114,7 +123,7 @@ async fn jobs_are_taken_back_one_by_one_though_what_the_plan_knew_is_old() {
 
 #[tokio::test]
 async fn news_are_heard_one_by_one_though_the_plan_knew_another_rollout_only() {
-    let Some(cluster) = cluster::shared() else {
+    let Some((cluster, _turn)) = alone_in_cluster().await else {
         return;
     };
     let store = alone(&cluster.empty().await).await;
@@ -157,7 +166,7 @@ const MORE_JOBS: &str = "INSERT INTO job (id, agentsn, action, name, body, creat
 
 #[tokio::test]
 async fn open_jobs_are_looked_up_host_by_host_whatever_was_believed_of_their_number() {
-    let Some(cluster) = cluster::shared() else {
+    let Some((cluster, _turn)) = alone_in_cluster().await else {
         return;
     };
     for belief in BELIEFS {

@@ -55,10 +55,7 @@ pub(super) async fn pack(
         row.push_bind(first).push_bind(last);
         row.push_bind(to_json(&pack.iter().map(target).collect::<Vec<_>>()));
     });
-    sql.build()
-        .execute(&mut **tx)
-        .await
-        .map_err(failed(step))?;
+    sql.build().execute(&mut **tx).await.map_err(failed(step))?;
     Ok(true)
 }
 
