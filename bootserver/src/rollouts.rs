@@ -101,13 +101,11 @@ async fn turn(app: &App, lease: &Lease, number: i64) -> Option<bool> {
 }
 
 /// How long statuses have the database for themselves after a turn: as long as it took,
-/// less while somebody waits until the targets are written down, and longer where hosts
-/// have orders now. A thousand orders take half a second even so, and a large fleet comes
-/// for no more.
+/// and longer where hosts have orders now. A thousand orders take half a second even so, and
+/// a large fleet comes for no more.
 fn pause(turned: &Turned, took: Duration) -> Duration {
-    match *turned {
-        Turned { frozen: 1.., .. } => took / 2,
-        Turned { ordered: 1.., .. } => took * 3,
-        _ => took,
+    match turned.ordered {
+        0 => took,
+        _ => took * 3,
     }
 }
