@@ -115,8 +115,12 @@ pub(super) async fn count(tx: &mut Write, state: Presence, difference: i64) -> R
     Ok(())
 }
 
+/// A host that is due, as it was read: who, its state, when it was seen, its interval.
+type Due = (String, String, i64, i64);
+
 /// Looks at the hosts that are due. Nobody looks at the others: a push leaves
-/// `due` as it is, and who has pushed meanwhile is only put off.
+/// `due` as it is, and who has pushed meanwhile is only put off. Of hosts that are up
+/// that is nearly everybody, so only who is to be moved is locked.
 pub(super) async fn look(store: &SqlStore, lease: &Lease, now: i64) -> Result<Held<Looked>> {
     let step = "looking for hosts that are late";
     let mut tx = store.write(step).await?;
@@ -124,46 +128,96 @@ pub(super) async fn look(store: &SqlStore, lease: &Lease, now: i64) -> Result<He
         return Ok(Held::Lost);
     }
     let back = beat(&mut tx, now).await?;
-    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(concat!(
+    let due: Vec<Due> = sqlx::query_as(
         "SELECT agentsn, state, coalesce(seen, 0), every FROM host_seen
          WHERE due <= $1 ORDER BY due LIMIT $2",
-        // Who is being written just now has been heard: later will do.
-        skip_locked!()
-    ))
+    )
     .bind(now)
     .bind(MAX_LOOKED)
     .fetch_all(&mut *tx)
     .await
     .map_err(failed(step))?;
+    let (moves, mut put_off) = judge(&due, back, now);
+    // In the order in which statuses lock hosts, so that nobody waits in a circle.
+    put_off.sort_unstable();
+    sqlx::query(concat!(
+        "UPDATE host_seen SET due = CAST(given.value ->> 2 AS BIGINT) FROM ",
+        given_rows!("$1"),
+        " WHERE host_seen.agentsn = given.value ->> 0 AND host_seen.state = given.value ->> 1
+             AND host_seen.due <= $2"
+    ))
+    .bind(to_json(&put_off))
+    .bind(now)
+    .execute(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    tx.commit().await.map_err(failed(step))?;
+    let agentsns: Vec<_> = moves.iter().map(|one| one.agentsn).collect();
+    let moved = match agentsns.is_empty() {
+        true => 0,
+        false => match move_due(store, lease, &agentsns, back, now).await? {
+            Held::Done(moved) => moved,
+            Held::Lost => return Ok(Held::Lost),
+        },
+    };
+    Ok(Held::Done(Looked {
+        moved,
+        is_full: i64::try_from(due.len()).unwrap_or(MAX_LOOKED) == MAX_LOOKED,
+    }))
+}
+
+/// Moves those of the hosts that still are not as they should be. Returns how many.
+async fn move_due(
+    store: &SqlStore,
+    lease: &Lease,
+    agentsns: &[&str],
+    back: i64,
+    now: i64,
+) -> Result<Held<usize>> {
+    let step = "moving hosts that are late";
+    let mut tx = store.write(step).await?;
+    if !holds(&mut tx, lease).await? {
+        return Ok(Held::Lost);
+    }
+    let due: Vec<Due> = sqlx::query_as(concat!(
+        "SELECT agentsn, state, coalesce(seen, 0), every FROM host_seen
+         JOIN ",
+        given_texts!("$1"),
+        " ON agentsn = given.value WHERE due <= $2",
+        // Who is being written just now has been heard: later will do.
+        skip_locked!()
+    ))
+    .bind(to_json(agentsns))
+    .bind(now)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(failed(step))?;
+    let (moves, _) = judge(&due, back, now);
+    set(&mut tx, &moves, now).await?;
+    tx.commit().await.map_err(failed(step))?;
+    Ok(Held::Done(moves.len()))
+}
+
+/// Who is put off, with the state it keeps and until when.
+type PutOff<'a> = (&'a str, &'a str, Option<i64>);
+
+/// Who is to be moved, and who is only put off.
+fn judge(due: &[Due], back: i64, now: i64) -> (Vec<Move<'_>>, Vec<PutOff<'_>>) {
     let mut moves = Vec::new();
     let mut put_off = Vec::new();
-    for (agentsn, state, seen, every) in &rows {
+    for (agentsn, state, seen, every) in due {
         let from = Presence::parse(state);
         let every = u64::try_from(*every).unwrap_or_default();
         let (to, due) = presence::judge(*seen, every, back, now);
         match from == Some(to) {
-            true => put_off.push((agentsn, due)),
+            true => put_off.push((agentsn.as_str(), state.as_str(), due)),
             false => moves.push(Move {
                 due,
                 ..Move::new(agentsn, from, to)
             }),
         }
     }
-    sqlx::query(concat!(
-        "UPDATE host_seen SET due = CAST(given.value ->> 1 AS BIGINT) FROM ",
-        given_rows!("$1"),
-        " WHERE host_seen.agentsn = given.value ->> 0"
-    ))
-    .bind(to_json(&put_off))
-    .execute(&mut *tx)
-    .await
-    .map_err(failed(step))?;
-    set(&mut tx, &moves, now).await?;
-    tx.commit().await.map_err(failed(step))?;
-    Ok(Held::Done(Looked {
-        moved: moves.len(),
-        is_full: i64::try_from(rows.len()).unwrap_or(MAX_LOOKED) == MAX_LOOKED,
-    }))
+    (moves, put_off)
 }
 
 /// The platform's own sign of life. Returns since when it has been there.
