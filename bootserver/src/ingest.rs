@@ -16,11 +16,7 @@ use crate::metrics::IngestMetrics;
 use crate::store::status::{StatusOutcome, StatusRecord};
 use crate::store::{Failure, Store, StoreError, within};
 
-/// How long a batch waits for company: far below what a host notices, and enough
-/// to make 1,667 statuses a second, those of a million hosts, 20 per commit. With
-/// half of it they cost a quarter more, and a busy disk has statuses queue.
-const LINGER: Duration = Duration::from_millis(10);
-/// How often it looks meanwhile whether there is company enough.
+/// How often a batch that waits for company looks whether there is enough.
 const LOOKS: u32 = 4;
 /// Of so many each costs hardly less when there are more.
 const ENOUGH: usize = 64;
@@ -119,12 +115,13 @@ async fn run(
     metrics: IngestMetrics,
     on_its_way: Begun,
 ) {
+    let linger = store.linger();
     let note = |begun| *on_its_way.lock().unwrap_or_else(PoisonError::into_inner) = begun;
     while let Some(first) = queue.recv().await {
         let mut batch = vec![first];
         // A few timers for all: waking for each that comes costs more than it.
         for _ in 0..LOOKS {
-            sleep(LINGER / LOOKS).await;
+            sleep(linger / LOOKS).await;
             if queue.len() >= ENOUGH {
                 break;
             }

@@ -37,6 +37,7 @@ pub mod status;
 pub mod user;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -322,6 +323,9 @@ pub trait Store: Send + Sync + 'static {
     /// What became of a host, newest first.
     async fn host_changes(&self, query: &HostChangeQuery) -> Result<Page<HostChange>>;
 
+    /// How long a batch of statuses waits for company: far below what a host notices,
+    /// and enough that those of a million hosts share their commits.
+    fn linger(&self) -> Duration;
     /// Stores statuses, all or none, and says what each host shall do.
     /// The outcomes are in the order of the records.
     async fn record_statuses(&self, records: &[StatusRecord]) -> Result<Vec<StatusOutcome>>;

@@ -146,11 +146,13 @@ mod status;
 mod user;
 mod write;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{
-    AMONG, Db, DbRow, Ears, HOST_BY_AGENTSN, MIGRATIONS, SqlStore, chunk, commit_and_tell,
+    AMONG, Db, DbRow, Ears, HOST_BY_AGENTSN, LINGER, MIGRATIONS, SqlStore, chunk, commit_and_tell,
     failure_of, hot, no_orders_come, one_at_a_time, orders_come, push_by_index, raise_ids,
 };
 use crate::access::scope::Scope;
@@ -508,6 +510,10 @@ impl Store for SqlStore {
     }
     async fn host_changes(&self, query: &HostChangeQuery) -> Result<Page<HostChange>> {
         presence::changes(self, query).await
+    }
+
+    fn linger(&self) -> Duration {
+        LINGER
     }
 
     async fn record_statuses(&self, records: &[StatusRecord]) -> Result<Vec<StatusOutcome>> {
