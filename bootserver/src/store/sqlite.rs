@@ -219,8 +219,10 @@ impl SqliteStore {
             log = self.write_log_back().await.map_err(&failed)?;
             self.restart_log(log).await.map_err(&failed)?;
         }
+        // By the writer itself: what another connection commits makes it forget all the
+        // pages it keeps, and read them anew for the statuses that come.
         sqlx::raw_sql("PRAGMA incremental_vacuum(64)")
-            .execute(&self.checkpoints)
+            .execute(&self.writer)
             .await
             .map_err(&failed)?;
         Ok(())

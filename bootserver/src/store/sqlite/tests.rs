@@ -72,6 +72,33 @@ async fn every_list_of_hosts_is_gone_through_in_its_order() {
     }
     store.close().await;
 }
+
+#[tokio::test]
+async fn housekeeping_leaves_the_writer_the_pages_it_keeps() {
+    let directory = tempfile::TempDir::new().expect("a temporary directory");
+    let store = SqliteStore::open(&directory.path().join("a.db")).await;
+    let store = store.expect("a new database");
+    let large = "CREATE TABLE large AS
+                     WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000)
+                     SELECT zeroblob(1000) AS bytes FROM n;
+                 DROP TABLE large";
+    let made = sqlx::raw_sql(large).execute(&store.writer).await;
+    made.expect("free pages");
+    let asked = async |what: &'static str| -> i64 {
+        let row = sqlx::query_scalar(what).fetch_one(&store.writer).await;
+        row.expect("a number")
+    };
+    let (free, changed) = ("PRAGMA freelist_count", "PRAGMA data_version");
+    let before = (asked(free).await, asked(changed).await);
+    store.maintain(Upkeep::Usual).await.expect("it is done");
+    // The latter counts what others commit.
+    assert_eq!(
+        (asked(free).await, asked(changed).await),
+        (before.0 - 64, before.1)
+    );
+    store.close().await;
+}
+
 #[tokio::test]
 async fn all_hosts_are_counted_in_a_row() {
     let directory = tempfile::TempDir::new().expect("a temporary directory");
