@@ -119,10 +119,13 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pages of 4 KiB in the log from which on it is begun anew, 64 MiB.
 const LONG_LOG: i64 = 16_384;
-/// Pages of it that are written back at once: the disk has them all to write in one
-/// go, and every commit waits for it. The less often, the more of them are one page
-/// several times, so what the usual statuses leave waits for its time.
+/// Pages of it that are written back at once. The less often, the more of them are one
+/// page several times, so what the usual statuses leave waits for its time.
 const MUCH: i64 = 12_288;
+/// How often what came meanwhile is written back before statuses wait for the rest of it.
+/// Only where nothing came does SQLite wait for the disk, and that is to be before: the
+/// disk takes a tenth of a second or two for so many pages.
+const PASSES: u32 = 6;
 /// How long statuses wait for readers then, in milliseconds, for the square of how many
 /// times `LONG_LOG` it is, and at most: it is tried again soon, and seldom somebody reads
 /// each time.
@@ -215,8 +218,12 @@ impl SqliteStore {
         }
         let mut log = self.write_log_back().await.map_err(&failed)?;
         if log > LONG_LOG {
-            // Again, for what came meanwhile: statuses wait for the rest of it.
-            log = self.write_log_back().await.map_err(&failed)?;
+            for _ in 0..PASSES {
+                if self.unwritten().await.map_err(&failed)? == 0 {
+                    break;
+                }
+                log = self.write_log_back().await.map_err(&failed)?;
+            }
             self.restart_log(log).await.map_err(&failed)?;
         }
         // By the writer itself: what another connection commits makes it forget all the
