@@ -6,6 +6,7 @@ server's processes and the database's, so what the simulator uses does not count
 
 import argparse
 import concurrent.futures
+import errno
 import glob
 import http.client
 import json
@@ -72,7 +73,12 @@ class InMemory:
                 continue
             with open(path, "rb") as file:
                 mapping = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ)
-            mapping.madvise(self.POPULATE_READ)
+            try:
+                mapping.madvise(self.POPULATE_READ)
+            except OSError as error:
+                # A vacuum has made the file shorter meanwhile: what there still is has been read.
+                if error.errno != errno.EFAULT:
+                    raise
             self.mappings[path] = mapping
 
 
